@@ -1,0 +1,70 @@
+use crate::{Result, Rows, TokenId};
+
+/// Names one sequence of one source. Only the source that gave it out understands it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SequenceId(pub u64);
+
+/// What a source says of itself before the first token.
+#[derive(Clone, Debug)]
+pub struct SourceInfo {
+    /// A name for messages and reports.
+    pub name: String,
+    /// Entries of each row it yields. May exceed the tokenizer's size (padding) and differ between sources.
+    pub logit_width: usize,
+    /// Tokens that fit into one sequence, where the model has a limit that is known.
+    pub context_length: Option<usize>,
+    /// The ids that end a text, as the model's own configuration lists them; several are common.
+    pub end_of_sequence: Vec<TokenId>,
+    /// Bytes of key/value cache that one token of one sequence occupies.
+    pub kv_bytes_per_token: u64,
+}
+
+/// One sequence's part of a [`LogitSource::forward`] call.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// The sequence to extend.
+    pub sequence: SequenceId,
+    /// The tokens to append, one at least.
+    pub tokens: &'a [TokenId],
+    /// How many rows are wanted: those of the last `rows` of `tokens`. At most `tokens.len()`; 0 only fills the cache.
+    pub rows: usize,
+}
+
+/// Something that yields next-token logits: a model with its key/value cache, a recording, a script.
+///
+/// Batch first, rows first: one token, a whole prompt, a draft to verify and a text to score are the same call.
+/// Sequences are independent: what a row holds does not depend on which other sequences are in the batch.
+///
+/// A source is used from one thread at a time. It returns an error and leaves every sequence as it was, or succeeds
+/// for the whole batch.
+pub trait LogitSource: Send {
+    /// Width, context, end-of-sequence ids.
+    fn info(&self) -> &SourceInfo;
+
+    /// Opens an empty sequence.
+    fn open(&mut self) -> Result<SequenceId>;
+
+    /// A new sequence that holds the same tokens as `of`.
+    fn fork(&mut self, of: SequenceId) -> Result<SequenceId>;
+
+    /// Forgets the tokens past the first `len`: rejected drafts, prefix reuse. A `len` past the end is an error.
+    fn truncate(&mut self, sequence: SequenceId, len: usize) -> Result<()>;
+
+    /// Releases a sequence. Closing what is not open does nothing.
+    fn close(&mut self, sequence: SequenceId);
+
+    /// The number of tokens that a sequence holds; `None` if it is not open.
+    fn len(&self, sequence: SequenceId) -> Option<usize>;
+
+    /// Says that `sequence` will probably grow to `tokens` tokens in all, so that buffers can be sized once.
+    fn reserve(&mut self, _sequence: SequenceId, _tokens: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Appends each step's tokens to its sequence and writes the rows that were asked for: first those of the first
+    /// step in order of position, then those of the second, and so on. A sequence appears at most once.
+    ///
+    /// Row `i` of a step holds the logits *after* its `tokens[tokens.len() - rows + i]`. Entries may be `-inf`, never
+    /// NaN or `+inf`.
+    fn forward(&mut self, batch: &[Step<'_>], out: &mut Rows) -> Result<()>;
+}

@@ -1,0 +1,243 @@
+use ndarray::ArrayView1;
+
+use crate::{EffectiveVocabulary, Result, TokenId};
+
+/// How many sources may take a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arity {
+    /// At least this many.
+    pub min: usize,
+    /// At most this many; `None` is no limit.
+    pub max: Option<usize>,
+}
+
+/// A role that a strategy knows: what a source is *for*.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleSpec {
+    /// `base`, `expert`, `anti`, …
+    pub name: String,
+    /// How many sources may take it.
+    pub arity: Arity,
+    /// One line for `--help` and error messages.
+    pub summary: String,
+}
+
+impl RoleSpec {
+    fn new(name: &str, min: usize, max: Option<usize>) -> Self {
+        Self { name: name.to_owned(), arity: Arity { min, max }, summary: String::new() }
+    }
+
+    /// A role that exactly one source takes.
+    pub fn one(name: &str) -> Self {
+        Self::new(name, 1, Some(1))
+    }
+
+    /// A role that one source takes or none.
+    pub fn optional(name: &str) -> Self {
+        Self::new(name, 0, Some(1))
+    }
+
+    /// A role that one source takes, or several.
+    pub fn many(name: &str) -> Self {
+        Self::new(name, 1, None)
+    }
+
+    /// Adds the line that explains the role.
+    #[must_use]
+    pub fn with_summary(mut self, summary: &str) -> Self {
+        summary.clone_into(&mut self.summary);
+        self
+    }
+}
+
+/// A number that a strategy reports at every step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceColumn {
+    /// `alpha`, `kl_fused_base`, …
+    pub name: String,
+    /// `nats`, `1` for a plain ratio, …
+    pub unit: String,
+}
+
+/// What a strategy says of itself before it runs.
+#[derive(Clone, Debug)]
+pub struct StrategyInfo {
+    /// The kebab-case id that a TOML names.
+    pub id: String,
+    /// One line that says what it is good for.
+    pub summary: String,
+    /// The roles that it fuses, in the order in which its steps carry their rows.
+    pub roles: Vec<RoleSpec>,
+    /// JSON Schema of its parameters, as text.
+    pub params_schema: String,
+    /// Algebraic laws that it claims, such as `shift-invariant` or `identity-at: alpha=0`; property tests hold it to them.
+    pub laws: Vec<String>,
+    /// What [`FusedRow::trace`] holds, in order.
+    pub trace: Vec<TraceColumn>,
+}
+
+impl StrategyInfo {
+    /// A strategy with these roles, no parameters, no trace.
+    pub fn new(id: &str, roles: impl IntoIterator<Item = RoleSpec>) -> Self {
+        Self {
+            id: id.to_owned(),
+            summary: String::new(),
+            roles: roles.into_iter().collect(),
+            params_schema: r#"{"type":"object","additionalProperties":false}"#.to_owned(),
+            laws: Vec::new(),
+            trace: Vec::new(),
+        }
+    }
+
+    /// Adds the summary line.
+    #[must_use]
+    pub fn with_summary(mut self, summary: &str) -> Self {
+        summary.clone_into(&mut self.summary);
+        self
+    }
+
+    /// Sets the JSON Schema of the parameters.
+    #[must_use]
+    pub fn with_params_schema(mut self, schema: impl Into<String>) -> Self {
+        self.params_schema = schema.into();
+        self
+    }
+
+    /// Adds laws.
+    #[must_use]
+    pub fn with_laws<'a>(mut self, laws: impl IntoIterator<Item = &'a str>) -> Self {
+        self.laws.extend(laws.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Adds a trace column.
+    #[must_use]
+    pub fn with_trace(mut self, name: &str, unit: &str) -> Self {
+        self.trace.push(TraceColumn { name: name.to_owned(), unit: unit.to_owned() });
+        self
+    }
+}
+
+/// One row of every step: which role it plays and which source yields it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleBinding {
+    /// The role's name, as in [`RoleSpec::name`].
+    pub role: String,
+    /// The source's name.
+    pub source: String,
+}
+
+/// What is fixed for a whole run and known before its first step.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    /// One entry per row of a step, in the same order: grouped by role, in the order of [`StrategyInfo::roles`].
+    pub bindings: Vec<RoleBinding>,
+    /// The ids that may be emitted; `vocabulary.width()` is the length of every row.
+    pub vocabulary: EffectiveVocabulary,
+}
+
+impl SessionInfo {
+    /// The rows that play `role`, as indices for [`FusionStep::row`].
+    pub fn rows_of<'a>(&'a self, role: &'a str) -> impl Iterator<Item = usize> + 'a {
+        self.bindings.iter().enumerate().filter(move |(_, b)| b.role == role).map(|(i, _)| i)
+    }
+
+    /// The first row that plays `role`.
+    pub fn row_of(&self, role: &str) -> Option<usize> {
+        self.rows_of(role).next()
+    }
+}
+
+/// One role's distribution at one position.
+#[derive(Clone, Copy, Debug)]
+pub struct RoleRow<'a> {
+    logits: &'a [f32],
+    /// `log Σ exp(logits)` in nats, so that `logits[i] - log_normaliser` is the log-probability of token `i`.
+    pub log_normaliser: f64,
+    /// Log-probability, in nats, of the committed tokens under this role's source, prompt excluded.
+    pub sequence_log_prob: f64,
+}
+
+impl<'a> RoleRow<'a> {
+    /// A row with its log-normaliser. The logits hold finite values or `-inf`, one finite value at least.
+    pub fn new(logits: &'a [f32], log_normaliser: f64, sequence_log_prob: f64) -> Self {
+        Self { logits, log_normaliser, sequence_log_prob }
+    }
+
+    /// The logits, contiguous, one per token id.
+    pub fn logits(&self) -> &'a [f32] {
+        self.logits
+    }
+
+    /// The logits as an `ndarray` view.
+    pub fn view(&self) -> ArrayView1<'a, f32> {
+        ArrayView1::from(self.logits)
+    }
+}
+
+/// What a strategy sees of one position.
+#[derive(Clone, Copy, Debug)]
+pub struct FusionStep<'a> {
+    rows: &'a [RoleRow<'a>],
+    /// The tokens generated so far, prompt excluded (prompts may differ per role).
+    pub committed: &'a [TokenId],
+}
+
+impl<'a> FusionStep<'a> {
+    /// A step over these rows, in the order of [`SessionInfo::bindings`].
+    pub fn new(rows: &'a [RoleRow<'a>], committed: &'a [TokenId]) -> Self {
+        Self { rows, committed }
+    }
+
+    /// The row at `index` of [`SessionInfo::bindings`].
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn row(&self, index: usize) -> &RoleRow<'a> {
+        &self.rows[index]
+    }
+
+    /// All rows.
+    pub fn rows(&self) -> &'a [RoleRow<'a>] {
+        self.rows
+    }
+}
+
+/// Where a strategy writes its answer.
+#[derive(Debug)]
+pub struct FusedRow<'a> {
+    /// The fused logits, unnormalised; every entry must be written. Finite or `-inf`, one finite entry at least.
+    /// Never aliases an input row.
+    pub logits: &'a mut [f32],
+    /// One value per [`StrategyInfo::trace`] column, preset to NaN, which means "not available at this step".
+    pub trace: &'a mut [f64],
+}
+
+/// A rule that turns one row per role into one fused row. Immutable and shared between threads; what varies with the
+/// sequence lives in the [`FusionState`] that [`start`](Self::start) makes.
+pub trait FusionStrategy: Send + Sync {
+    /// Roles, parameters, claimed laws, trace columns.
+    fn info(&self) -> &StrategyInfo;
+
+    /// A fresh state for one sequence.
+    fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>>;
+}
+
+/// A strategy's state for one sequence, used by one thread at a time.
+///
+/// `fuse` computes, `commit` learns, `rollback` unlearns, `fork` copies: that split lets the engine speculate, search
+/// and test. A strategy without memory implements the last three as no-ops.
+pub trait FusionState: Send {
+    /// Fuses the rows of the next position into `out`. Has no committed side effect: called again with the same step
+    /// before a commit, it writes the same bits.
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()>;
+
+    /// These tokens are final now; the state may adapt, using what the last `fuse` saw.
+    fn commit(&mut self, tokens: &[TokenId]) -> Result<()>;
+
+    /// Undoes the last `n` committed tokens.
+    fn rollback(&mut self, n: usize) -> Result<()>;
+
+    /// An independent copy: equal inputs give equal outputs from here on.
+    fn fork(&self) -> Result<Box<dyn FusionState>>;
+}
