@@ -71,8 +71,8 @@ pub use error::{Error, ErrorKind, Result, ResultExt};
 pub use rows::Rows;
 pub use source::{LogitSource, SequenceId, SourceInfo, Step};
 pub use strategy::{
-    Arity, FusedRow, FusionState, FusionStep, FusionStrategy, RoleBinding, RoleRow, RoleSpec, SessionInfo, StrategyInfo,
-    TraceColumn,
+    Arity, FusedRow, FusionState, FusionStep, FusionStrategy, RoleBinding, RoleRow, RoleSpec, SessionInfo,
+    StrategyInfo, TraceColumn,
 };
 pub use vocabulary::EffectiveVocabulary;
 

@@ -1,1 +1,66 @@
-//! Placeholder while the workspace is laid out.
+//! The decode loop: asks every source for a row, has the strategy fuse them, samples, commits.
+//!
+//! # Why this crate exists
+//!
+//! Ordinary engines own one model and call a hook on its logits. Fusion needs several models, each with its own prompt,
+//! template and key/value cache, to advance in step on the *same* generated tokens. That is the [`Engine`]: it gives
+//! every source an owner thread, runs them side by side, batches roles that share a model, and keeps the order of
+//! operations that makes fused numbers mean something: mask → fuse on temperature-1 rows → penalties → temperature →
+//! truncation → sample.
+//!
+//! It does no I/O and knows neither ONNX Runtime nor any strategy. What goes in are [`LogitSource`]s and a
+//! [`FusionStrategy`]; what comes out are [`Event`]s and [`Generation`]s.
+//!
+//! # Example
+//!
+//! Two synthetic "models" (no ONNX needed) steered by proxy tuning:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use logitfuse_core::EffectiveVocabulary;
+//! use logitfuse_engine::{Engine, Request, Role};
+//! use logitfuse_replay::SyntheticSource;
+//! use logitfuse_static_proxy::{Params, StaticProxy};
+//!
+//! let mut engine = Engine::builder(Arc::new(StaticProxy::new(Params { alpha: 1.0, ..Params::default() })?))
+//!     .source(Box::new(SyntheticSource::new("large", 64, 1)))
+//!     .source(Box::new(SyntheticSource::new("expert", 64, 2)))
+//!     .source(Box::new(SyntheticSource::new("small", 64, 3)))
+//!     .roles([Role::new("base", 0), Role::new("expert", 1), Role::new("anti", 2)])
+//!     .vocabulary(EffectiveVocabulary::new(64, []))
+//!     .build()?;
+//!
+//! let request = Request::new([vec![5, 6, 7], vec![5, 6, 7], vec![5, 6, 7]]).max_new_tokens(8);
+//! let generation = engine.generate_one(&request)?;
+//! assert_eq!(generation.tokens.len(), 8);
+//! # Ok::<(), logitfuse_core::Error>(())
+//! ```
+//!
+//! # Determinism
+//!
+//! The same request gives the same tokens whatever runs beside it: a sequence's random stream depends on its own seed
+//! alone, rows are fused one sequence at a time in a fixed order, and concurrency only overlaps sources, never splits a
+//! sum.
+//!
+//! [`LogitSource`]: logitfuse_core::LogitSource
+//! [`FusionStrategy`]: logitfuse_core::FusionStrategy
+
+#![deny(missing_docs)]
+
+mod build;
+mod cancel;
+mod generate;
+mod report;
+mod request;
+mod sampling;
+mod score;
+mod sequence;
+mod step;
+mod worker;
+
+pub use build::{Concurrency, Engine, EngineBuilder, Role};
+pub use cancel::Cancel;
+pub use report::{Event, FinishReason, Generation, RoleReport, Timings, TokenReport};
+pub use request::{Request, TextRules};
+pub use sampling::{Candidates, Sampler, Sampling};
+pub use score::{Score, ScoreRequest, TokenScore};

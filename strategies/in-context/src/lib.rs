@@ -1,1 +1,73 @@
-//! Placeholder while the workspace is laid out.
+//! In-context fusion: the difference that a *prompt* makes, amplified.
+//!
+//! # Why
+//!
+//! A model that reads a passage often answers from memory all the same; one that sees demonstrations follows them half
+//! way. Running it twice, with and without the passage, shows what the passage changed, and that change can be
+//! strengthened without training anything. Both runs are one model with two prompts, which the engine decodes as one
+//! batch.
+//!
+//! | mode | result | known as |
+//! |---|---|---|
+//! | `cad` | `(1 + alpha) · base − alpha · anti`, `alpha` 0.5 | context-aware decoding |
+//! | `cfg` | `anti + gamma · (base − anti)`, `gamma` 1.5 | classifier-free guidance, negative prompts |
+//! | `icl_expert` | `base + alpha · (expert − anti)`, `alpha` 1 | a small model's in-context learning, lent to a large one |
+//!
+//! # Example
+//!
+//! ```
+//! use logitfuse_core::numerics::log_sum_exp;
+//! use logitfuse_core::{
+//!     EffectiveVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
+//! };
+//! use logitfuse_in_context::{InContext, Params};
+//!
+//! let strategy = InContext::new(Params { alpha: Some(1.0), ..Params::default() })?;
+//!
+//! // One model, two prompts: `base` has the passage, `anti` has not.
+//! let binding = |role: &str| RoleBinding { role: role.into(), source: "model".into() };
+//! let session = SessionInfo {
+//!     bindings: ["base", "anti"].map(binding).into(),
+//!     vocabulary: EffectiveVocabulary::new(2, []),
+//! };
+//! let mut state = strategy.start(&session)?;
+//!
+//! // The passage speaks for token 1, memory for token 0 more strongly.
+//! let rows = [[2.0, 1.5], [3.0, 0.0]];
+//! let rows = rows.each_ref().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0));
+//! let (mut logits, mut trace) = ([0.0; 2], [f64::NAN; 4]);
+//! state.fuse(&FusionStep::new(&rows, &[]), &mut FusedRow { logits: &mut logits, trace: &mut trace })?;
+//! assert_eq!(logits, [1.0, 3.0]);
+//! # Ok::<(), logitfuse_core::Error>(())
+//! ```
+//!
+//! # Reference
+//!
+//! Roles are named by what they do in the result, as everywhere: `base` is what would be decoded without fusion.
+//!
+//! | role | `cad` | `cfg` | `icl_expert` |
+//! |---|---|---|---|
+//! | `base` | prompt *with* the passage | the prompt that is wanted | the large model |
+//! | `expert` | – | – | the small model, prompt *with* demonstrations |
+//! | `anti` | the same prompt *without* | the negative or empty prompt | the small model *without* |
+//!
+//! | trace | unit | meaning |
+//! |---|---|---|
+//! | `alpha` | 1 | the factor of the difference that is added to the base: `alpha`, or `gamma − 1` |
+//! | `kl_fused_base` | nats | KL(fused‖base): how far fusion went |
+//! | `kl_base_fused` | nats | KL(base‖fused); `+inf` when `plausibility` masks something |
+//! | `kl_with_without` | nats | KL between the two rows of the difference: how much the context had to say |
+//!
+//! Every mode is computed as `base + alpha · (towards − away)` on logits. For `cad` and `cfg` that is the equation above
+//! rearranged, and log-probabilities would only add a constant. So `alpha` 0 and `gamma` 1 give the base bit for bit, and
+//! so do two rows that are equal bit for bit. Ids masked in the base stay masked; where only another row lacks an id, its
+//! log-probabilities count as equal there, so the base decides. The strategy keeps nothing between steps.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod params;
+mod strategy;
+
+pub use params::{Mode, Params};
+pub use strategy::InContext;

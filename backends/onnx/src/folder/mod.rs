@@ -1,0 +1,247 @@
+//! Finds what a model folder holds before anything is loaded.
+
+mod hints;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use logitfuse_core::{Error, ErrorKind, Result};
+use serde::Serialize;
+
+pub use self::hints::Hints;
+pub(crate) use self::hints::Names;
+use crate::{
+    Port,
+    graph::{self, GraphSummary},
+};
+
+/// How a model folder is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Layout {
+    /// onnxruntime-genai: `genai_config.json` names everything.
+    Genai,
+    /// Hugging Face or Optimum: `config.json` beside `model.onnx`, or `onnx/model_<variant>.onnx` below it.
+    HuggingFace,
+    /// An ONNX file by itself, or a folder without configuration.
+    Bare,
+}
+
+/// A model on disk: which ONNX file, which configuration, whether everything is there.
+///
+/// Opening a folder reads its configuration and the structure of the graph, not the weights: milliseconds, so that
+/// what is wrong is said before gigabytes are loaded.
+///
+/// ```
+/// use logitfuse_core::ErrorKind;
+/// use logitfuse_onnx::ModelFolder;
+///
+/// let missing = ModelFolder::open("no/such/model".as_ref(), None).unwrap_err();
+/// assert_eq!(missing.kind(), ErrorKind::NotFound);
+/// assert_eq!(missing.to_string(), "no/such/model: no such model folder");
+/// ```
+#[derive(Clone, Debug)]
+pub struct ModelFolder {
+    root: PathBuf,
+    onnx: PathBuf,
+    layout: Layout,
+    hints: Hints,
+    weight_bytes: u64,
+    variants: Vec<String>,
+    pub(crate) graph: GraphSummary,
+}
+
+/// Names that exporters give to decoders, without `.onnx`, best first.
+const STEMS: &[&str] = &["model", "decoder_model_merged", "decoder_with_past_model", "decoder_model"];
+/// What is tried where nobody chose: full precision, then the smallest loss.
+const VARIANTS: &[&str] = &["", "quantized", "int8", "uint8", "fp16", "q8", "q4f16", "q4", "int4", "bnb4"];
+
+impl ModelFolder {
+    /// Finds the model in `path`, a folder or an ONNX file. `variant` chooses among several files of a Hugging Face
+    /// folder: `Some("q4")` is `onnx/model_q4.onnx`.
+    ///
+    /// # Errors
+    /// `NotFound` for a missing folder, file, variant or external data file; `InvalidData` for a truncated or corrupt
+    /// ONNX or configuration file.
+    pub fn open(path: &Path, variant: Option<&str>) -> Result<Self> {
+        let shown = path.display();
+        if !path.exists() {
+            return Err(Error::new(ErrorKind::NotFound, format!("{shown}: no such model folder"))
+                .with_help("name a folder that holds an ONNX model, or make one with `cargo xtask models smollm2`"));
+        }
+        let (root, direct) = if path.is_dir() { (path.to_owned(), None) } else { (root_of(path), Some(path)) };
+        let hints = Hints::read(&root)?;
+        let genai = root.join("genai_config.json").exists();
+        let candidates = onnx_files(&root)?;
+        let onnx = match (direct, variant, &hints.file_name) {
+            (Some(file), _, _) => file.to_owned(),
+            (None, None, Some(name)) => named_by_genai(&root, name)?,
+            (None, Some(variant), _) => choose_variant(&root, &candidates, variant)?,
+            (None, None, None) => choose_default(&root, &candidates)?,
+        };
+        let layout = match () {
+            () if genai => Layout::Genai,
+            () if root.join("config.json").exists() => Layout::HuggingFace,
+            () => Layout::Bare,
+        };
+        let graph = graph::scan(&onnx).map_err(|e| {
+            let kind = if e.kind() == io::ErrorKind::InvalidData { ErrorKind::InvalidData } else { ErrorKind::Io };
+            Error::new(kind, format!("{}: not a whole ONNX file: {e}", onnx.display()))
+                .with_help("fetch or export the file again")
+        })?;
+        let weight_bytes = weight_bytes(&onnx, &graph)?;
+        let variants = candidates.iter().filter_map(|file| variant_of(file)).collect();
+        Ok(Self { root, onnx, layout, hints, weight_bytes, variants, graph })
+    }
+
+    /// The folder; for an ONNX file, the one that its configuration was looked for in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The ONNX file.
+    pub fn onnx(&self) -> &Path {
+        &self.onnx
+    }
+
+    /// Where `tokenizer.json` and chat templates belong.
+    pub fn tokenizer_dir(&self) -> &Path {
+        &self.root
+    }
+
+    /// How the folder is laid out.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// What the configuration files say.
+    pub fn hints(&self) -> &Hints {
+        &self.hints
+    }
+
+    /// Bytes of the ONNX file and of its external data.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// The variants that may be chosen in this folder: `fp16`, `q4`, …
+    pub fn variants(&self) -> &[String] {
+        &self.variants
+    }
+
+    /// The graph's inputs, as the file states them.
+    pub fn inputs(&self) -> &[Port] {
+        &self.graph.inputs
+    }
+
+    /// The graph's outputs, as the file states them.
+    pub fn outputs(&self) -> &[Port] {
+        &self.graph.outputs
+    }
+}
+
+/// The folder of a file's configuration: its own, or the one above an `onnx/` sub-folder.
+fn root_of(file: &Path) -> PathBuf {
+    let own = file.parent().filter(|own| !own.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let above = own.file_name().filter(|&name| name == "onnx").and(own.parent());
+    match above {
+        Some(above) if above.as_os_str().is_empty() => PathBuf::from("."),
+        Some(above) if !own.join("config.json").exists() => above.to_owned(),
+        _ => own.to_owned(),
+    }
+}
+
+/// The ONNX files of a folder and of its `onnx/` sub-folder, sorted.
+fn onnx_files(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for folder in [root.to_owned(), root.join("onnx")] {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => {
+                return Err(Error::new(ErrorKind::Io, format!("{}: cannot be read: {e}", folder.display()))
+                    .with_help("check the folder's permissions"));
+            }
+        };
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        files.extend(paths.filter(|path| path.extension().is_some_and(|ending| ending == "onnx") && path.is_file()));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn stem(file: &Path) -> &str {
+    file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
+}
+
+/// `q4` of `onnx/model_q4.onnx`.
+fn variant_of(file: &Path) -> Option<String> {
+    STEMS.iter().find_map(|base| stem(file).strip_prefix(base)?.strip_prefix('_').map(str::to_owned)).filter(|variant| {
+        // `decoder_model_merged` is a kind of decoder, not the variant `merged` of `decoder_model`.
+        !STEMS.iter().any(|base| base.ends_with(&**variant) || variant.starts_with("merged_"))
+    })
+}
+
+fn named_by_genai(root: &Path, name: &str) -> Result<PathBuf> {
+    let file = root.join(name);
+    if file.is_file() {
+        return Ok(file);
+    }
+    let config = root.join("genai_config.json");
+    Err(Error::new(ErrorKind::NotFound, format!("{}: the model file `{name}` that it names is missing", config.display()))
+        .with_help(format!("fetch `{name}` into {}", root.display())))
+}
+
+fn choose_variant(root: &Path, candidates: &[PathBuf], variant: &str) -> Result<PathBuf> {
+    let wanted = STEMS.iter().map(|base| format!("{base}_{variant}")).chain([variant.to_owned()]);
+    wanted.into_iter().find_map(|name| candidates.iter().find(|file| stem(file) == name)).cloned().ok_or_else(|| {
+        let known: Vec<String> = candidates.iter().map(|file| variant_of(file).unwrap_or(stem(file).into())).collect();
+        let help = if known.is_empty() { "the folder holds no ONNX file".into() } else { format!("it has {}", known.join(", ")) };
+        Error::new(ErrorKind::NotFound, format!("{}: no variant `{variant}`", root.display())).with_help(help)
+    })
+}
+
+fn choose_default(root: &Path, candidates: &[PathBuf]) -> Result<PathBuf> {
+    let named = |name: &str| candidates.iter().find(|file| stem(file) == name);
+    let by_convention = VARIANTS.iter().find_map(|variant| {
+        STEMS.iter().find_map(|base| {
+            if variant.is_empty() { named(base) } else { named(&format!("{base}_{variant}")) }
+        })
+    });
+    if let Some(file) = by_convention {
+        return Ok(file.clone());
+    }
+    match candidates {
+        [only] => Ok(only.clone()),
+        [] => Err(Error::new(ErrorKind::NotFound, format!("{}: holds no ONNX model", root.display()))
+            .with_help("export one, for instance with `optimum-cli export onnx`, or fetch the repository's `onnx` folder")),
+        several => {
+            let names: Vec<&str> = several.iter().map(|file| stem(file)).collect();
+            Err(Error::new(ErrorKind::InvalidConfig, format!("{}: several ONNX files, none of a usual name", root.display()))
+                .with_help(format!("choose one as the variant: {}", names.join(", "))))
+        }
+    }
+}
+
+/// The size of everything that will be loaded; whatever is missing or too short is named.
+fn weight_bytes(onnx: &Path, graph: &GraphSummary) -> Result<u64> {
+    let size = |path: &Path| fs::metadata(path).map(|metadata| metadata.len());
+    let folder = onnx.parent().unwrap_or(Path::new("."));
+    let shown = onnx.display();
+    let mut bytes = size(onnx).unwrap_or_default();
+    for (location, needed) in &graph.external {
+        let there = size(&folder.join(location)).map_err(|_| {
+            Error::new(ErrorKind::NotFound, format!("{shown}: its external data file `{location}` is missing"))
+                .with_help(format!("fetch `{location}` into {}", folder.display()))
+        })?;
+        if there < *needed {
+            let message = format!("{shown}: its external data file `{location}` has {there} of {needed} bytes");
+            return Err(Error::new(ErrorKind::InvalidData, message).with_help("fetch the file again"));
+        }
+        bytes += there;
+    }
+    Ok(bytes)
+}

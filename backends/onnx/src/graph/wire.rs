@@ -1,0 +1,110 @@
+//! Reads protobuf's wire format from a file, seeking over what nobody asks for: a model with gigabytes of weights
+//! inside is scanned without reading them.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::Path,
+};
+
+pub(super) struct Wire {
+    file: BufReader<File>,
+    position: u64,
+    length: u64,
+}
+
+/// One field of a message: its number, and its value or where its bytes end.
+#[derive(Clone, Copy)]
+pub(super) struct Field {
+    pub(super) number: u64,
+    pub(super) value: Value,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Value {
+    Number(u64),
+    /// Bytes from the current position to this one: a string, a nested message, packed numbers.
+    Until(u64),
+}
+
+pub(super) fn broken(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+impl Wire {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Self { file: BufReader::with_capacity(1 << 16, file), position: 0, length })
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The next field of the message that ends at `end`; `None` at its end. What the caller did not read of a field
+    /// must be skipped with [`skip_to`](Self::skip_to) first.
+    pub(super) fn field(&mut self, end: u64) -> io::Result<Option<Field>> {
+        if self.position >= end {
+            return if self.position == end { Ok(None) } else { Err(broken("a field runs past its message")) };
+        }
+        let tag = self.varint()?;
+        let value = match tag & 7 {
+            0 => Value::Number(self.varint()?),
+            1 => Value::Until(self.position + 8),
+            2 => {
+                let length = self.varint()?;
+                Value::Until(self.position.checked_add(length).ok_or_else(|| broken("a length overflows"))?)
+            }
+            5 => Value::Until(self.position + 4),
+            _ => return Err(broken("a field of unknown kind")),
+        };
+        match value {
+            Value::Until(field_end) if field_end > self.length => {
+                Err(broken(&format!("ends after {} bytes, {} were announced", self.length, field_end)))
+            }
+            Value::Until(field_end) if field_end > end => Err(broken("a field runs past its message")),
+            _ => Ok(Some(Field { number: tag >> 3, value })),
+        }
+    }
+
+    pub(super) fn varint(&mut self) -> io::Result<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = *self.file.fill_buf()?.first().ok_or_else(|| broken("ends in the middle of a number"))?;
+            self.file.consume(1);
+            self.position += 1;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(broken("a number of more than 64 bits"))
+    }
+
+    /// The text from here to `end`. Names are short: what is longer than a megabyte is no name.
+    pub(super) fn text(&mut self, end: u64) -> io::Result<String> {
+        let length = end.saturating_sub(self.position);
+        let length = usize::try_from(length).ok().filter(|&n| n <= 1 << 20).ok_or_else(|| broken("a name too long"))?;
+        let mut bytes = vec![0; length];
+        self.file.read_exact(&mut bytes)?;
+        self.position = end;
+        String::from_utf8(bytes).map_err(|_| broken("a name that is not UTF-8"))
+    }
+
+    /// The numbers from here to `end`, packed.
+    pub(super) fn packed(&mut self, end: u64) -> io::Result<Vec<u64>> {
+        let mut numbers = Vec::new();
+        while self.position < end {
+            numbers.push(self.varint()?);
+        }
+        Ok(numbers)
+    }
+
+    pub(super) fn skip_to(&mut self, end: u64) -> io::Result<()> {
+        let by = end.checked_sub(self.position).ok_or_else(|| broken("a field runs past its message"))?;
+        self.file.seek_relative(i64::try_from(by).map_err(|_| broken("a length overflows"))?)?;
+        self.position = end;
+        Ok(())
+    }
+}

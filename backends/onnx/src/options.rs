@@ -1,0 +1,49 @@
+use crate::Provider;
+
+/// How a model is opened. `OnnxOptions::default()` is right for one model on the CPU.
+///
+/// ```
+/// use logitfuse_onnx::{KvChoice, OnnxOptions};
+///
+/// let options = OnnxOptions {
+///     name: Some("expert".into()),
+///     threads: 2,
+///     providers: vec!["cuda:device_id=1".parse()?, "cpu".parse()?],
+///     ..OnnxOptions::default()
+/// };
+/// assert_eq!(options.kv, KvChoice::Auto);
+/// # Ok::<(), logitfuse_core::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct OnnxOptions {
+    /// The source's name in messages and reports; the folder's name if `None`.
+    pub name: Option<String>,
+    /// Threads that one operator is split over; 0 leaves it to ONNX Runtime (one a physical core).
+    pub threads: usize,
+    /// Whether idle threads burn their core waiting for work. A little faster for a lone model on a quiet machine,
+    /// several times slower as soon as two models take turns.
+    pub spin: bool,
+    /// Execution providers in order of preference: the first that works is used, and what failed before it is
+    /// reported. Empty means the CPU.
+    pub providers: Vec<Provider>,
+    /// How the key/value cache is kept.
+    pub kv: KvChoice,
+    /// Prompt tokens that are run at once. `None` keeps a chunk's logits near 16 MB.
+    pub chunk_tokens: Option<usize>,
+    /// Overrides the context length that the model's configuration states.
+    pub context_length: Option<usize>,
+}
+
+/// How the key/value cache is kept between calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KvChoice {
+    /// [`Shared`](Self::Shared) where the graph allows it.
+    #[default]
+    Auto,
+    /// Past and present are the same buffer, which grows by doubling: no copy per token, free truncation, several
+    /// sequences in one call. Needs `GroupQueryAttention` on every key/value pair.
+    Shared,
+    /// What a call returns is handed to the next one. Works for every graph with a cache.
+    Moved,
+}

@@ -1,0 +1,202 @@
+//! What a decoder wants to be fed and gives back, discovered from the names, types and shapes of its inputs and
+//! outputs. Configuration files only fill in what the graph leaves open.
+
+use std::path::Path;
+
+use logitfuse_core::{Error, ErrorKind, Result};
+
+use crate::{
+    Dim, Element, Port,
+    folder::{Hints, Names},
+};
+
+/// A decoder's inputs and outputs by purpose.
+#[derive(Clone, Debug)]
+pub(crate) struct Signature {
+    pub(crate) ids: Port,
+    pub(crate) mask: Option<Port>,
+    pub(crate) positions: Option<Port>,
+    /// The switch of a merged decoder between its branches without and with a past.
+    pub(crate) use_cache_branch: Option<Port>,
+    /// How many logits rows are wanted, in graphs that ask.
+    pub(crate) rows_to_keep: Option<Port>,
+    pub(crate) cache: Vec<CacheTensor>,
+    pub(crate) logits: Port,
+    /// Which positions' logits come out; `None` until probed.
+    pub(crate) rows: Option<LogitRows>,
+    /// Entries of a row; `None` until probed.
+    pub(crate) width: Option<usize>,
+}
+
+/// Which of a call's positions have their logits in the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogitRows {
+    All,
+    Last,
+    /// As many from the end as the input `num_logits_to_keep` says.
+    Chosen,
+}
+
+/// A key or value cache: an input for the past, an output for the present.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheTensor {
+    pub(crate) past: String,
+    pub(crate) present: String,
+    pub(crate) element: Element,
+    /// Which dimension counts tokens.
+    pub(crate) axis: usize,
+    /// The others; `None` until resolved. What stands at 0 (the batch) and at `axis` means nothing.
+    pub(crate) dims: Vec<Option<usize>>,
+}
+
+impl CacheTensor {
+    /// The shape for `batch` sequences of `tokens` tokens.
+    pub(crate) fn shape(&self, batch: usize, tokens: usize) -> Vec<usize> {
+        let size = |(i, dim): (usize, &Option<usize>)| match i {
+            _ if i == self.batch_axis() => batch,
+            _ if i == self.axis => tokens,
+            _ => dim.unwrap_or(0),
+        };
+        self.dims.iter().enumerate().map(size).collect()
+    }
+
+    /// Key and value in one tensor, `[2, batch, heads, tokens, head]`, put the batch second.
+    pub(crate) fn batch_axis(&self) -> usize {
+        usize::from(self.dims.len() == 5)
+    }
+
+    pub(crate) fn bytes_per_token(&self) -> usize {
+        self.shape(1, 1).iter().product::<usize>() * self.element.bytes()
+    }
+
+    pub(crate) fn is_resolved(&self) -> bool {
+        let open = |(i, dim): (usize, &Option<usize>)| dim.is_none() && i != self.axis && i != self.batch_axis();
+        !self.dims.iter().enumerate().any(open)
+    }
+}
+
+impl Signature {
+    pub(crate) fn discover(file: &Path, inputs: &[Port], outputs: &[Port], hints: &Hints) -> Result<Self> {
+        let names = &hints.names;
+        let logits = find_logits(file, outputs, names)?;
+        let mut ids = None;
+        let (mut mask, mut positions, mut use_cache_branch, mut rows_to_keep) = (None, None, None, None);
+        let mut cache = Vec::new();
+        for input in inputs {
+            let is = |usual: &str, renamed: &Option<String>| {
+                input.name == usual || renamed.as_ref().is_some_and(|name| *name == input.name)
+            };
+            let purpose = match () {
+                () if is("input_ids", &names.input_ids) => &mut ids,
+                () if is("attention_mask", &names.attention_mask) => &mut mask,
+                () if is("position_ids", &names.position_ids) => &mut positions,
+                () if is("use_cache_branch", &None) => &mut use_cache_branch,
+                () if is("num_logits_to_keep", &None) || is("logits_to_keep", &None) => &mut rows_to_keep,
+                () => {
+                    cache.push(cache_tensor(file, input, outputs, hints)?);
+                    continue;
+                }
+            };
+            check_element(file, input)?;
+            *purpose = Some(input.clone());
+        }
+        let Some(ids) = ids else {
+            let names: Vec<&str> = inputs.iter().map(|input| &*input.name).collect();
+            let message = format!("{}: not a text decoder: no input `input_ids` among {}", file.display(), listed(&names));
+            return Err(Error::new(ErrorKind::InvalidData, message)
+                .with_help("export the model for text generation, with token ids as input and logits as output"));
+        };
+        let rows = match (&rows_to_keep, logits.dims.as_slice()) {
+            (Some(_), _) => Some(LogitRows::Chosen),
+            (None, [_, _] | [_, Dim::Fixed(1), _]) => Some(LogitRows::Last),
+            (None, [_, Dim::Named(rows), _]) if matches!(&ids.dims[..], [_, Dim::Named(tokens)] if tokens == rows) => {
+                Some(LogitRows::All)
+            }
+            _ => None,
+        };
+        let width = logits.dims.last().and_then(Dim::fixed);
+        Ok(Self { ids, mask, positions, use_cache_branch, rows_to_keep, cache, logits, rows, width })
+    }
+
+    /// Bytes of cache that one token of one sequence occupies.
+    pub(crate) fn kv_bytes_per_token(&self) -> u64 {
+        self.cache.iter().map(|tensor| tensor.bytes_per_token() as u64).sum()
+    }
+}
+
+fn listed(names: &[&str]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+fn find_logits(file: &Path, outputs: &[Port], names: &Names) -> Result<Port> {
+    let wanted = names.logits.as_deref().unwrap_or("logits");
+    let found = outputs.iter().find(|output| output.name == wanted).or_else(|| outputs.iter().find(|o| o.name == "logits"));
+    let Some(logits) = found else {
+        let names: Vec<&str> = outputs.iter().map(|output| &*output.name).collect();
+        let message = format!("{}: not a text decoder: no output `{wanted}` among {}", file.display(), listed(&names));
+        return Err(Error::new(ErrorKind::InvalidData, message)
+            .with_help("export the model for text generation, with token ids as input and logits as output"));
+    };
+    if !logits.element.is_float() || !matches!(logits.dims.len(), 2 | 3) {
+        let message = format!("{}: output `{logits}` is not rows of f32, f16 or bf16", file.display());
+        return Err(Error::new(ErrorKind::Unsupported, message).with_help("export the model with float logits"));
+    }
+    Ok(logits.clone())
+}
+
+fn check_element(file: &Path, input: &Port) -> Result<()> {
+    let fits = match input.name.as_str() {
+        "use_cache_branch" => input.element == Element::Bool,
+        _ => matches!(input.element, Element::I64 | Element::I32),
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Unsupported, format!("{}: input `{input}` has an element type that is not supported", file.display()))
+        .with_help("export the model with 64-bit integer inputs"))
+}
+
+/// An input that is none of the known ones: a key/value cache if an output answers it.
+fn cache_tensor(file: &Path, input: &Port, outputs: &[Port], hints: &Hints) -> Result<CacheTensor> {
+    let axis = match input.dims.len() {
+        4 => 2,
+        5 => 3,
+        _ => 0,
+    };
+    let carried = matches!(input.element, Element::F32 | Element::F16 | Element::Bf16 | Element::I8 | Element::U8);
+    let answers = present_names(&input.name, &hints.names);
+    let present = outputs.iter().find(|output| answers.contains(&output.name) && output.element == input.element);
+    let Some(present) = present.filter(|_| carried && axis > 0) else {
+        let message = format!("{}: input `{}` is not one that logitfuse knows how to fill", file.display(), input.name);
+        return Err(Error::new(ErrorKind::Unsupported, message).with_help(
+            "supported are input_ids, attention_mask, position_ids, use_cache_branch, num_logits_to_keep and key/value \
+             caches with a matching output",
+        ));
+    };
+    let mut dims: Vec<Option<usize>> = input.dims.iter().map(Dim::fixed).collect();
+    // The graph's own output shape knows more than its input shape now and then, and both more than a configuration.
+    let from_present = present.dims.iter().map(Dim::fixed).chain(std::iter::repeat(None));
+    for (dim, known) in dims.iter_mut().zip(from_present) {
+        *dim = dim.or(known);
+    }
+    dims[axis - 1] = dims[axis - 1].or(hints.kv_heads);
+    dims[axis + 1] = dims[axis + 1].or(hints.head_size);
+    if dims[axis - 1].is_none() {
+        let message = format!("{}: the number of heads of input `{input}` is not known", file.display());
+        return Err(Error::new(ErrorKind::InvalidData, message)
+            .with_help("add `num_key_value_heads` to config.json beside the model"));
+    }
+    Ok(CacheTensor { past: input.name.clone(), present: present.name.clone(), element: input.element, axis, dims })
+}
+
+/// What the output for a past may be called.
+fn present_names(past: &str, names: &Names) -> Vec<String> {
+    let patterned = names.cache.iter().filter_map(|(past_pattern, present_pattern)| {
+        let (before, after) = past_pattern.split_once("%d")?;
+        let layer = past.strip_prefix(before)?.strip_suffix(after)?;
+        layer.bytes().all(|byte| byte.is_ascii_digit()).then(|| present_pattern.replacen("%d", layer, 1))
+    });
+    let usual = [("past_key_values", "present"), ("past_key_values", "present_key_values"), ("past", "present"), ("_in", "_out")];
+    let replaced = usual.iter().filter(|(from, _)| past.contains(from)).map(|(from, to)| past.replacen(from, to, 1));
+    patterned.chain(replaced).collect()
+}

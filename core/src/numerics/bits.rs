@@ -1,0 +1,123 @@
+//! The promise that a kernel gives the same bits on every instruction set, tested on those that this machine has.
+
+use std::cell::Cell;
+
+use proptest::prelude::*;
+use pulp::NullaryFnOnce;
+
+use super::*;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Level {
+    /// What users get.
+    Dispatched,
+    /// What a machine without AVX-512 gets, where this machine can play it.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// The same source compiled without dispatch: SSE2 on x86-64, NEON on ARM.
+    Baseline,
+}
+
+thread_local! {
+    static LEVEL: Cell<Level> = const { Cell::new(Level::Dispatched) };
+}
+
+/// Runs the kernel at the level under test, or gives it back.
+pub(super) fn forced<K: NullaryFnOnce>(kernel: K) -> Result<K::Output, K> {
+    match LEVEL.get() {
+        Level::Dispatched => Err(kernel),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => match pulp::x86::V3::try_new() {
+            Some(v3) => Ok(pulp::Simd::vectorize(v3, kernel)),
+            None => Ok(kernel.call()),
+        },
+        Level::Baseline => Ok(kernel.call()),
+    }
+}
+
+fn at<T>(level: Level, f: impl FnOnce() -> T) -> T {
+    LEVEL.set(level);
+    let result = f();
+    LEVEL.set(Level::Dispatched);
+    result
+}
+
+/// Every number that the kernels compute from three rows, as bits.
+fn everything(rows: [&[f32]; 3], alpha: f64) -> Vec<u64> {
+    let [base, expert, anti] = rows;
+    let [zb, ze, za] = rows.map(log_sum_exp);
+    let contrasts = [Contrast { weight: alpha, towards: expert, away: anti, where_masked: ze - za }];
+    let mut numbers = vec![zb, ze, za, entropy(base, zb), kl_divergence(base, zb, expert, ze)];
+    let (forward, reverse) = kl_both(expert, ze, anti, za);
+    numbers.extend([forward, reverse]);
+    let mut written = vec![vec![0.0; base.len()]; 6];
+    log_softmax(base, zb, &mut written[0]);
+    softmax(base, zb, &mut written[1]);
+    masked_difference(expert, anti, ze - za, &mut written[2]);
+    linear_combination(base, 0.7, &contrasts, &mut written[3]);
+    mask_implausible(base, 0.01, &mut written[3]);
+    let (direction, tilt) = written.split_at_mut(4);
+    exponential_tilt(base, &direction[2], alpha, &mut tilt[0]);
+    let moments = tilt_moments(base, zb, &direction[2], alpha);
+    numbers.extend([moments.log_partition, moments.mean, moments.variance]);
+    let mut bits: Vec<u64> = numbers.into_iter().map(f64::to_bits).collect();
+    bits.extend(written.iter().flatten().map(|x| u64::from(x.to_bits())));
+    bits.push(argmax(base) as u64);
+    bits.extend(top_k(base, 7).into_iter().flat_map(|(id, x)| [u64::from(id), u64::from(x.to_bits())]));
+    bits.push(u64::from(check_row(base).is_ok()));
+    bits
+}
+
+fn rows() -> impl Strategy<Value = [Vec<f32>; 3]> {
+    let entry = prop_oneof![
+        8 => -20.0_f32..20.0,
+        1 => -1e4_f32..1e4,
+        1 => Just(f32::NEG_INFINITY),
+        1 => Just(0.0_f32),
+    ];
+    // Lengths around the borders of lanes, strides and blocks.
+    let len = prop_oneof![1..40_usize, 120..136_usize, 500..530_usize, 1020..1030_usize, 2000..3000_usize];
+    len.prop_flat_map(move |len| {
+        let row = || {
+            prop::collection::vec(entry.clone(), len).prop_map(|mut row| {
+                row[0] = 1.5;
+                row
+            })
+        };
+        [row(), row(), row()]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits(rows in rows(), alpha in -1.0..3.0) {
+        let run = || everything(rows.each_ref().map(Vec::as_slice), alpha);
+        let dispatched = at(Level::Dispatched, run);
+        prop_assert_eq!(&dispatched, &at(Level::Baseline, run));
+        #[cfg(target_arch = "x86_64")]
+        prop_assert_eq!(&dispatched, &at(Level::Avx2, run));
+    }
+}
+
+/// All f32 within the range and a step beyond, against f64: the promise of `exp` on accuracy.
+#[test]
+fn exp_is_within_two_units_in_the_last_place() {
+    let mut worst = 0.0_f64;
+    for bits in (0..=0x42c0_0000_u32).step_by(97) {
+        for x in [f32::from_bits(bits), -f32::from_bits(bits)] {
+            let exact = f64::from(x).exp();
+            let ours = f64::from(lanes::exp(x));
+            if x < -87.0 {
+                assert_eq!(ours, 0.0, "exp({x})");
+            } else if x <= 88.0 {
+                worst = worst.max((ours - exact).abs() / (exact * f64::from(f32::EPSILON)));
+            }
+        }
+    }
+    // f32::EPSILON is one unit relative to the lower end of a binade, so this is the strictest reading.
+    assert!(worst < 2.0, "{worst} units");
+    assert_eq!(lanes::exp(f32::NEG_INFINITY), 0.0);
+    assert_eq!(lanes::exp(0.0), 1.0);
+}

@@ -1,0 +1,184 @@
+//! The one loop shape that every kernel uses: sixteen lanes, blocks, fixed order.
+
+use std::array;
+
+use pulp::{Arch, NullaryFnOnce};
+
+/// Entries that are worked on together: one AVX-512 register, two of AVX2, four of SSE2 or NEON.
+const LANES: usize = 16;
+/// Entries between two transfers from f32 lanes to f64 lanes: 32 additions a lane keep the f32 error below 2e-6.
+const BLOCK: usize = 32 * LANES;
+
+/// Runs a kernel compiled for the best instruction set of this machine, chosen at run time.
+///
+/// The kernel's `call` must be `#[inline(always)]`, and so must be all that it calls: only code that ends up inside the
+/// dispatched function is compiled for the wide registers.
+pub(super) fn dispatch<K: NullaryFnOnce>(kernel: K) -> K::Output {
+    #[cfg(test)]
+    let kernel = match super::bits::forced(kernel) {
+        Ok(output) => return output,
+        Err(kernel) => kernel,
+    };
+    Arch::new().dispatch(kernel)
+}
+
+/// `S` sums over the ids of `R` rows of equal length. `term` maps the entries of one id to what each sum gains; it must
+/// give zeros where every row is masked, because the last block of a row is filled up that way.
+///
+/// Every block is worked on in two plain loops, terms first and additions after, because compilers vectorise those two
+/// reliably and their union not: it tempts them to scatter lanes.
+#[inline(always)]
+pub(super) fn sums<const R: usize, const S: usize>(rows: [&[f32]; R], term: impl Fn([f32; R]) -> [f32; S]) -> [f64; S] {
+    let mut totals = [[0.0_f64; LANES]; S];
+    let mut terms = [[0.0_f32; BLOCK]; S];
+    let blocks = Chunks::<R, BLOCK>::new(rows);
+    for number in 0..blocks.count() {
+        let block = blocks.get(number);
+        for id in 0..BLOCK {
+            let of_id = term(array::from_fn(|row| block[row][id]));
+            for sum in 0..S {
+                terms[sum][id] = of_id[sum];
+            }
+        }
+        for (total, terms) in totals.iter_mut().zip(&terms) {
+            add_lanes(total, terms);
+        }
+    }
+    totals.map(|lanes| lanes.iter().sum())
+}
+
+#[inline(always)]
+fn add_lanes(total: &mut [f64; LANES], terms: &[f32; BLOCK]) {
+    let mut block = [0.0_f32; LANES];
+    for chunk in terms.as_chunks::<LANES>().0 {
+        for lane in 0..LANES {
+            block[lane] += chunk[lane];
+        }
+    }
+    for lane in 0..LANES {
+        total[lane] += f64::from(block[lane]);
+    }
+}
+
+/// The largest `score` of any id; `-inf` if there is none above. NaN never wins.
+#[inline(always)]
+pub(super) fn max<const R: usize>(rows: [&[f32]; R], score: impl Fn([f32; R]) -> f32) -> f32 {
+    let mut best = [f32::NEG_INFINITY; LANES];
+    let chunks = Chunks::<R, LANES>::new(rows);
+    for number in 0..chunks.count() {
+        let chunk = chunks.get(number);
+        for lane in 0..LANES {
+            best[lane] = larger(score(array::from_fn(|row| chunk[row][lane])), best[lane]);
+        }
+    }
+    best.into_iter().fold(f32::NEG_INFINITY, larger)
+}
+
+/// The first id whose `score` is `wanted`, and 0 if there is none.
+#[inline(always)]
+pub(super) fn first<const R: usize>(rows: [&[f32]; R], score: impl Fn([f32; R]) -> f32, wanted: f32) -> usize {
+    /// Entries that are compared before the first look at the outcome, which is what lets them be compared together.
+    const STRIDE: usize = 8 * LANES;
+    let strides = Chunks::<R, STRIDE>::new(rows);
+    for number in 0..strides.count() {
+        let stride = strides.get(number);
+        let matches: [bool; STRIDE] = array::from_fn(|id| score(array::from_fn(|row| stride[row][id])) == wanted);
+        if matches.iter().fold(false, |any, &hit| any | hit) {
+            return number * STRIDE + matches.iter().position(|&hit| hit).unwrap_or(0);
+        }
+    }
+    0
+}
+
+/// The larger of two numbers, `b` if either is NaN: the semantics of x86's `max`, and so one instruction.
+#[inline(always)]
+pub(super) fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// Rows of equal length cut into chunks of `N`, the last one filled up with `-inf`. One loop over all of them calls its
+/// closure at one place, which is what makes compilers inline it.
+struct Chunks<'a, const R: usize, const N: usize> {
+    whole: [&'a [[f32; N]]; R],
+    last: [[f32; N]; R],
+    has_last: bool,
+}
+
+impl<'a, const R: usize, const N: usize> Chunks<'a, R, N> {
+    #[inline(always)]
+    fn new(rows: [&'a [f32]; R]) -> Self {
+        let len = common_len(&rows);
+        let mut last = [[f32::NEG_INFINITY; N]; R];
+        for (last, row) in last.iter_mut().zip(rows) {
+            let rest = row.as_chunks::<N>().1;
+            last[..rest.len()].copy_from_slice(rest);
+        }
+        Self { whole: rows.map(|row| row.as_chunks().0), last, has_last: !len.is_multiple_of(N) }
+    }
+
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.whole[0].len() + usize::from(self.has_last)
+    }
+
+    #[inline(always)]
+    fn get(&self, number: usize) -> [&[f32; N]; R] {
+        array::from_fn(|row| self.whole[row].get(number).unwrap_or(&self.last[row]))
+    }
+}
+
+#[inline(always)]
+fn common_len<const R: usize>(rows: &[&[f32]; R]) -> usize {
+    let len = rows[0].len();
+    assert!(rows.iter().all(|row| row.len() == len), "rows of different lengths");
+    len
+}
+
+/// An f64 constant as two f32 whose sum is the constant to about 48 bits.
+#[derive(Clone, Copy)]
+pub(super) struct Split {
+    high: f32,
+    low: f32,
+}
+
+impl Split {
+    #[expect(clippy::cast_possible_truncation, reason = "the rounding is the purpose: the error goes to `low`")]
+    pub(super) fn new(x: f64) -> Self {
+        let high = x as f32;
+        // An infinite or huge normaliser has no second part.
+        let low = if high.is_finite() { (x - f64::from(high)) as f32 } else { 0.0 };
+        Self { high, low }
+    }
+
+    /// `x - self`, accurate where the two are close, which is where the probability is.
+    #[inline(always)]
+    pub(super) fn subtract_from(self, x: f32) -> f32 {
+        (x - self.high) - self.low
+    }
+}
+
+/// `e^x` within 2 units in the last place for `x` in [-87, 88]; 0 below, `e^88` above. Branch-free.
+///
+/// Cody and Waite's reduction `x = n ln 2 + r`, a polynomial in `r`, and `n` added to the exponent field.
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    // Below, results would leave the normal range, where the exponent trick fails and some processors slow down.
+    const SMALLEST: f32 = -87.0;
+    const LARGEST: f32 = 88.0;
+    // 1.5 * 2^23: adding it rounds to an integer and leaves that integer in the low bits.
+    const ROUNDER: f32 = 12_582_912.0;
+    // ln 2 rounded to nine bits, so that n * LN_2_HIGH is exact for |n| < 2^15; and the rest.
+    const LN_2_HIGH: f32 = 355.0 / 512.0;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    // Minimises the largest relative error on |r| <= ln(2)/2, coefficients rounded one after the other: 3.2e-9.
+    const C: [f32; 5] = [0.499_999_94, 0.166_665_21, 0.041_668_29, 0.008_368_704, 0.001_381_893_9];
+
+    let clamped = larger(SMALLEST, if x < LARGEST { x } else { LARGEST });
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUNDER;
+    let n = shifted - ROUNDER;
+    let r = (clamped - n * LN_2_HIGH) - n * LN_2_LOW;
+    let tail = (((C[4] * r + C[3]) * r + C[2]) * r + C[1]) * r + C[0];
+    let mantissa = 1.0 + (r + r * r * tail);
+    let scaled = f32::from_bits(mantissa.to_bits().wrapping_add(shifted.to_bits() << 23));
+    if x < SMALLEST { 0.0 } else { scaled }
+}

@@ -1,0 +1,195 @@
+use std::sync::Arc;
+
+use logitfuse_core::{
+    EffectiveVocabulary, Error, ErrorKind, FusionStrategy, LogitSource, Result, RoleBinding, Rows, SessionInfo,
+    SourceInfo, TokenId,
+};
+
+use crate::{step::Fuser, worker::Worker};
+
+/// Which source plays which role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// The role's name, one of the strategy's.
+    pub role: String,
+    /// The source's index, in the order in which sources were added. Several roles may name one source: they share its
+    /// session and run as rows of one batch.
+    pub source: usize,
+}
+
+impl Role {
+    /// `source` plays `role`.
+    pub fn new(role: impl Into<String>, source: usize) -> Self {
+        Self { role: role.into(), source }
+    }
+}
+
+/// Whether sources run side by side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Concurrency {
+    /// All sources at once, each on its owner thread: right when each has its share of the cores.
+    #[default]
+    Parallel,
+    /// One after another: right when each uses all cores.
+    Sequential,
+}
+
+/// Sources, a strategy that fuses them, and the loop that decodes.
+///
+/// See the [crate's page](crate) for an example.
+pub struct Engine {
+    pub(crate) workers: Vec<Worker>,
+    /// The source of each binding of `session`.
+    pub(crate) binding_sources: Vec<usize>,
+    pub(crate) strategy: Arc<dyn FusionStrategy>,
+    pub(crate) session: SessionInfo,
+    pub(crate) concurrency: Concurrency,
+    pub(crate) end_of_sequence: Vec<TokenId>,
+    pub(crate) fuser: Fuser,
+    /// Row buffers on their way back to the sources, one per source.
+    pub(crate) spare: Vec<Rows>,
+}
+
+/// Collects what an [`Engine`] is made of.
+pub struct EngineBuilder {
+    strategy: Arc<dyn FusionStrategy>,
+    sources: Vec<Box<dyn LogitSource>>,
+    roles: Vec<Role>,
+    vocabulary: Option<EffectiveVocabulary>,
+    end_of_sequence: Vec<TokenId>,
+    concurrency: Concurrency,
+}
+
+impl EngineBuilder {
+    /// Adds a source; its index is the number of those added before.
+    #[must_use]
+    pub fn source(mut self, source: Box<dyn LogitSource>) -> Self {
+        self.sources.push(source);
+        self
+    }
+
+    /// Sets which source plays which role, in any order.
+    #[must_use]
+    pub fn roles(mut self, roles: impl IntoIterator<Item = Role>) -> Self {
+        self.roles = roles.into_iter().collect();
+        self
+    }
+
+    /// Sets the ids that may be emitted. Without it, all ids below the narrowest source's width.
+    #[must_use]
+    pub fn vocabulary(mut self, vocabulary: EffectiveVocabulary) -> Self {
+        self.vocabulary = Some(vocabulary);
+        self
+    }
+
+    /// Adds ids that end a text to those that the sources declare.
+    #[must_use]
+    pub fn end_of_sequence(mut self, ids: impl IntoIterator<Item = TokenId>) -> Self {
+        self.end_of_sequence.extend(ids);
+        self
+    }
+
+    /// Sets whether sources run side by side.
+    #[must_use]
+    pub fn concurrency(mut self, concurrency: Concurrency) -> Self {
+        self.concurrency = concurrency;
+        self
+    }
+
+    /// Checks that roles, sources and strategy fit and starts the sources' threads.
+    pub fn build(self) -> Result<Engine> {
+        let info = self.strategy.info();
+        let wrong = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
+        let known = || info.roles.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(", ");
+        for role in &self.roles {
+            if role.source >= self.sources.len() {
+                return wrong(format!("role `{}` names source {}, there are {}", role.role, role.source, self.sources.len()));
+            }
+            if !info.roles.iter().any(|r| r.name == role.role) {
+                return wrong(format!("strategy `{}` has no role `{}`; it has {}", info.id, role.role, known()));
+            }
+        }
+        let mut bindings = Vec::new();
+        let mut binding_sources = Vec::new();
+        for spec in &info.roles {
+            let taken: Vec<&Role> = self.roles.iter().filter(|r| r.role == spec.name).collect();
+            if taken.len() < spec.arity.min || spec.arity.max.is_some_and(|max| taken.len() > max) {
+                let wanted = match (spec.arity.min, spec.arity.max) {
+                    (min, Some(max)) if min == max => format!("exactly {min}"),
+                    (min, Some(max)) => format!("{min} to {max}"),
+                    (min, None) => format!("at least {min}"),
+                };
+                return wrong(format!(
+                    "strategy `{}` wants {wanted} source(s) in role `{}`, got {}",
+                    info.id,
+                    spec.name,
+                    taken.len()
+                ));
+            }
+            for role in taken {
+                let source = self.sources[role.source].info().name.clone();
+                bindings.push(RoleBinding { role: spec.name.clone(), source });
+                binding_sources.push(role.source);
+            }
+        }
+        let Some(narrowest) = self.sources.iter().map(|s| s.info().logit_width).min() else {
+            return wrong("an engine needs a source".to_owned());
+        };
+        let vocabulary = self.vocabulary.unwrap_or_else(|| EffectiveVocabulary::new(narrowest, []));
+        if vocabulary.width() > narrowest || vocabulary.count() == 0 {
+            return wrong(format!(
+                "the vocabulary has {} ids in a width of {}, the narrowest source yields {narrowest} logits",
+                vocabulary.count(),
+                vocabulary.width()
+            ));
+        }
+        let mut end_of_sequence = self.end_of_sequence;
+        end_of_sequence.extend(self.sources.iter().flat_map(|s| s.info().end_of_sequence.iter().copied()));
+        end_of_sequence.sort_unstable();
+        end_of_sequence.dedup();
+        Ok(Engine {
+            fuser: Fuser::new(&info.id, vocabulary.width(), info.trace.len()),
+            spare: self.sources.iter().map(|_| Rows::new()).collect(),
+            workers: self.sources.into_iter().map(Worker::spawn).collect::<Result<_>>()?,
+            binding_sources,
+            session: SessionInfo { bindings, vocabulary },
+            concurrency: self.concurrency,
+            end_of_sequence,
+            strategy: self.strategy,
+        })
+    }
+}
+
+impl Engine {
+    /// Begins an engine with this strategy.
+    pub fn builder(strategy: Arc<dyn FusionStrategy>) -> EngineBuilder {
+        EngineBuilder {
+            strategy,
+            sources: Vec::new(),
+            roles: Vec::new(),
+            vocabulary: None,
+            end_of_sequence: Vec::new(),
+            concurrency: Concurrency::default(),
+        }
+    }
+
+    /// What the strategy fuses: one binding per row, and the effective vocabulary.
+    pub fn session(&self) -> &SessionInfo {
+        &self.session
+    }
+
+    /// The strategy.
+    pub fn strategy(&self) -> &dyn FusionStrategy {
+        self.strategy.as_ref()
+    }
+
+    /// The sources, in the order in which they were added.
+    pub fn sources(&self) -> impl Iterator<Item = &SourceInfo> {
+        self.workers.iter().map(Worker::info)
+    }
+
+    /// The ids that end a text: those of all sources together.
+    pub fn end_of_sequence(&self) -> &[TokenId] {
+        &self.end_of_sequence
+    }
+}

@@ -1,0 +1,177 @@
+//! One position: feed every source, then fuse one sequence's rows.
+
+use std::time::{Duration, Instant};
+
+use logitfuse_core::{
+    EffectiveVocabulary, Error, ErrorKind, FusedRow, FusionState, FusionStep, LogitSource, Result, RoleRow, Rows,
+    SequenceId, Step, TokenId, numerics,
+};
+
+use crate::{Concurrency, Engine, Timings};
+
+/// Prompts go in by pieces of this many tokens, so that a long one shows progress and can be interrupted.
+pub(crate) const PIECE: usize = 512;
+
+/// Tokens on their way to one sequence of one source.
+pub(crate) struct Feed {
+    pub(crate) sequence: SequenceId,
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) rows: usize,
+}
+
+/// What came back from one source: masked rows with their log-normalisers.
+pub(crate) struct Forwarded {
+    pub(crate) rows: Rows,
+    pub(crate) log_normalisers: Vec<f64>,
+    forward: Duration,
+    normalise: Duration,
+}
+
+impl Forwarded {
+    pub(crate) fn row(&self, index: usize, width: usize) -> &[f32] {
+        &self.rows.row(index)[..width]
+    }
+}
+
+/// Runs on the source's own thread, so that normalising several sources' rows overlaps as their forwards do.
+fn run(
+    source: &mut dyn LogitSource,
+    feeds: &[Feed],
+    mut rows: Rows,
+    vocabulary: &EffectiveVocabulary,
+) -> Result<Forwarded> {
+    let start = Instant::now();
+    let steps: Vec<Step<'_>> =
+        feeds.iter().map(|f| Step { sequence: f.sequence, tokens: &f.tokens, rows: f.rows }).collect();
+    source.forward(&steps, &mut rows)?;
+    let forward = start.elapsed();
+    let start = Instant::now();
+    let mut log_normalisers = Vec::with_capacity(rows.len());
+    for i in 0..rows.len() {
+        let row = &mut rows.row_mut(i)[..vocabulary.width()];
+        vocabulary.mask(row);
+        let log_normaliser = numerics::log_sum_exp(row);
+        if !log_normaliser.is_finite() {
+            let cause = numerics::check_row(row).err().map_or_else(|| "its logits overflow".to_owned(), |e| e.to_string());
+            let message = format!("source `{}` yielded a row that is no distribution: {cause}", source.info().name);
+            return Err(Error::new(ErrorKind::Numeric, message)
+                .with_help("the model file may be damaged, or its precision too low for this prompt"));
+        }
+        log_normalisers.push(log_normaliser);
+    }
+    Ok(Forwarded { rows, log_normalisers, forward, normalise: start.elapsed() })
+}
+
+impl Engine {
+    /// Feeds every source its part, `feeds[source]`, side by side or in turn; sources without a feed rest.
+    pub(crate) fn forward(
+        &mut self,
+        feeds: Vec<Vec<Feed>>,
+        timings: &mut Timings,
+        prefill: bool,
+    ) -> Result<Vec<Option<Forwarded>>> {
+        let mut pending = Vec::with_capacity(feeds.len());
+        let mut results = Vec::with_capacity(feeds.len());
+        for (i, feeds) in feeds.into_iter().enumerate() {
+            if feeds.is_empty() {
+                pending.push(None);
+                continue;
+            }
+            if prefill {
+                timings.prefill_tokens[i] += feeds.iter().map(|f| f.tokens.len()).sum::<usize>();
+            }
+            let rows = std::mem::take(&mut self.spare[i]);
+            let vocabulary = self.session.vocabulary.clone();
+            let job = self.workers[i].submit(move |source| run(source, &feeds, rows, &vocabulary));
+            pending.push(Some(match self.concurrency {
+                Concurrency::Parallel => Err(job),
+                Concurrency::Sequential => Ok(job.wait()?),
+            }));
+        }
+        for (i, job) in pending.into_iter().enumerate() {
+            // Every job is waited for even after one failed: a source must be idle before its sequences are closed.
+            let result = job.map(|job| job.or_else(|pending| pending.wait()).and_then(|done| done)).transpose();
+            if let Ok(Some(done)) = &result {
+                timings.normalise[i] += done.normalise;
+                let total = if prefill { &mut timings.prefill } else { &mut timings.forward };
+                total[i] += done.forward;
+            }
+            results.push(result);
+        }
+        results.into_iter().collect()
+    }
+
+    /// Feeds the beginnings of prompts, `(source, sequence, tokens)`, piece by piece. `proceed` is told how many tokens
+    /// are in before each piece and once at the end; false breaks off, which is also what is returned.
+    pub(crate) fn fill(
+        &mut self,
+        prefixes: &[(usize, SequenceId, &[TokenId])],
+        timings: &mut Timings,
+        proceed: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<bool> {
+        let longest = prefixes.iter().map(|p| p.2.len()).max().unwrap_or(0);
+        let mut done = 0;
+        for start in (0..longest).step_by(PIECE) {
+            if !proceed(done) {
+                return Ok(false);
+            }
+            let mut feeds = self.no_feeds();
+            for &(source, sequence, tokens) in prefixes.iter().filter(|p| p.2.len() > start) {
+                let tokens = tokens[start..tokens.len().min(start + PIECE)].to_vec();
+                done += tokens.len();
+                feeds[source].push(Feed { sequence, tokens, rows: 0 });
+            }
+            let forwarded = self.forward(feeds, timings, true)?;
+            self.recycle(forwarded);
+        }
+        Ok(proceed(done))
+    }
+
+    pub(crate) fn no_feeds(&self) -> Vec<Vec<Feed>> {
+        self.workers.iter().map(|_| Vec::new()).collect()
+    }
+
+    /// Takes row buffers back for the next call.
+    pub(crate) fn recycle(&mut self, forwarded: Vec<Option<Forwarded>>) {
+        for (spare, done) in self.spare.iter_mut().zip(forwarded) {
+            if let Some(done) = done {
+                *spare = done.rows;
+            }
+        }
+    }
+}
+
+/// The buffers of fusing, reused at every step.
+pub(crate) struct Fuser {
+    strategy: String,
+    pub(crate) row: Vec<f32>,
+    pub(crate) trace: Vec<f64>,
+}
+
+impl Fuser {
+    pub(crate) fn new(strategy: &str, width: usize, trace: usize) -> Self {
+        Self { strategy: strategy.to_owned(), row: vec![0.0; width], trace: vec![f64::NAN; trace] }
+    }
+
+    /// Fuses into `self.row` and `self.trace`; returns the fused row's log-normaliser, which proves that it is a
+    /// distribution.
+    pub(crate) fn fuse(
+        &mut self,
+        state: &mut dyn FusionState,
+        rows: &[RoleRow<'_>],
+        committed: &[TokenId],
+    ) -> Result<f64> {
+        self.trace.fill(f64::NAN);
+        let mut out = FusedRow { logits: &mut self.row, trace: &mut self.trace };
+        state.fuse(&FusionStep::new(rows, committed), &mut out)?;
+        let log_normaliser = numerics::log_sum_exp(&self.row);
+        if log_normaliser.is_finite() {
+            return Ok(log_normaliser);
+        }
+        let cause = numerics::check_row(&self.row).err().map_or_else(|| "its logits overflow".to_owned(), |e| e.to_string());
+        Err(Error::new(
+            ErrorKind::Numeric,
+            format!("strategy `{}` wrote a row that is no distribution at token {}: {cause}", self.strategy, committed.len()),
+        ))
+    }
+}

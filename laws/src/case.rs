@@ -1,0 +1,113 @@
+use logitfuse_core::numerics::log_sum_exp;
+use logitfuse_core::{
+    EffectiveVocabulary, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleBinding, RoleRow, SessionInfo,
+    TokenId,
+};
+
+/// A short run of a strategy: who plays which role, and what every source says at every position.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Roles and vocabulary.
+    pub session: SessionInfo,
+    /// `steps[position][row]` are the logits of the row that plays `session.bindings[row]`.
+    pub steps: Vec<Vec<Vec<f32>>>,
+    /// `tokens[position]` is committed after that position was fused; every row allows it.
+    pub tokens: Vec<TokenId>,
+}
+
+/// What a strategy wrote at one position.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    pub(crate) logits: Vec<f32>,
+    pub(crate) trace: Vec<f64>,
+}
+
+impl Output {
+    /// Logits and trace as bits, so that NaN, which a trace may hold, equals itself.
+    pub(crate) fn bits(&self) -> (Vec<u32>, Vec<u64>) {
+        (self.logits.iter().map(|x| x.to_bits()).collect(), self.trace.iter().map(|x| x.to_bits()).collect())
+    }
+}
+
+impl Case {
+    /// The number of token ids of every row.
+    pub fn width(&self) -> usize {
+        self.session.vocabulary.width()
+    }
+
+    /// The same case with every row changed by `f`, which is given the row's index in the session's bindings.
+    #[must_use]
+    pub fn map_rows(&self, f: impl Fn(usize, &[f32]) -> Vec<f32>) -> Self {
+        let steps = self.steps.iter().map(|rows| rows.iter().enumerate().map(|(i, row)| f(i, row)).collect()).collect();
+        Self { steps, ..self.clone() }
+    }
+
+    /// The same case where every row of role `copy` says what the first row of role `original` says.
+    #[must_use]
+    pub fn with_role_equal(&self, copy: &str, original: &str) -> Self {
+        let mut case = self.clone();
+        if let Some(original) = self.session.row_of(original) {
+            for rows in &mut case.steps {
+                let said = rows[original].clone();
+                for index in self.session.rows_of(copy) {
+                    rows[index].clone_from(&said);
+                }
+            }
+        }
+        case
+    }
+
+    /// The session of rows of these roles, each with a source of its own.
+    pub(crate) fn session(roles: &[(&str, usize)], width: usize) -> SessionInfo {
+        let bindings = roles.iter().flat_map(|&(role, count)| {
+            (0..count).map(move |i| RoleBinding { role: role.to_owned(), source: format!("{role}-{i}") })
+        });
+        SessionInfo { bindings: bindings.collect(), vocabulary: EffectiveVocabulary::new(width, []) }
+    }
+
+    /// Fuses one position, all earlier tokens being committed.
+    pub(crate) fn fuse(
+        &self,
+        strategy: &dyn FusionStrategy,
+        state: &mut dyn FusionState,
+        step: usize,
+    ) -> Result<Output> {
+        let rows: Vec<RoleRow<'_>> = self.steps[step]
+            .iter()
+            .enumerate()
+            .map(|(index, row)| RoleRow::new(row, log_sum_exp(row), self.sequence_log_prob(index, step)))
+            .collect();
+        // NaN everywhere, so that an entry that was not written shows.
+        let mut output =
+            Output { logits: vec![f32::NAN; self.width()], trace: vec![f64::NAN; strategy.info().trace.len()] };
+        let mut fused = FusedRow { logits: &mut output.logits, trace: &mut output.trace };
+        state.fuse(&FusionStep::new(&rows, &self.tokens[..step]), &mut fused)?;
+        Ok(output)
+    }
+
+    /// Fuses and commits the positions `from..to`.
+    pub(crate) fn run(
+        &self,
+        strategy: &dyn FusionStrategy,
+        state: &mut dyn FusionState,
+        positions: std::ops::Range<usize>,
+    ) -> Result<Vec<Output>> {
+        positions
+            .map(|step| {
+                let output = self.fuse(strategy, state, step)?;
+                state.commit(&self.tokens[step..=step])?;
+                Ok(output)
+            })
+            .collect()
+    }
+
+    /// Fuses and commits everything with a fresh state.
+    pub(crate) fn run_all(&self, strategy: &dyn FusionStrategy) -> Result<Vec<Output>> {
+        self.run(strategy, strategy.start(&self.session)?.as_mut(), 0..self.steps.len())
+    }
+
+    fn sequence_log_prob(&self, index: usize, step: usize) -> f64 {
+        let committed = self.tokens[..step].iter().zip(&self.steps);
+        committed.map(|(&token, rows)| f64::from(rows[index][token as usize]) - log_sum_exp(&rows[index])).sum()
+    }
+}

@@ -1,0 +1,123 @@
+//! Rows on which fusion tends to break, and ordinary ones.
+
+use half::f16;
+use logitfuse_core::TokenId;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use crate::Case;
+
+/// What is special about a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// Nothing: a Zipfian background, noise, a contested head.
+    Ordinary,
+    /// Some ids masked, in each row other ones.
+    Masked,
+    /// The last third masked, as in a logit matrix that is padded beyond the tokenizer.
+    Padded,
+    /// One id possible, everything else masked.
+    OneHot,
+    /// Few distinct values, so that many ids tie, for the first place too.
+    Ties,
+    /// Values as an f16 graph gives them: 11 significant bits.
+    Half,
+    /// A certain model: logits of size 1e4.
+    Sharp,
+    /// Logits of size 1e30, which no model gives and a broken one might.
+    Huge,
+    /// All logits equal.
+    Flat,
+}
+
+/// Flavours, ordinary ones being the most frequent.
+pub fn flavour() -> impl Strategy<Value = Flavour> {
+    prop_oneof![
+        5 => Just(Flavour::Ordinary),
+        3 => Just(Flavour::Masked),
+        1 => Just(Flavour::Padded),
+        1 => Just(Flavour::OneHot),
+        2 => Just(Flavour::Ties),
+        2 => Just(Flavour::Half),
+        1 => Just(Flavour::Sharp),
+        1 => Just(Flavour::Huge),
+        1 => Just(Flavour::Flat),
+    ]
+}
+
+/// A row of `width` entries of any flavour. The entry of `anchor` is never masked.
+pub fn row(width: usize, anchor: TokenId) -> impl Strategy<Value = Vec<f32>> {
+    flavour().prop_flat_map(move |flavour| row_of(flavour, width, anchor))
+}
+
+/// A row of `width` entries of this flavour. The entry of `anchor` is never masked.
+///
+/// ```
+/// use logitfuse_core::numerics::{check_row, top_k};
+/// use logitfuse_laws::generators::{Flavour, row_of};
+/// use proptest::prelude::*;
+///
+/// proptest!(|(row in row_of(Flavour::OneHot, 50, 7))| {
+///     prop_assert!(check_row(&row).is_ok());
+///     prop_assert_eq!(top_k(&row, 50).len(), 1);
+/// });
+/// ```
+pub fn row_of(flavour: Flavour, width: usize, anchor: TokenId) -> impl Strategy<Value = Vec<f32>> {
+    let noise = vec(-3.0_f32..3.0, width);
+    let head = vec((any::<Index>(), 4.0_f32..14.0), 1..8);
+    let mask = vec(proptest::bool::weighted(0.2), width);
+    (noise, head, mask).prop_map(move |(noise, head, mask)| {
+        let mut row = noise;
+        for (rank, x) in (1_u16..).zip(&mut row) {
+            *x -= f32::from(rank).ln();
+        }
+        for (place, boost) in head {
+            row[place.index(width)] += boost;
+        }
+        let anchor = anchor as usize;
+        let masked = |id: usize| match flavour {
+            Flavour::Masked => mask[id],
+            Flavour::Padded => id >= width - width / 3,
+            Flavour::OneHot => true,
+            _ => false,
+        };
+        for (id, x) in row.iter_mut().enumerate() {
+            *x = if masked(id) && id != anchor { f32::NEG_INFINITY } else { flavoured(flavour, *x) };
+        }
+        row
+    })
+}
+
+fn flavoured(flavour: Flavour, x: f32) -> f32 {
+    match flavour {
+        Flavour::Ties => (x / 4.0).round() * 4.0,
+        Flavour::Half => f16::from_f32(x).to_f32(),
+        Flavour::Sharp => x * 1e3,
+        Flavour::Huge => x * 1e29,
+        Flavour::Flat => 1.5,
+        Flavour::Ordinary | Flavour::Masked | Flavour::Padded | Flavour::OneHot => x,
+    }
+}
+
+/// A case of one to four positions with this many rows of every role, in the order of the strategy's roles.
+///
+/// Widths include 1, 2 and those around the lanes and blocks of vectorised code. At every position each row has a
+/// flavour of its own, and one id is possible under all.
+pub fn case(roles: &[(&str, usize)]) -> impl Strategy<Value = Case> + use<> {
+    let roles: Vec<(String, usize)> = roles.iter().map(|&(role, count)| (role.to_owned(), count)).collect();
+    let width = prop_oneof![2 => 1..4_usize, 4 => 4..70_usize, 1 => 505..520_usize];
+    (width, 1..5_usize).prop_flat_map(move |(width, positions)| {
+        let count = roles.iter().map(|(_, count)| count).sum::<usize>();
+        let roles: Vec<(&str, usize)> = roles.iter().map(|(role, count)| (role.as_str(), *count)).collect();
+        let session = Case::session(&roles, width);
+        let position = any::<Index>().prop_flat_map(move |anchor| {
+            let anchor = TokenId::try_from(anchor.index(width)).unwrap_or(0);
+            (vec(row(width, anchor), count), Just(anchor))
+        });
+        vec(position, positions).prop_map(move |positions| {
+            let (steps, tokens) = positions.into_iter().unzip();
+            Case { session: session.clone(), steps, tokens }
+        })
+    })
+}

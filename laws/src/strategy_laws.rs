@@ -1,0 +1,247 @@
+//! What a [`FusionStrategy`] must obey.
+//!
+//! The first group holds for every strategy; [`contract`] checks it all. The second group is for strategies that claim it
+//! in `StrategyInfo::laws`; [`claimed`] checks what is claimed. The last two need rows or parameters of a certain kind, so
+//! the caller says when they apply.
+
+use std::thread;
+
+use logitfuse_core::numerics::{check_row, log_sum_exp, softmax};
+use logitfuse_core::{FusionStrategy, TokenId};
+
+use crate::case::Output;
+use crate::{Case, Violation};
+
+/// The largest total variation that rounding may explain.
+const TOLERANCE: f64 = 1e-4;
+
+/// Checks every law that holds without being claimed.
+pub fn contract(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    valid_output(strategy, case)?;
+    fuse_is_idempotent(strategy, case)?;
+    fork_is_a_copy(strategy, case)?;
+    rollback_is_replay(strategy, case)?;
+    states_are_independent(strategy, case)?;
+    threads_agree(strategy, case)
+}
+
+/// Checks those laws that the strategy claims and that need no special parameters: `shift-invariant`,
+/// `vocab-equivariant`, `mask-preserving`.
+pub fn claimed(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    for law in &strategy.info().laws {
+        match law.as_str() {
+            "shift-invariant" => shift_invariant(strategy, case)?,
+            "vocab-equivariant" => vocab_equivariant(strategy, case)?,
+            "mask-preserving" => mask_preserving(strategy, case)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Every fused row is written in full and holds finite values or `-inf`, one finite value at least.
+pub fn valid_output(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    const LAW: &str = "valid-output";
+    for (step, output) in run(LAW, strategy, case)?.iter().enumerate() {
+        check_row(&output.logits).map_err(|e| Violation::new(LAW, e.context(format_args!("position {step}"))))?;
+    }
+    Ok(())
+}
+
+/// `fuse`, called again before a commit, writes the same bits.
+pub fn fuse_is_idempotent(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    const LAW: &str = "fuse-is-idempotent";
+    let failed = Violation::because(LAW);
+    let once = run(LAW, strategy, case)?;
+    let mut state = strategy.start(&case.session).map_err(&failed)?;
+    for (step, once) in once.iter().enumerate() {
+        // Twice, with another position's rows between, as a search that looks around would do.
+        case.fuse(strategy, state.as_mut(), step).map_err(&failed)?;
+        let mut elsewhere = case.clone();
+        elsewhere.steps[step].clone_from(&case.steps[case.steps.len() - 1 - step]);
+        elsewhere.fuse(strategy, state.as_mut(), step).map_err(&failed)?;
+        let again = case.fuse(strategy, state.as_mut(), step).map_err(&failed)?;
+        same_bits(LAW, step, once, &again)?;
+        state.commit(&case.tokens[step..=step]).map_err(&failed)?;
+    }
+    Ok(())
+}
+
+/// A fork and its original give equal outputs for equal inputs, and neither disturbs the other.
+pub fn fork_is_a_copy(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    const LAW: &str = "fork-is-a-copy";
+    let failed = Violation::because(LAW);
+    let expected = run(LAW, strategy, case)?;
+    for at in 0..case.steps.len() {
+        let mut original = strategy.start(&case.session).map_err(&failed)?;
+        case.run(strategy, original.as_mut(), 0..at).map_err(&failed)?;
+        let mut fork = original.fork().map_err(&failed)?;
+        let rest = at..case.steps.len();
+        let of_fork = case.run(strategy, fork.as_mut(), rest.clone()).map_err(&failed)?;
+        drop(fork);
+        let of_original = case.run(strategy, original.as_mut(), rest.clone()).map_err(&failed)?;
+        for ((step, of_fork), of_original) in rest.zip(&of_fork).zip(&of_original) {
+            same_bits(LAW, step, &expected[step], of_fork)?;
+            same_bits(LAW, step, &expected[step], of_original)?;
+        }
+    }
+    Ok(())
+}
+
+/// After `rollback(n)` the state is as if the last `n` tokens had never been committed.
+pub fn rollback_is_replay(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    const LAW: &str = "rollback-is-replay";
+    let failed = Violation::because(LAW);
+    let expected = run(LAW, strategy, case)?;
+    let end = case.steps.len();
+    for n in 0..=end {
+        let mut state = strategy.start(&case.session).map_err(&failed)?;
+        case.run(strategy, state.as_mut(), 0..end).map_err(&failed)?;
+        state.rollback(n).map_err(&failed)?;
+        let replayed = case.run(strategy, state.as_mut(), end - n..end).map_err(&failed)?;
+        for (step, replayed) in (end - n..end).zip(&replayed) {
+            same_bits(LAW, step, &expected[step], replayed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Two sequences whose steps take turns get what each gets alone.
+pub fn states_are_independent(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    const LAW: &str = "states-are-independent";
+    let failed = Violation::because(LAW);
+    // A second sequence of other content: the same positions backwards.
+    let mut other = case.clone();
+    other.steps.reverse();
+    other.tokens.reverse();
+    let cases = [case, &other];
+    let expected = [run(LAW, strategy, case)?, run(LAW, strategy, &other)?];
+    let mut states = Vec::new();
+    for case in cases {
+        states.push(strategy.start(&case.session).map_err(&failed)?);
+    }
+    for step in 0..case.steps.len() {
+        for ((case, state), expected) in cases.iter().zip(&mut states).zip(&expected) {
+            let outputs = case.run(strategy, state.as_mut(), step..step + 1).map_err(&failed)?;
+            same_bits(LAW, step, &expected[step], &outputs[0])?;
+        }
+    }
+    Ok(())
+}
+
+/// States that run on several threads at the same time get what one gets alone.
+pub fn threads_agree(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    const LAW: &str = "threads-agree";
+    let expected = run(LAW, strategy, case)?;
+    thread::scope(|scope| {
+        let threads = [(); 2].map(|()| scope.spawn(|| run(LAW, strategy, case)));
+        for thread in threads {
+            let outputs = thread.join().map_err(|_| Violation::new(LAW, "a thread panicked"))??;
+            for (step, (expected, output)) in expected.iter().zip(&outputs).enumerate() {
+                same_bits(LAW, step, expected, output)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A constant added to all logits of a source changes no probability.
+///
+/// Checked on rows put onto a grid where adding the constant is exact, so that rounding cannot hide a fault, nor be one.
+pub fn shift_invariant(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    const LAW: &str = "shift-invariant";
+    let onto_grid = |x: &f32| if x.is_finite() { (x.clamp(-64.0, 64.0) * 256.0).round() / 256.0 } else { *x };
+    let on_grid = case.map_rows(|_, row| row.iter().map(onto_grid).collect());
+    let shifted = on_grid.map_rows(|index, row| {
+        let constant = [7.0, -31.0, 50.0][index % 3];
+        row.iter().map(|x| x + constant).collect()
+    });
+    close(LAW, &run(LAW, strategy, &on_grid)?, &run(LAW, strategy, &shifted)?)
+}
+
+/// Renaming the token ids renames the result's, and changes nothing else.
+pub fn vocab_equivariant(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    const LAW: &str = "vocab-equivariant";
+    let width = case.width();
+    // Backwards, then rotated: no id of a vocabulary of three or more stays, and blocks are torn apart.
+    let from = |id: usize| (width - 1 - id + width / 3) % width;
+    let permute = |row: &[f32]| (0..width).map(|id| row[from(id)]).collect::<Vec<f32>>();
+    let mut renamed = case.map_rows(|_, row| permute(row));
+    for token in &mut renamed.tokens {
+        let new = (0..width).find(|&id| from(id) == *token as usize).unwrap_or(0);
+        *token = TokenId::try_from(new).unwrap_or(0);
+    }
+    let mut expected = run(LAW, strategy, case)?;
+    for output in &mut expected {
+        output.logits = permute(&output.logits);
+    }
+    close(LAW, &expected, &run(LAW, strategy, &renamed)?)
+}
+
+/// An id that is masked in role `base` is masked in the result.
+pub fn mask_preserving(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    const LAW: &str = "mask-preserving";
+    let base = base(LAW, case)?;
+    for (step, output) in run(LAW, strategy, case)?.iter().enumerate() {
+        let unmasked = |(base, fused): (&f32, &f32)| *base == f32::NEG_INFINITY && *fused != f32::NEG_INFINITY;
+        if let Some(id) = case.steps[step][base].iter().zip(&output.logits).position(unmasked) {
+            return Err(Violation::new(LAW, format!("position {step}: id {id} is {} again", output.logits[id])));
+        }
+    }
+    Ok(())
+}
+
+/// The result is role `base`, bit for bit: what `identity-at` claims, to be called with a strategy of those parameters, or
+/// with a case where nothing is to be fused, such as [`Case::with_role_equal`] of expert and anti.
+pub fn identity(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    const LAW: &str = "identity";
+    let base = base(LAW, case)?;
+    for (step, output) in run(LAW, strategy, case)?.iter().enumerate() {
+        let pairs = || case.steps[step][base].iter().zip(&output.logits);
+        if let Some(id) = pairs().position(|(base, fused)| base.to_bits() != fused.to_bits()) {
+            let (was, is) = (case.steps[step][base][id], output.logits[id]);
+            return Err(Violation::new(LAW, format!("position {step}: id {id} was {was} in the base and is {is}")));
+        }
+    }
+    Ok(())
+}
+
+fn base(law: &'static str, case: &Case) -> Result<usize, Violation> {
+    case.session.row_of("base").ok_or_else(|| Violation::new(law, "the case has no role base"))
+}
+
+fn run(law: &'static str, strategy: &dyn FusionStrategy, case: &Case) -> Result<Vec<Output>, Violation> {
+    case.run_all(strategy).map_err(Violation::because(law))
+}
+
+fn same_bits(law: &'static str, step: usize, expected: &Output, seen: &Output) -> Result<(), Violation> {
+    if expected.bits() == seen.bits() {
+        return Ok(());
+    }
+    let detail = match expected.logits.iter().zip(&seen.logits).position(|(a, b)| a.to_bits() != b.to_bits()) {
+        Some(id) => format!("position {step}: id {id} is {}, not {}", seen.logits[id], expected.logits[id]),
+        None => format!("position {step}: the trace is {:?}, not {:?}", seen.trace, expected.trace),
+    };
+    Err(Violation::new(law, detail))
+}
+
+fn close(law: &'static str, expected: &[Output], seen: &[Output]) -> Result<(), Violation> {
+    for (step, (expected, seen)) in expected.iter().zip(seen).enumerate() {
+        let distance = total_variation(&expected.logits, &seen.logits);
+        if distance.is_nan() || distance > TOLERANCE {
+            let detail = format!("position {step}: total variation {distance:.2e}, more than {TOLERANCE:.0e}");
+            return Err(Violation::new(law, detail));
+        }
+    }
+    Ok(())
+}
+
+fn total_variation(a: &[f32], b: &[f32]) -> f64 {
+    let probabilities = |row: &[f32]| {
+        let mut p = vec![0.0; row.len()];
+        softmax(row, log_sum_exp(row), &mut p);
+        p
+    };
+    let pairs = probabilities(a).into_iter().zip(probabilities(b));
+    0.5 * pairs.map(|(a, b)| f64::from((a - b).abs())).sum::<f64>()
+}

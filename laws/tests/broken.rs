@@ -1,0 +1,274 @@
+//! Every law, shown to be able to fail: a strategy or source that breaks it and nothing before it.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use logitfuse_core::{
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, Result, RoleSpec, Rows,
+    SequenceId, SessionInfo, SourceInfo, Step, StrategyInfo, TokenId,
+};
+use logitfuse_laws::{Case, Violation, generators, source_laws, strategy_laws};
+use logitfuse_replay::SyntheticSource;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+
+type Law = fn(&dyn FusionStrategy, &Case) -> Result<(), Violation>;
+
+/// What a strategy does wrong. `Nothing` copies the base.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    Nothing,
+    LeavesAnEntry,
+    CountsFuses,
+    ForksAfresh,
+    ForgetsToRollBack,
+    SharesAcrossStates,
+    AddsAnExpertLogit,
+    PrefersLowIds,
+    Unmasks,
+}
+
+struct Faulty {
+    fault: Fault,
+    info: StrategyInfo,
+    shared: Arc<AtomicUsize>,
+}
+
+struct State {
+    fault: Fault,
+    fuses: usize,
+    commits: usize,
+    shared: Arc<AtomicUsize>,
+}
+
+impl Faulty {
+    fn new(fault: Fault) -> Self {
+        let info = StrategyInfo::new("faulty", [RoleSpec::one("base"), RoleSpec::one("expert")]).with_laws([
+            "shift-invariant",
+            "vocab-equivariant",
+            "mask-preserving",
+        ]);
+        Self { fault, info, shared: Arc::default() }
+    }
+}
+
+impl FusionStrategy for Faulty {
+    fn info(&self) -> &StrategyInfo {
+        &self.info
+    }
+
+    fn start(&self, _session: &SessionInfo) -> Result<Box<dyn FusionState>> {
+        Ok(Box::new(State { fault: self.fault, fuses: 0, commits: 0, shared: self.shared.clone() }))
+    }
+}
+
+impl FusionState for State {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+        let (base, expert) = (step.row(0).logits(), step.row(1).logits());
+        out.logits.copy_from_slice(base);
+        self.fuses += 1;
+        let last = base.len() - 1;
+        match self.fault {
+            Fault::LeavesAnEntry => out.logits[last] = f32::NAN,
+            Fault::CountsFuses => out.logits[0] = (self.fuses - self.commits) as f32,
+            Fault::ForksAfresh | Fault::ForgetsToRollBack => out.logits[0] = self.commits as f32,
+            Fault::SharesAcrossStates => out.logits[0] = self.shared.load(Ordering::SeqCst) as f32,
+            Fault::AddsAnExpertLogit => {
+                for (out, expert) in out.logits.iter_mut().zip(expert) {
+                    *out += expert.clamp(0.0, 1.0);
+                }
+            }
+            Fault::PrefersLowIds => out.logits[0] = out.logits[0].max(base.iter().copied().fold(0.0, f32::max) + 3.0),
+            Fault::Unmasks => out.logits.iter_mut().filter(|x| x.is_infinite()).for_each(|x| *x = -1e30),
+            Fault::Nothing => {}
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, tokens: &[TokenId]) -> Result<()> {
+        self.commits += tokens.len();
+        self.shared.fetch_add(tokens.len(), Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn rollback(&mut self, n: usize) -> Result<()> {
+        if self.fault != Fault::ForgetsToRollBack {
+            self.commits -= n;
+        }
+        Ok(())
+    }
+
+    fn fork(&self) -> Result<Box<dyn FusionState>> {
+        let commits = if self.fault == Fault::ForksAfresh { 0 } else { self.commits };
+        Ok(Box::new(Self { commits, shared: self.shared.clone(), ..*self }))
+    }
+}
+
+/// The first violation that a law reports within a few hundred cases.
+fn violation(fault: Fault, law: Law) -> Option<&'static str> {
+    let mut runner = TestRunner::deterministic();
+    let cases = generators::case(&[("base", 1), ("expert", 1)]);
+    (0..300).find_map(|_| {
+        let case = cases.new_tree(&mut runner).expect("the generators reject nothing").current();
+        law(&Faulty::new(fault), &case).err().map(|violation| violation.law)
+    })
+}
+
+#[test]
+fn a_sound_strategy_passes() {
+    let laws: [Law; 3] = [strategy_laws::contract, strategy_laws::claimed, strategy_laws::identity];
+    for law in laws {
+        assert_eq!(violation(Fault::Nothing, law), None);
+    }
+}
+
+#[test]
+fn every_strategy_law_catches_its_fault() {
+    use strategy_laws as laws;
+    let all: [(Fault, Law, &str); 9] = [
+        (Fault::LeavesAnEntry, laws::valid_output, "valid-output"),
+        (Fault::CountsFuses, laws::fuse_is_idempotent, "fuse-is-idempotent"),
+        (Fault::ForksAfresh, laws::fork_is_a_copy, "fork-is-a-copy"),
+        (Fault::ForgetsToRollBack, laws::rollback_is_replay, "rollback-is-replay"),
+        (Fault::SharesAcrossStates, laws::states_are_independent, "states-are-independent"),
+        (Fault::SharesAcrossStates, laws::threads_agree, "threads-agree"),
+        (Fault::AddsAnExpertLogit, laws::shift_invariant, "shift-invariant"),
+        (Fault::PrefersLowIds, laws::vocab_equivariant, "vocab-equivariant"),
+        (Fault::Unmasks, laws::mask_preserving, "mask-preserving"),
+    ];
+    for (fault, law, name) in all {
+        assert_eq!(violation(fault, law), Some(name), "{fault:?}");
+    }
+    assert_eq!(violation(Fault::AddsAnExpertLogit, laws::identity), Some("identity"));
+    // The collections call the single laws.
+    assert_eq!(violation(Fault::CountsFuses, laws::contract), Some("fuse-is-idempotent"));
+    assert_eq!(violation(Fault::Unmasks, laws::claimed), Some("mask-preserving"));
+}
+
+/// What a source does wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Leak {
+    Nothing,
+    /// A row depends on how many tokens came with it.
+    Chunk,
+    /// Truncation shortens what is told and keeps what is held.
+    Truncation,
+    /// A fork is the original.
+    Fork,
+    /// A row depends on the size of the batch.
+    Batch,
+    /// Closed sequences keep their length.
+    Close,
+    /// Nonsense is accepted.
+    Nonsense,
+}
+
+struct Leaky {
+    leak: Leak,
+    inner: SyntheticSource,
+    /// Lengths as told, where they differ from those held.
+    told: RefCell<Vec<(SequenceId, usize)>>,
+}
+
+impl Leaky {
+    fn new(leak: Leak) -> Self {
+        Self { leak, inner: SyntheticSource::new("leaky", 30, 5), told: RefCell::default() }
+    }
+}
+
+impl LogitSource for Leaky {
+    fn info(&self) -> &SourceInfo {
+        self.inner.info()
+    }
+
+    fn open(&mut self) -> Result<SequenceId> {
+        self.inner.open()
+    }
+
+    fn fork(&mut self, of: SequenceId) -> Result<SequenceId> {
+        if self.leak == Leak::Fork && self.inner.len(of).is_some() { Ok(of) } else { self.inner.fork(of) }
+    }
+
+    fn truncate(&mut self, sequence: SequenceId, len: usize) -> Result<()> {
+        match self.leak {
+            Leak::Truncation if self.inner.len(sequence).is_some_and(|held| len <= held) => {
+                self.told.borrow_mut().push((sequence, len));
+                Ok(())
+            }
+            Leak::Nonsense => {
+                let held = self.inner.len(sequence).unwrap_or(0);
+                self.inner.truncate(sequence, len.min(held))
+            }
+            _ => self.inner.truncate(sequence, len),
+        }
+    }
+
+    fn close(&mut self, sequence: SequenceId) {
+        if self.leak != Leak::Close {
+            self.inner.close(sequence);
+        }
+    }
+
+    fn len(&self, sequence: SequenceId) -> Option<usize> {
+        let told = self.told.borrow().iter().rev().find(|(s, _)| *s == sequence).map(|(_, len)| *len);
+        told.or_else(|| self.inner.len(sequence))
+    }
+
+    fn forward(&mut self, batch: &[Step<'_>], out: &mut Rows) -> Result<()> {
+        self.inner.forward(batch, out)?;
+        let noise = match self.leak {
+            Leak::Chunk => batch.iter().map(|step| step.tokens.len()).sum(),
+            Leak::Batch => batch.len(),
+            _ => return Ok(()),
+        };
+        for row in 0..out.len() {
+            out.row_mut(row)[0] += noise as f32 * 0.125;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn every_source_law_catches_its_fault() {
+    let laws = [
+        (Leak::Nothing, None),
+        (Leak::Chunk, Some("pieces-equal-the-whole")),
+        (Leak::Truncation, Some("truncation-forgets")),
+        (Leak::Fork, Some("forks-are-copies")),
+        (Leak::Batch, Some("batches-equal-singles")),
+        (Leak::Close, Some("sequences-are-counted")),
+        (Leak::Nonsense, Some("errors-change-nothing")),
+    ];
+    for (leak, law) in laws {
+        let result = source_laws::all(&mut Leaky::new(leak), &[1, 2, 3, 4], &[5, 6, 7], 0.05);
+        assert_eq!(result.err().map(|violation| violation.law), law, "{leak:?}");
+    }
+}
+
+#[test]
+fn the_tolerance_is_what_it_says() {
+    // The batch of two moves one logit by an eighth.
+    let check =
+        |tolerance| source_laws::batches_equal_singles(&mut Leaky::new(Leak::Batch), &[&[1, 2], &[3, 4]], tolerance);
+    assert!(check(0.13).is_ok());
+    assert!(check(0.12).is_err());
+}
+
+#[test]
+fn an_error_of_the_strategy_is_a_violation() {
+    struct Refuses(StrategyInfo);
+    impl FusionStrategy for Refuses {
+        fn info(&self) -> &StrategyInfo {
+            &self.0
+        }
+        fn start(&self, _session: &SessionInfo) -> Result<Box<dyn FusionState>> {
+            Err(Error::new(ErrorKind::Unsupported, "not today"))
+        }
+    }
+    let mut runner = TestRunner::deterministic();
+    let case = generators::case(&[("base", 1)]).new_tree(&mut runner).expect("nothing is rejected").current();
+    let refuses = Refuses(StrategyInfo::new("refuses", [RoleSpec::one("base")]));
+    let violation = strategy_laws::contract(&refuses, &case).unwrap_err();
+    assert_eq!(violation.to_string(), "valid-output: not today");
+}

@@ -1,0 +1,132 @@
+use logitfuse_core::numerics::{Contrast, kl_both, kl_divergence, linear_combination, log_sum_exp, mask_implausible};
+use logitfuse_core::{
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleSpec, SessionInfo, StrategyInfo,
+    TokenId,
+};
+
+use crate::{Mode, Params};
+
+/// The strategy; see the [crate's page](crate) for what it computes.
+#[derive(Clone, Debug)]
+pub struct InContext {
+    params: Params,
+    /// The factor of the difference.
+    strength: f64,
+    info: StrategyInfo,
+}
+
+impl InContext {
+    /// A strategy with these parameters.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] with the JSON pointer of the parameter that is out of range or of another mode.
+    pub fn new(params: Params) -> Result<Self> {
+        let strength = params.strength()?;
+        let mut info = StrategyInfo::new("in-context", roles(params.mode))
+            .with_summary("strengthens what a passage, a prompt or demonstrations change")
+            .with_params_schema(schemars::schema_for!(Params).as_value().to_string())
+            .with_laws(["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving"])
+            .with_trace("alpha", "1")
+            .with_trace("kl_fused_base", "nats")
+            .with_trace("kl_base_fused", "nats")
+            .with_trace("kl_with_without", "nats");
+        if params.plausibility.is_none() {
+            let neutral = if params.mode == Mode::Cfg { "identity-at: gamma=1" } else { "identity-at: alpha=0" };
+            info = info.with_laws([neutral]);
+        }
+        Ok(Self { params, strength, info })
+    }
+
+    /// A strategy with parameters from JSON, or from TOML turned into JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`]; the message starts with the JSON pointer of the parameter that is wrong.
+    pub fn from_json(params: &serde_json::Value) -> Result<Self> {
+        Self::new(Params::from_json(params)?)
+    }
+
+    /// The parameters in use.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+}
+
+fn roles(mode: Mode) -> Vec<RoleSpec> {
+    let role = |name, summary| RoleSpec::one(name).with_summary(summary);
+    match mode {
+        Mode::Cad => {
+            vec![role("base", "the prompt with the passage"), role("anti", "the same prompt without the passage")]
+        }
+        Mode::Cfg => vec![role("base", "the prompt that is wanted"), role("anti", "the negative or empty prompt")],
+        Mode::IclExpert => vec![
+            role("base", "the large model"),
+            role("expert", "the small model, prompt with demonstrations"),
+            role("anti", "the small model, prompt without demonstrations"),
+        ],
+    }
+}
+
+impl FusionStrategy for InContext {
+    fn info(&self) -> &StrategyInfo {
+        &self.info
+    }
+
+    fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
+        let place = |role: &str| match session.rows_of(role).collect::<Vec<usize>>()[..] {
+            [row] => Ok(row),
+            ref rows => Err(Error::new(
+                ErrorKind::Incompatible,
+                format!("{role}: one source takes this role, not {}", rows.len()),
+            )
+            .with_help(match self.params.mode {
+                Mode::IclExpert => "mode icl_expert fuses one base, one expert and one anti",
+                Mode::Cad | Mode::Cfg => "modes cad and cfg fuse one base and one anti: one model, two prompts",
+            })),
+        };
+        let base = place("base")?;
+        let towards = if self.params.mode == Mode::IclExpert { place("expert")? } else { base };
+        let away = place("anti")?;
+        let plausibility = self.params.plausibility;
+        Ok(Box::new(State { strength: self.strength, plausibility, base, towards, away }))
+    }
+}
+
+/// What one step does, with the rows' places looked up.
+#[derive(Clone, Copy)]
+struct State {
+    strength: f64,
+    plausibility: Option<f64>,
+    base: usize,
+    towards: usize,
+    away: usize,
+}
+
+impl FusionState for State {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+        let [base, towards, away] = [self.base, self.towards, self.away].map(|row| step.row(row));
+        linear_combination(base.logits(), 1.0, &[Contrast::between(self.strength, towards, away)], out.logits);
+        if let Some(plausibility) = self.plausibility {
+            mask_implausible(base.logits(), plausibility, out.logits);
+        }
+
+        let fused_normaliser = log_sum_exp(out.logits);
+        let (fused_base, base_fused) = kl_both(out.logits, fused_normaliser, base.logits(), base.log_normaliser);
+        let with_without = kl_divergence(towards.logits(), towards.log_normaliser, away.logits(), away.log_normaliser);
+        for (column, value) in out.trace.iter_mut().zip([self.strength, fused_base, base_fused, with_without]) {
+            *column = value;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, _tokens: &[TokenId]) -> Result<()> {
+        Ok(())
+    }
+
+    fn rollback(&mut self, _n: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn fork(&self) -> Result<Box<dyn FusionState>> {
+        Ok(Box::new(*self))
+    }
+}

@@ -1,0 +1,170 @@
+use logitfuse_core::numerics::{Contrast, kl_both, kl_divergence, linear_combination, log_sum_exp, mask_implausible};
+use logitfuse_core::{
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleSpec, SessionInfo, StrategyInfo,
+    TokenId,
+};
+
+use crate::Params;
+
+/// The strategy; see the [crate's page](crate) for what it computes.
+#[derive(Clone, Debug)]
+pub struct StaticProxy {
+    params: Params,
+    info: StrategyInfo,
+}
+
+impl StaticProxy {
+    /// A strategy with these parameters.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] with the JSON pointer of the parameter that is out of range.
+    ///
+    /// ```
+    /// use logitfuse_static_proxy::{Params, StaticProxy};
+    ///
+    /// let error = StaticProxy::new(Params { alpha: f64::NAN, ..Params::default() }).unwrap_err();
+    /// assert_eq!(error.to_string(), "/alpha: must be finite");
+    /// ```
+    pub fn new(params: Params) -> Result<Self> {
+        params.check()?;
+        let mut info = StrategyInfo::new(
+            "static-proxy",
+            [
+                RoleSpec::one("base").with_summary("the large model"),
+                RoleSpec::many("expert").with_summary("small models that were tuned"),
+                RoleSpec::many("anti").with_summary("the small model before tuning: one, or one for each expert"),
+            ],
+        )
+        .with_summary("steers a large model by what tuning changed in small ones, at a fixed strength")
+        .with_params_schema(schemars::schema_for!(Params).as_value().to_string())
+        .with_laws(["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving"])
+        .with_trace("alpha", "1")
+        .with_trace("kl_fused_base", "nats")
+        .with_trace("kl_base_fused", "nats")
+        .with_trace("kl_expert_anti", "nats");
+        #[expect(clippy::float_cmp, reason = "the law is about bits, which any other weight changes")]
+        if params.base_weight == 1.0 && params.plausibility.is_none() {
+            info = info.with_laws(["identity-at: alpha=0"]);
+        }
+        Ok(Self { params, info })
+    }
+
+    /// A strategy with parameters from JSON, or from TOML turned into JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`]; the message starts with the JSON pointer of the parameter that is wrong.
+    pub fn from_json(params: &serde_json::Value) -> Result<Self> {
+        Self::new(Params::from_json(params)?)
+    }
+
+    /// The parameters in use.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+}
+
+impl FusionStrategy for StaticProxy {
+    fn info(&self) -> &StrategyInfo {
+        &self.info
+    }
+
+    fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
+        Ok(Box::new(State { plan: Plan::new(&self.params, session)? }))
+    }
+}
+
+/// What one step does, with the rows' places looked up.
+#[derive(Clone, Debug)]
+struct Plan {
+    alpha: f64,
+    base_weight: f64,
+    plausibility: Option<f64>,
+    base: usize,
+    terms: Vec<Term>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Term {
+    weight: f64,
+    expert: usize,
+    anti: usize,
+}
+
+impl Plan {
+    fn new(params: &Params, session: &SessionInfo) -> Result<Self> {
+        let rows = |role| session.rows_of(role).collect::<Vec<usize>>();
+        let (bases, experts, antis) = (rows("base"), rows("expert"), rows("anti"));
+        let [base] = bases[..] else {
+            return Err(misfit(format!("base: one source takes this role, not {}", bases.len())));
+        };
+        if experts.is_empty() {
+            return Err(misfit("expert: no source takes this role".to_owned()));
+        }
+        if antis.len() != 1 && antis.len() != experts.len() {
+            let what = format!("anti: {} sources take this role beside {} experts", antis.len(), experts.len());
+            return Err(misfit(what));
+        }
+        let weights = params.weights.clone().unwrap_or_else(|| vec![1.0; experts.len()]);
+        if weights.len() != experts.len() {
+            let what = format!("/weights: {} weights for {} experts", weights.len(), experts.len());
+            return Err(Error::new(ErrorKind::InvalidConfig, what)
+                .with_help("give one weight for each source of role expert, or leave weights out"));
+        }
+        let terms = experts
+            .into_iter()
+            .zip(antis.iter().cycle())
+            .zip(weights)
+            .map(|((expert, &anti), weight)| Term { weight: params.alpha * weight, expert, anti })
+            .collect();
+        let Params { alpha, base_weight, plausibility, .. } = *params;
+        Ok(Self { alpha, base_weight, plausibility, base, terms })
+    }
+}
+
+fn misfit(what: String) -> Error {
+    Error::new(ErrorKind::Incompatible, what)
+        .with_help("static-proxy fuses one base, one or more experts, and one anti or as many as experts")
+}
+
+struct State {
+    plan: Plan,
+}
+
+impl FusionState for State {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+        let Plan { alpha, base_weight, plausibility, base, terms } = &self.plan;
+        let base = step.row(*base);
+        let contrasts: Vec<Contrast<'_>> = terms
+            .iter()
+            .map(|term| Contrast::between(term.weight, step.row(term.expert), step.row(term.anti)))
+            .collect();
+        linear_combination(base.logits(), *base_weight, &contrasts, out.logits);
+        if let Some(plausibility) = plausibility {
+            mask_implausible(base.logits(), *plausibility, out.logits);
+        }
+
+        let fused_normaliser = log_sum_exp(out.logits);
+        let (fused_base, base_fused) = kl_both(out.logits, fused_normaliser, base.logits(), base.log_normaliser);
+        let expert_anti = |term: &Term| {
+            let (expert, anti) = (step.row(term.expert), step.row(term.anti));
+            kl_divergence(expert.logits(), expert.log_normaliser, anti.logits(), anti.log_normaliser)
+        };
+        let expert_anti = terms.iter().map(expert_anti).sum::<f64>() / terms.len() as f64;
+        for (column, value) in out.trace.iter_mut().zip([*alpha, fused_base, base_fused, expert_anti]) {
+            *column = value;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, _tokens: &[TokenId]) -> Result<()> {
+        Ok(())
+    }
+
+    fn rollback(&mut self, _n: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn fork(&self) -> Result<Box<dyn FusionState>> {
+        Ok(Box::new(Self { plan: self.plan.clone() }))
+    }
+}

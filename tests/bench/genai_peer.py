@@ -1,0 +1,82 @@
+"""onnxruntime-genai as a benchmark peer that takes turns: it works only while it is asked to.
+
+usage: genai_peer.py FOLDER [--threads N] [--spin on|off]
+
+Reads a request a line, answers each with a line of JSON:
+  run NEW_TOKENS ID ID …   generates greedily after the prompt ID ID …:
+                           {"first_token_ms": …, "token_ms": […], "tokens": […]}
+                           `first_token_ms` is the prompt's pass and the first choice; each entry of `token_ms` is one
+                           pass over one token and the choice after it, so there is one entry less than tokens
+  memory                   {"resident_bytes": …, "peak_resident_bytes": …}
+Says {"ready": true, "load_ms": …} first; ends with its input.
+
+Interleaving the runs of two programs is the only fair comparison on a machine that others use too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime_genai as og
+
+
+def load(folder: Path, threads: int, spin: bool) -> og.Model:
+    options = {"intra_op_num_threads": threads, "session.intra_op.allow_spinning": "1" if spin else "0"}
+    config = og.Config(str(folder))
+    config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+    return og.Model(config)
+
+
+def generate(model: og.Model, prompt: list[int], new_tokens: int) -> dict:
+    params = og.GeneratorParams(model)
+    params.set_search_options(max_length=len(prompt) + new_tokens, do_sample=False)
+    generator = og.Generator(model, params)
+    ids = np.array(prompt, np.int32)
+    marks, tokens = [time.perf_counter()], []
+    generator.append_tokens(ids)
+    while not generator.is_done():
+        generator.generate_next_token()
+        tokens.append(int(generator.get_next_tokens()[0]))
+        marks.append(time.perf_counter())
+    first, *others = (1000 * np.diff(marks)).tolist()
+    return {"first_token_ms": first, "token_ms": others, "tokens": tokens}
+
+
+def memory() -> dict:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"resident_bytes": pages * resource.getpagesize(), "peak_resident_bytes": peak_kib * 1024}
+
+
+def answer(value: dict) -> None:
+    print(json.dumps(value), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--threads", type=int, default=0, help="0: as many as ONNX Runtime likes")
+    parser.add_argument("--spin", choices=["on", "off"], default="on")
+    args = parser.parse_args()
+
+    start = time.perf_counter()
+    model = load(args.folder, args.threads, args.spin == "on")
+    answer({"ready": True, "load_ms": 1000 * (time.perf_counter() - start)})
+    for line in sys.stdin:
+        match line.split():
+            case ["run", new_tokens, *prompt] if prompt:
+                answer(generate(model, [int(word) for word in prompt], int(new_tokens)))
+            case ["memory"]:
+                answer(memory())
+            case _:
+                answer({"error": f"no such request: {line.strip()}"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+use logitfuse_core::{Result, TokenId};
+
+use crate::{StopStrings, TextStream, Tokenizer};
+
+/// A piece of generated text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TextDelta {
+    /// The text to add to what was shown; may be empty.
+    pub text: String,
+    /// The stop string that ends the text here. It is not part of `text`, and nothing follows.
+    pub stopped: Option<String>,
+}
+
+/// Generated tokens in, text to show out: a [`TextStream`] without control tokens, whose text runs through
+/// [`StopStrings`].
+///
+/// ```
+/// use logitfuse_text::{OutputText, Tokenizer};
+///
+/// let tokenizer = Tokenizer::from_json(
+///     r#"{"model": {"type": "WordLevel", "unk_token": "?", "vocab": {"?": 0, "one": 1, "two": 2, "three": 3}}}"#,
+/// )?;
+/// let mut output = OutputText::new(&tokenizer, &["two th".to_owned()]);
+/// assert_eq!(output.push(1)?.text, "one");
+/// // "two" may be the beginning of the stop string, so it waits.
+/// assert_eq!(output.push(2)?.text, " ");
+/// let end = output.push(3)?;
+/// assert_eq!((end.text.as_str(), end.stopped.as_deref()), ("", Some("two th")));
+/// # Ok::<(), logitfuse_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct OutputText {
+    stream: TextStream,
+    stops: StopStrings,
+}
+
+impl OutputText {
+    /// An empty text that ends before the first of `stops`. Empty stop strings are ignored.
+    pub fn new(tokenizer: &Tokenizer, stops: &[String]) -> Self {
+        Self { stream: TextStream::new(tokenizer, true), stops: StopStrings::new(stops) }
+    }
+
+    /// Takes the next token.
+    pub fn push(&mut self, token: TokenId) -> Result<TextDelta> {
+        let (text, stopped) = self.stops.push(&self.stream.push(token)?);
+        Ok(TextDelta { text, stopped })
+    }
+
+    /// Ends the text and returns what was held back; nothing if a stop string ended it before.
+    pub fn finish(mut self) -> Result<String> {
+        // What the stream held may yet complete a stop string; then the text is cut there as well.
+        let (mut text, stopped) = self.stops.push(&self.stream.finish()?);
+        if stopped.is_none() {
+            text.push_str(&self.stops.finish());
+        }
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn a_stop_string_is_found_across_tokens_and_inside_one() {
+        let tokenizer = testing::byte_level();
+        for stop in ["at s", "🙂", "cat", "e"] {
+            let text = "the cat sat 🙂 on the mat";
+            let mut output = OutputText::new(&tokenizer, &[stop.to_owned()]);
+            let mut shown = String::new();
+            let mut stopped = None;
+            for id in tokenizer.encode(text, false).unwrap() {
+                let delta = output.push(id).unwrap();
+                shown += &delta.text;
+                stopped = stopped.or(delta.stopped);
+            }
+            assert_eq!(output.finish().unwrap(), "");
+            assert_eq!((shown.as_str(), stopped.as_deref()), (text.split_once(stop).unwrap().0, Some(stop)));
+        }
+    }
+
+    #[test]
+    fn what_was_held_comes_out_at_the_end() {
+        let tokenizer = testing::byte_level();
+        let mut output = OutputText::new(&tokenizer, &["the cat sat".to_owned()]);
+        let mut shown = String::new();
+        for id in tokenizer.encode("so the cat", false).unwrap() {
+            shown += &output.push(id).unwrap().text;
+        }
+        assert_eq!(shown, "so ");
+        assert_eq!(output.finish().unwrap(), "the cat");
+    }
+
+    #[test]
+    fn a_stop_string_that_only_the_end_completes_still_cuts() {
+        let tokenizer = testing::byte_fallback();
+        let mut output = OutputText::new(&tokenizer, &["日".to_owned()]);
+        let mut shown = String::new();
+        for id in tokenizer.encode("the", false).unwrap() {
+            shown += &output.push(id).unwrap().text;
+        }
+        // The run of byte tokens waits for its end, which is the end of the text.
+        for byte in "日".bytes() {
+            assert_eq!(output.push(testing::byte_id(&tokenizer, byte).unwrap()).unwrap(), TextDelta::default());
+        }
+        assert_eq!((shown + &output.finish().unwrap()).as_str(), "the");
+    }
+}

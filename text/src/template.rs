@@ -1,0 +1,209 @@
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use logitfuse_core::{Error, ErrorKind, Result};
+use minijinja::{Environment, Value, value::Serde};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    SpecialTokens, jinja,
+    special::{read_json, read_text},
+};
+
+/// One turn of a conversation.
+///
+/// ```
+/// let message = logitfuse_text::Message::new("user", "Is it raining?");
+/// assert_eq!(message.role, "user");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// `system`, `user`, `assistant`; what else is allowed, the template decides.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A message of this role.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into() }
+    }
+}
+
+/// Writes a conversation the way a model was trained to read it.
+///
+/// An instruction-tuned model that gets its prompt in another form, or without one, answers worse and nothing says why;
+/// in fusion, each role may need a different form. Model folders carry theirs as a Jinja template, which is rendered here
+/// as Python's `transformers` renders it.
+///
+/// ```
+/// use logitfuse_text::{ChatTemplate, Message};
+///
+/// let template = ChatTemplate::from_text(
+///     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'].strip() }}\n{% endfor %}\
+///      {% if add_generation_prompt %}<|assistant|>{% endif %}",
+/// )?;
+/// let prompt = template.render(&[Message::new("user", " Is it raining? ")], true)?;
+/// assert_eq!(prompt, "<|user|>Is it raining?\n<|assistant|>");
+/// # Ok::<(), logitfuse_core::Error>(())
+/// ```
+///
+/// # What a template may use
+///
+/// `messages`, `add_generation_prompt`, the folder's special tokens by name (`bos_token`, `eos_token`, …), whatever
+/// [`with_variable`](Self::with_variable) adds, Python's methods of strings, lists and dictionaries, `namespace`,
+/// `raise_exception`, `tojson` with Python's spacing, `{% break %}`, `{% generation %}`.
+///
+/// `strftime_now` exists only once a date is set ([`with_date`](Self::with_date)): the clock is never read, because the
+/// same experiment would then have another prompt tomorrow. Most templates that print a date fall back to one of their
+/// own; of the others, [`render`](Self::render) says that they need one.
+#[derive(Clone)]
+pub struct ChatTemplate {
+    /// For messages: the file it came from.
+    origin: String,
+    environment: Arc<Environment<'static>>,
+    variables: BTreeMap<String, Value>,
+}
+
+impl ChatTemplate {
+    /// The template of a model folder, or `None` if the folder has none, as is common for models that are no chat models.
+    ///
+    /// Looked for in `chat_template.jinja`, `chat_template.json` and the `chat_template` of `tokenizer_config.json`, in
+    /// this order. Some folders have several under names, such as `tool_use`: the one named `default` is taken, unless
+    /// `name` says otherwise.
+    pub fn load(folder: &Path, name: Option<&str>) -> Result<Option<Self>> {
+        let Some((file, templates)) = find(folder, name)? else { return Ok(None) };
+        let wanted = name.unwrap_or("default");
+        let Some(text) = templates.get(wanted) else {
+            let known: Vec<_> = templates.keys().map(String::as_str).collect();
+            let message = format!("{}: no chat template is named {wanted:?}", file.display());
+            return Err(Error::new(ErrorKind::InvalidConfig, message)
+                .with_help(format!("name one of those that it has: {}", known.join(", "))));
+        };
+        let mut template = Self::build(text, file.display().to_string())?;
+        for (name, token) in SpecialTokens::load(folder)?.iter() {
+            template.variables.insert(name.to_owned(), token.into());
+        }
+        Ok(Some(template))
+    }
+
+    /// A template from its text. Special tokens have no names in it unless [`with_variable`](Self::with_variable) gives
+    /// them some.
+    pub fn from_text(text: &str) -> Result<Self> {
+        Self::build(text, "chat template".to_owned())
+    }
+
+    /// A template from a file of its own.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let text = read_text(path)?.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("{}: no such file", path.display()))
+                .with_help("check the path of the chat template")
+        })?;
+        Self::build(&text, path.display().to_string())
+    }
+
+    fn build(text: &str, origin: String) -> Result<Self> {
+        let environment = jinja::environment(text).map_err(|e| jinja::error(&origin, e))?;
+        Ok(Self { origin, environment: Arc::new(environment), variables: BTreeMap::new() })
+    }
+
+    /// Sets a variable that the template may use, such as `enable_thinking`, `tools` or `bos_token`. One that the folder
+    /// set is replaced.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: impl Serialize) -> Self {
+        self.variables.insert(name.to_owned(), Value::from(Serde(value)));
+        self
+    }
+
+    /// Sets what `strftime_now` answers: a date such as `2025-01-31`, or a date and time such as `2025-01-31T12:00`.
+    pub fn with_date(mut self, date: &str) -> Result<Self> {
+        let now = date.parse::<jiff::civil::DateTime>().map_err(|e| {
+            Error::new(ErrorKind::InvalidConfig, format!("{date:?}: not a date"))
+                .with_help("write the year, month and day, as in 2025-01-31")
+                .with_source(e)
+        })?;
+        jinja::set_now(Arc::make_mut(&mut self.environment), now);
+        Ok(self)
+    }
+
+    /// The prompt. `add_generation_prompt` ends it where the assistant is to speak, rather than after the last message.
+    ///
+    /// Encode it without adding special tokens: the template has written those that are needed.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        let mut context = self.variables.clone();
+        context.insert("messages".to_owned(), Value::from(Serde(messages)));
+        context.insert("add_generation_prompt".to_owned(), add_generation_prompt.into());
+        jinja::render(&self.environment, Value::from_pairs(context)).map_err(|e| jinja::error(&self.origin, e))
+    }
+
+    /// Where the template comes from: a file, or that it was given as text.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+}
+
+impl fmt::Debug for ChatTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatTemplate")
+            .field("origin", &self.origin)
+            .field("variables", &self.variables)
+            .finish_non_exhaustive()
+    }
+}
+
+type Templates = BTreeMap<String, String>;
+
+/// The file that the folder's templates are in, and the templates by name.
+fn find(folder: &Path, name: Option<&str>) -> Result<Option<(PathBuf, Templates)>> {
+    if let Some(name) = name.filter(|name| *name != "default") {
+        let path = folder.join("additional_chat_templates").join(format!("{name}.jinja"));
+        if let Some(text) = read_text(&path)? {
+            return Ok(Some((path, Templates::from([(name.to_owned(), text)]))));
+        }
+    }
+    let path = folder.join("chat_template.jinja");
+    if let Some(text) = read_text(&path)? {
+        return Ok(Some((path, Templates::from([("default".to_owned(), text)]))));
+    }
+    for file in ["chat_template.json", "tokenizer_config.json"] {
+        let Some((path, json)) = read_json(folder, file)? else { continue };
+        let Some(written) = json.get("chat_template").filter(|written| !written.is_null()) else { continue };
+        let templates = match Written::deserialize(written) {
+            Ok(Written::One(text)) => Templates::from([("default".to_owned(), text)]),
+            Ok(Written::Named(list)) => list.into_iter().map(|named| (named.name, named.template)).collect(),
+            Ok(Written::Map(map)) => map,
+            Err(_) => {
+                let message =
+                    format!("{}: `chat_template` is neither a text nor a list of named texts", path.display());
+                return Err(Error::new(ErrorKind::InvalidData, message)
+                    .with_help("download the file again, or set a template of your own"));
+            }
+        };
+        return Ok(Some((path, templates)));
+    }
+    Ok(None)
+}
+
+/// The three ways in which `chat_template` is written.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    One(String),
+    Named(Vec<Named>),
+    Map(Templates),
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+    template: String,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,382 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    fmt::Write as _,
+    ops::RangeInclusive,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use logitfuse_core::{Error, ErrorKind, Result, ResultExt, TokenId};
+use sha2::{Digest, Sha256};
+use tokenizers::Decoder as _;
+
+use crate::{SpecialTokens, decoding::Pipeline, special::read_text};
+
+/// Turns text into token ids and back, as the model's own `tokenizer.json` says.
+///
+/// A tokenizer is the authority on what an id means. The width of a model's logits is not: exports pad it (151 936
+/// columns for 151 665 tokens are common), so ids that no token stands behind give `None` here instead of a guess.
+///
+/// Cloning is cheap, and clones may be used from several threads at once.
+///
+/// ```
+/// use logitfuse_text::Tokenizer;
+///
+/// let tokenizer = Tokenizer::from_json(
+///     r#"{"model": {"type": "WordLevel", "unk_token": "?", "vocab": {"?": 0, "good": 1, "day": 3}},
+///         "pre_tokenizer": {"type": "Whitespace"}}"#,
+/// )?;
+/// assert_eq!(tokenizer.encode("good day", false)?, [1, 3]);
+/// assert_eq!(tokenizer.decode(&[1, 3], true)?, "good day");
+/// assert_eq!(tokenizer.token(3).as_deref(), Some("day"));
+/// // Id 2 is a hole, id 4 lies beyond the end.
+/// assert_eq!((tokenizer.token(2), tokenizer.token(4)), (None, None));
+/// assert_eq!(tokenizer.size(), 4);
+/// # Ok::<(), logitfuse_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Tokenizer(Arc<Inner>);
+
+struct Inner {
+    /// For messages: the file it came from.
+    origin: String,
+    library: tokenizers::Tokenizer,
+    pipeline: Pipeline,
+    /// Ids that a token stands behind, as ascending, separated ranges: a file may name an id near `u32::MAX`, so nothing
+    /// here is indexed by id.
+    defined: Vec<RangeInclusive<TokenId>>,
+    added: BTreeMap<TokenId, Added>,
+    special: SpecialTokens,
+    fingerprint: OnceLock<String>,
+}
+
+struct Added {
+    special: bool,
+}
+
+impl Tokenizer {
+    /// Loads `tokenizer.json` from a model folder, with the names of its special tokens from the files beside it. The
+    /// path of the file itself will do as well.
+    pub fn load(path: &Path) -> Result<Self> {
+        let (file, folder) = if path.is_file() {
+            (path.to_owned(), path.parent().unwrap_or(path))
+        } else {
+            (path.join("tokenizer.json"), path)
+        };
+        let Some(json) = read_text(&file)? else { return Err(missing(folder)) };
+        Self::build(&json, file.display().to_string(), SpecialTokens::load(folder)?)
+    }
+
+    /// A tokenizer from the text of a `tokenizer.json`, without names for its special tokens.
+    pub fn from_json(json: &str) -> Result<Self> {
+        Self::build(json, "tokenizer".to_owned(), SpecialTokens::default())
+    }
+
+    fn build(json: &str, origin: String, special: SpecialTokens) -> Result<Self> {
+        // The library panics on some files that are cut off, so what is no JSON at all is found before.
+        let syntax = serde_json::from_str::<serde::de::IgnoredAny>(json).map_err(|e| e.to_string());
+        let parsed = syntax.and_then(|_| guarded(|| json.parse::<tokenizers::Tokenizer>()));
+        let mut library = parsed.map_err(|e| {
+            let help = if json.starts_with("version https://git-lfs") {
+                "this is a Git LFS pointer, not the file itself; run `git lfs pull` in the repository it came from"
+            } else {
+                "download the model's tokenizer.json again; it must be the file that the `tokenizers` library writes"
+            };
+            Error::new(ErrorKind::InvalidData, format!("{origin}: not a usable tokenizer: {e}")).with_help(help)
+        })?;
+        // Exports carry the limits that the model was trained with. A prompt that is cut silently is worse than one that
+        // is refused for its length.
+        library.with_padding(None);
+        library.with_truncation(None).or_err(ErrorKind::InvalidData, &origin)?;
+        let pipeline = Pipeline::new(library.get_decoder()).map_err(|e| e.context(&origin))?;
+
+        let added: BTreeMap<_, _> = library
+            .get_added_tokens_decoder()
+            .into_iter()
+            .map(|(id, token)| (id, Added { special: token.special }))
+            .collect();
+        let ids: BTreeSet<TokenId> = library.get_vocab(false).into_values().chain(added.keys().copied()).collect();
+        if ids.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidData, format!("{origin}: the tokenizer has no tokens"))
+                .with_help("take the tokenizer.json that belongs to the model"));
+        }
+        let defined = ranges(ids);
+        Ok(Self(Arc::new(Inner { origin, library, pipeline, defined, added, special, fingerprint: OnceLock::new() })))
+    }
+
+    /// Text to ids. Special tokens that are written out in the text, as chat templates do, become their ids in any
+    /// case; `add_special_tokens` asks for those that the model expects around a plain text (often one at the beginning).
+    /// Leave it off for rendered chat templates.
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<TokenId>> {
+        let encoding = guarded(|| self.0.library.encode_fast(text, add_special_tokens)).map_err(|e| {
+            Error::new(ErrorKind::InvalidData, format!("{}: cannot encode the text: {e}", self.0.origin)).with_help(
+                "a tokenizer of this kind needs an unknown token, or the file is damaged; check it with `models inspect`",
+            )
+        })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Ids to text. Ids that no token stands behind are left out, and so are special tokens if `skip_special` is set.
+    /// Bytes that are no UTF-8 come out as U+FFFD.
+    pub fn decode(&self, ids: &[TokenId], skip_special: bool) -> Result<String> {
+        let tokens: Vec<_> = ids.iter().filter_map(|&id| self.visible(id, skip_special)).collect();
+        // One of the library's decoders subtracts one from the number of tokens.
+        if tokens.is_empty() {
+            return Ok(String::new());
+        }
+        match self.0.library.get_decoder() {
+            None => Ok(tokens.join(" ")),
+            Some(decoder) => guarded(|| decoder.decode(tokens)).map_err(|e| {
+                Error::new(ErrorKind::InvalidData, format!("{}: cannot decode: {e}", self.0.origin))
+                    .with_help("the `decoder` section of the tokenizer.json is damaged; download the file again")
+            }),
+        }
+    }
+
+    /// The token as the vocabulary writes it (`Ġthe`, `▁the`, `<0x0A>`), or `None` where the tokenizer defines no such id.
+    pub fn token(&self, id: TokenId) -> Option<String> {
+        self.0.library.id_to_token(id)
+    }
+
+    /// The id of a token, written as the vocabulary writes it.
+    pub fn id(&self, token: &str) -> Option<TokenId> {
+        self.0.library.token_to_id(token)
+    }
+
+    /// One past the largest id. Ids below may be missing; [`holes`](Self::holes) lists them.
+    pub fn size(&self) -> usize {
+        self.0.defined.last().map_or(0, |last| *last.end() as usize + 1)
+    }
+
+    /// The ids that a token stands behind, ascending.
+    pub fn defined_ids(&self) -> impl Iterator<Item = TokenId> {
+        self.0.defined.iter().cloned().flatten()
+    }
+
+    /// The ids below [`size`](Self::size) that no token stands behind, as ascending ranges.
+    pub fn holes(&self) -> impl Iterator<Item = RangeInclusive<TokenId>> {
+        let ends = self.0.defined.iter().map(|range| Some(*range.end()));
+        let starts = self.0.defined.iter().map(|range| *range.start());
+        std::iter::once(None).chain(ends).zip(starts).filter_map(|(before, next)| {
+            let first = before.map_or(0, |end| end + 1);
+            (first < next).then(|| first..=next - 1)
+        })
+    }
+
+    /// The ids of control tokens, which are not part of the text, ascending.
+    pub fn special_ids(&self) -> impl Iterator<Item = TokenId> {
+        self.0.added.iter().filter(|(_, added)| added.special).map(|(id, _)| *id)
+    }
+
+    /// Whether the id was added to the vocabulary after training: control tokens and their like.
+    pub fn is_added(&self, id: TokenId) -> bool {
+        self.0.added.contains_key(&id)
+    }
+
+    /// Whether the id is a control token.
+    pub fn is_special(&self, id: TokenId) -> bool {
+        self.0.added.get(&id).is_some_and(|added| added.special)
+    }
+
+    /// The special tokens that the model folder gives names to.
+    pub fn special_tokens(&self) -> &SpecialTokens {
+        &self.0.special
+    }
+
+    /// The text of the token that begins a sequence, where the folder names one.
+    pub fn bos_token(&self) -> Option<&str> {
+        self.0.special.get("bos_token")
+    }
+
+    /// The text of the token that ends a sequence, where the folder names one.
+    pub fn eos_token(&self) -> Option<&str> {
+        self.0.special.get("eos_token")
+    }
+
+    /// SHA-256, in hexadecimal, of every id with its token and whether it is special. Two tokenizers with the same
+    /// fingerprint mean the same by every id; they may still split text differently.
+    pub fn fingerprint(&self) -> &str {
+        self.0.fingerprint.get_or_init(|| {
+            let mut hash = Sha256::new();
+            for id in self.defined_ids() {
+                let token = self.token(id).unwrap_or_default();
+                hash.update(id.to_le_bytes());
+                hash.update((token.len() as u64).to_le_bytes());
+                hash.update(token.as_bytes());
+                hash.update([u8::from(self.is_special(id))]);
+            }
+            hash.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
+                // Writing to a string does not fail.
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            })
+        })
+    }
+
+    /// The file it was loaded from, for messages.
+    pub(crate) fn origin(&self) -> &str {
+        &self.0.origin
+    }
+
+    /// The decoder's stages, as they stand before the first token.
+    pub(crate) fn pipeline(&self) -> &Pipeline {
+        &self.0.pipeline
+    }
+
+    /// What decoding sees of an id: nothing, if it is undefined or skipped.
+    pub(crate) fn visible(&self, id: TokenId, skip_special: bool) -> Option<String> {
+        let token = self.token(id)?;
+        // By text, not by id, as the library does it: a control token may also stand in the plain vocabulary.
+        let skipped = skip_special && self.0.library.get_added_vocabulary().is_special_token(&token);
+        (!skipped).then_some(token)
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer").field("origin", &self.0.origin).field("size", &self.size()).finish_non_exhaustive()
+    }
+}
+
+fn missing(folder: &Path) -> Error {
+    let help = if !folder.exists() {
+        "the folder does not exist; check the path"
+    } else if folder.join("tokenizer.model").exists() || folder.join("vocab.json").exists() {
+        "the folder has an older tokenizer format; write a tokenizer.json with Python: \
+         `AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)`"
+    } else {
+        "copy the tokenizer.json of the model that was exported into the folder"
+    };
+    Error::new(ErrorKind::NotFound, format!("{}: no tokenizer.json", folder.display())).with_help(help)
+}
+
+/// Ascending ids as ranges.
+fn ranges(ids: BTreeSet<TokenId>) -> Vec<RangeInclusive<TokenId>> {
+    let mut ranges: Vec<RangeInclusive<TokenId>> = Vec::new();
+    for id in ids {
+        match ranges.last_mut() {
+            Some(last) if last.end() + 1 == id => *last = *last.start()..=id,
+            _ => ranges.push(id..=id),
+        }
+    }
+    ranges
+}
+
+/// Runs a call into the library, which reports most damage in a file as an error but some as a panic.
+pub(crate) fn guarded<T, E: fmt::Display>(call: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    // Nothing that a panic could leave half-changed outlives the call: a tokenizer that fails to load is dropped, and
+    // encoding and decoding change only caches that the library locks itself.
+    let message = match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => return result.map_err(|e| one_line(&e.to_string())),
+        Err(panic) => panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default(),
+    };
+    Err(one_line(&format!("the file is inconsistent ({message})")))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn text_survives_the_round_trip() {
+        for (name, tokenizer) in testing::all_bytes() {
+            for text in ["the cat sat", "naïve café", "日本語 🙂👩‍👩‍👧", "a  b\n\n\tc"] {
+                let ids = tokenizer.encode(text, false).unwrap();
+                assert_eq!(tokenizer.decode(&ids, true).unwrap(), text, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn ids_without_a_token_are_none() {
+        let tokenizer = testing::words(&[("a", 0), ("b", 1), ("c", 5), ("far", u32::MAX)]);
+        assert_eq!(tokenizer.size(), 1 << 32);
+        assert_eq!(tokenizer.holes().collect::<Vec<_>>(), [2..=4, 6..=u32::MAX - 1]);
+        assert_eq!(tokenizer.defined_ids().collect::<Vec<_>>(), [0, 1, 5, u32::MAX]);
+        assert_eq!(tokenizer.token(3), None);
+        assert_eq!(tokenizer.decode(&[0, 3, 77, 1], true).unwrap(), "a b");
+        assert_eq!(tokenizer.decode(&[3], true).unwrap(), "");
+    }
+
+    #[test]
+    fn special_tokens_are_skipped_on_request_and_recognised_in_text() {
+        let tokenizer = testing::byte_level();
+        let ids = tokenizer.encode("<|im_start|>the cat<|im_end|>", false).unwrap();
+        assert!(tokenizer.is_special(ids[0]) && tokenizer.is_special(*ids.last().unwrap()));
+        assert_eq!(tokenizer.decode(&ids, true).unwrap(), "the cat");
+        assert_eq!(tokenizer.decode(&ids, false).unwrap(), "<|im_start|>the cat<|im_end|>");
+        assert_eq!(
+            tokenizer.special_ids().map(|id| tokenizer.token(id).unwrap()).collect::<Vec<_>>(),
+            ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+        );
+    }
+
+    #[test]
+    fn limits_of_the_training_are_not_applied_to_prompts() {
+        let tokenizer = Tokenizer::from_json(
+            r#"{"truncation": {"max_length": 2, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
+                "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
+                            "pad_type_id": 0, "pad_token": "a"},
+                "model": {"type": "WordLevel", "unk_token": "a", "vocab": {"a": 0, "b": 1}},
+                "pre_tokenizer": {"type": "Whitespace"}}"#,
+        )
+        .unwrap();
+        assert_eq!(tokenizer.encode("b b b b", true).unwrap(), [1; 4]);
+    }
+
+    #[test]
+    fn the_fingerprint_sees_a_swap_and_nothing_else() {
+        let a = testing::words(&[("a", 0), ("b", 1)]);
+        assert_eq!(a.fingerprint(), testing::words(&[("b", 1), ("a", 0)]).fingerprint());
+        assert_ne!(a.fingerprint(), testing::words(&[("b", 0), ("a", 1)]).fingerprint());
+        assert_ne!(a.fingerprint(), testing::words(&[("ab", 0), ("", 1)]).fingerprint());
+        assert_eq!(a.fingerprint().len(), 64);
+    }
+
+    #[test]
+    fn errors_name_the_file_and_say_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tokenizer.json");
+
+        let e = Tokenizer::load(folder.path()).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::NotFound);
+        assert_eq!(e.to_string(), format!("{}: no tokenizer.json", folder.path().display()));
+        fs::write(folder.path().join("tokenizer.model"), "").unwrap();
+        assert!(Tokenizer::load(folder.path()).unwrap_err().help().unwrap().contains("save_pretrained"));
+
+        let whole = testing::byte_level_json();
+        let decoder_of_no_kind =
+            whole.replace("\"decoder\":{\"type\":\"ByteLevel\"", "\"decoder\":{\"type\":\"Nonesuch\"");
+        assert_ne!(whole, decoder_of_no_kind);
+        for broken in ["", "{}", "[1]", "null", &whole[..whole.len() / 2], decoder_of_no_kind.as_str()] {
+            fs::write(&file, broken).unwrap();
+            let e = Tokenizer::load(folder.path()).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::InvalidData, "{e}");
+            assert!(e.to_string().starts_with(&file.display().to_string()) && e.help().is_some(), "{e}");
+            assert_eq!(e.to_string().lines().count(), 1, "{e}");
+        }
+        fs::write(&file, "version https://git-lfs.github.com/spec/v1\noid sha256:0\n").unwrap();
+        assert!(Tokenizer::load(folder.path()).unwrap_err().help().unwrap().contains("git lfs pull"));
+        fs::write(&file, [0xff, 0xfe, 0x00]).unwrap();
+        assert_eq!(Tokenizer::load(folder.path()).unwrap_err().kind(), ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_vocabulary_without_tokens_is_refused() {
+        let e = Tokenizer::from_json(r#"{"model": {"type": "WordLevel", "unk_token": "?", "vocab": {}}}"#).unwrap_err();
+        assert!(e.to_string().contains("no tokens"), "{e}");
+    }
+}

@@ -1,0 +1,15 @@
+use anyhow::Result;
+use logitfuse_setup::Environment;
+
+use crate::{
+    steps::{cargo, step},
+    test,
+};
+
+/// Cheapest first; the tests last, so that their counts end the output.
+pub(crate) fn run(env: &Environment) -> Result<()> {
+    step(&mut cargo(["fmt", "--all", "--check"]))?;
+    step(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    step(cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    test::run(env, &[])
+}

@@ -1,0 +1,74 @@
+//! What the tests and benchmarks need beyond cargo, and the environment variables that tell them where it is.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result};
+use logitfuse_setup::{
+    Check, Environment, Python, Weights, default_model_dir, env, install_runtime, make_once, model_smollm2,
+    sha256_of_texts, smollm2_dir,
+};
+
+use crate::steps::{root, target_dir};
+
+/// Everything that the tests and benchmarks run on.
+pub(crate) struct Prepared {
+    runtime: PathBuf,
+    peer_python: PathBuf,
+    tiny_models: PathBuf,
+    models: PathBuf,
+}
+
+impl Prepared {
+    /// Finds or makes all of it. The pinned ONNX Runtime is taken even where another is installed: the tests compare
+    /// bits with a peer that has exactly that one.
+    pub(crate) fn new(env: &Environment) -> Result<Self> {
+        let runtime = match env.path(&env::ORT_LIB) {
+            Some(given) => given,
+            None => install_runtime(env, false, &mut say)?.library,
+        };
+        let peer = peer_python(env)?;
+        let tiny_models = tiny_models(&peer)?;
+        for weights in [Weights::Int8, Weights::Fp32] {
+            let dir = model_smollm2(env, &smollm2_dir(env, weights)?, weights, &mut say)?;
+            say(&format!("SmolLM2-135M-Instruct, {weights}: {}", dir.display()));
+        }
+        let models = default_model_dir(env)?;
+        Ok(Self { runtime, peer_python: peer.program().to_owned(), tiny_models, models })
+    }
+
+    /// The command, told where everything is.
+    pub(crate) fn tell<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command
+            .env(env::ORT_LIB.name, &self.runtime)
+            .env(env::PEER_PYTHON.name, &self.peer_python)
+            .env(env::TINY_MODELS.name, &self.tiny_models)
+            .env(env::MODELS.name, &self.models)
+    }
+}
+
+/// A line about what is being set up.
+pub(crate) fn say(line: &str) {
+    eprintln!("set-up: {line}");
+}
+
+/// A Python with the packages that we compare with, apart from the user's own.
+fn peer_python(env: &Environment) -> Result<Python> {
+    let list = root().join("tests/requirements.txt");
+    let requirements = fs::read_to_string(&list).with_context(|| list.display().to_string())?;
+    let python = Python::find(env)?.with_packages(&target_dir().join("peer-python"), &requirements, &mut say)?;
+    say(&format!("Python of the peers: {}", python.program().display()));
+    Ok(python)
+}
+
+/// Small decoders with every oddity that real ones have, generated anew whenever their script changes.
+fn tiny_models(peer: &Python) -> Result<PathBuf> {
+    let script = root().join("tests/models/tiny_decoders.py");
+    let text = fs::read_to_string(&script).with_context(|| script.display().to_string())?;
+    let dir = target_dir().join("tiny-models");
+    make_once(&dir, &sha256_of_texts([text.as_str()]), Check::Sizes, &mut say, |fresh, say| {
+        say("tiny decoders: generating");
+        peer.run([script.as_os_str(), fresh.as_os_str()]).map(drop)
+    })?;
+    say(&format!("tiny decoders: {}", dir.display()));
+    Ok(dir)
+}
