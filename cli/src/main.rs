@@ -1,1 +1,67 @@
-fn main() {}
+//! The `logitfuse` command.
+//!
+//! Glue: flags become a configuration, `logitfuse-experiment` wires it, `logitfuse-engine` decodes, this crate prints.
+//! stdout is data, stderr is talk; exit status 0 is success, 1 means that the answer is "no", 2 that something is wrong.
+
+mod args;
+mod decode;
+mod demo;
+mod doctor;
+mod generate;
+mod inspect;
+mod output;
+mod run;
+mod runtime;
+mod signal;
+mod trace;
+
+use std::process::ExitCode;
+
+use anstream::eprintln;
+use clap::{CommandFactory, Parser};
+
+use crate::args::{Arguments, Command, ModelsCommand, RuntimeCommand};
+
+/// Interrupted by Ctrl-C, as shells count it.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    arguments.global.color.write_global();
+    match dispatch(&arguments) {
+        Ok(code) => code,
+        Err(e) => {
+            report(&e);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let global = &arguments.global;
+    match &arguments.command {
+        Command::Generate(args) => generate::run(global, args),
+        Command::Run(args) => run::run(global, args),
+        Command::Demo(args) => demo::run(global, args),
+        Command::Doctor => doctor::run(global),
+        Command::Models(ModelsCommand::Inspect(args)) => inspect::run(global, args),
+        Command::Runtime(RuntimeCommand::Show) => runtime::show(global),
+        Command::Runtime(RuntimeCommand::Install { cuda }) => runtime::install(global, *cuda),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "logitfuse", &mut script);
+            output::write_all(&script)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
+fn report(error: &anyhow::Error) {
+    let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
+    let help_style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Cyan.into()));
+    eprintln!("{style}error:{style:#} {error:#}");
+    if let Some(help) = error.downcast_ref::<logitfuse_core::Error>().and_then(logitfuse_core::Error::help) {
+        eprintln!("{help_style}help:{help_style:#} {help}");
+    }
+}

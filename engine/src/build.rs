@@ -103,7 +103,12 @@ impl EngineBuilder {
         let known = || info.roles.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(", ");
         for role in &self.roles {
             if role.source >= self.sources.len() {
-                return wrong(format!("role `{}` names source {}, there are {}", role.role, role.source, self.sources.len()));
+                return wrong(format!(
+                    "role `{}` names source {}, there are {}",
+                    role.role,
+                    role.source,
+                    self.sources.len()
+                ));
             }
             if !info.roles.iter().any(|r| r.name == role.role) {
                 return wrong(format!("strategy `{}` has no role `{}`; it has {}", info.id, role.role, known()));

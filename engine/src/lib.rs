@@ -47,6 +47,7 @@
 
 #![deny(missing_docs)]
 
+mod base_only;
 mod build;
 mod cancel;
 mod generate;
@@ -58,6 +59,7 @@ mod sequence;
 mod step;
 mod worker;
 
+pub use base_only::BaseOnly;
 pub use build::{Concurrency, Engine, EngineBuilder, Role};
 pub use cancel::Cancel;
 pub use report::{Event, FinishReason, Generation, RoleReport, Timings, TokenReport};

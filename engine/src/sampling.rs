@@ -296,11 +296,8 @@ mod tests {
             counts[sampler.draw(&c) as usize] += 1;
         }
         // Chi-square with 2 degrees of freedom; 13.8 is its 99.9 % point, and the seed is fixed.
-        let chi: f64 = counts
-            .iter()
-            .zip([10_000.0, 6_000.0, 4_000.0])
-            .map(|(&n, e)| (f64::from(n) - e).powi(2) / e)
-            .sum();
+        let chi: f64 =
+            counts.iter().zip([10_000.0, 6_000.0, 4_000.0]).map(|(&n, e)| (f64::from(n) - e).powi(2) / e).sum();
         assert!(chi < 13.8, "{counts:?}");
     }
 
@@ -309,7 +306,12 @@ mod tests {
         let run = |seed| {
             let sampling = Sampling { temperature: 1.0, seed, ..Sampling::default() };
             let mut sampler = Sampler::new(&sampling, &[]).unwrap();
-            (0..32).map(|_| { let c = sampler.candidates(&[0.0; 50]); sampler.draw(&c) }).collect::<Vec<_>>()
+            (0..32)
+                .map(|_| {
+                    let c = sampler.candidates(&[0.0; 50]);
+                    sampler.draw(&c)
+                })
+                .collect::<Vec<_>>()
         };
         assert_eq!(run(1), run(1));
         assert_ne!(run(1), run(2));

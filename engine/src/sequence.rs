@@ -30,9 +30,9 @@ impl Sequence {
             .iter()
             .map(|&slot| {
                 let slot = &self.slots[slot];
-                let done = forwarded[slot.source].as_ref().ok_or_else(|| {
-                    Error::new(ErrorKind::Internal, "a source that was fed yielded no row")
-                })?;
+                let done = forwarded[slot.source]
+                    .as_ref()
+                    .ok_or_else(|| Error::new(ErrorKind::Internal, "a source that was fed yielded no row"))?;
                 Ok(RoleRow::new(done.row(slot.row, width), done.log_normalisers[slot.row], slot.log_prob))
             })
             .collect()
@@ -61,7 +61,10 @@ impl Engine {
         }
         for (prompt, binding) in prompts.iter().zip(bindings) {
             if prompt.is_empty() {
-                return wrong(format!("the prompt of role `{}` (source `{}`) has no token", binding.role, binding.source));
+                return wrong(format!(
+                    "the prompt of role `{}` (source `{}`) has no token",
+                    binding.role, binding.source
+                ));
             }
         }
         for (prompt, &source) in prompts.iter().zip(&self.binding_sources) {
@@ -69,7 +72,11 @@ impl Engine {
             if let Some(limit) = info.context_length.filter(|&limit| prompt.len() > limit) {
                 return Err(Error::new(
                     ErrorKind::ContextOverflow,
-                    format!("source `{}`: the prompt has {} tokens, the context holds {limit}", info.name, prompt.len()),
+                    format!(
+                        "source `{}`: the prompt has {} tokens, the context holds {limit}",
+                        info.name,
+                        prompt.len()
+                    ),
                 )
                 .with_help("shorten the prompt, or use a model with a longer context"));
             }

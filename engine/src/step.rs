@@ -52,7 +52,8 @@ fn run(
         vocabulary.mask(row);
         let log_normaliser = numerics::log_sum_exp(row);
         if !log_normaliser.is_finite() {
-            let cause = numerics::check_row(row).err().map_or_else(|| "its logits overflow".to_owned(), |e| e.to_string());
+            let cause =
+                numerics::check_row(row).err().map_or_else(|| "its logits overflow".to_owned(), |e| e.to_string());
             let message = format!("source `{}` yielded a row that is no distribution: {cause}", source.info().name);
             return Err(Error::new(ErrorKind::Numeric, message)
                 .with_help("the model file may be damaged, or its precision too low for this prompt"));
@@ -168,10 +169,15 @@ impl Fuser {
         if log_normaliser.is_finite() {
             return Ok(log_normaliser);
         }
-        let cause = numerics::check_row(&self.row).err().map_or_else(|| "its logits overflow".to_owned(), |e| e.to_string());
+        let cause =
+            numerics::check_row(&self.row).err().map_or_else(|| "its logits overflow".to_owned(), |e| e.to_string());
         Err(Error::new(
             ErrorKind::Numeric,
-            format!("strategy `{}` wrote a row that is no distribution at token {}: {cause}", self.strategy, committed.len()),
+            format!(
+                "strategy `{}` wrote a row that is no distribution at token {}: {cause}",
+                self.strategy,
+                committed.len()
+            ),
         ))
     }
 }

@@ -44,7 +44,9 @@ impl Worker {
                     job(source.as_mut());
                 }
             })
-            .map_err(|e| Error::new(ErrorKind::Io, format!("could not start a thread for source `{}`: {e}", info.name)))?;
+            .map_err(|e| {
+                Error::new(ErrorKind::Io, format!("could not start a thread for source `{}`: {e}", info.name))
+            })?;
         Ok(Self { info, jobs: Some(jobs), thread: Some(thread) })
     }
 

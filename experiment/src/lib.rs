@@ -1,1 +1,54 @@
-//! Placeholder while the workspace is laid out.
+//! Experiments: from a TOML to a wired engine.
+//!
+//! # Why this crate exists
+//!
+//! A front end (the command line today, a server or a language binding tomorrow) should not know how a model folder
+//! becomes a source, how a prompt is written for each role, or which strategy an id names. This crate is the one place
+//! where backends, strategies and text meet the engine, and the one place that knows the keys of the configuration.
+//!
+//! # Example
+//!
+//! ```
+//! use logitfuse_experiment::Config;
+//!
+//! let config = Config::from_toml(
+//!     r#"
+//!     schema = 1
+//!     [run]
+//!     prompts = ["What is the capital of France?"]
+//!     max_new_tokens = 32
+//!     [sources.base]
+//!     model = "models/large"
+//!     [sources.expert]
+//!     model = "models/small-tuned"
+//!     [sources.anti]
+//!     model = "models/small"
+//!     [strategy]
+//!     use = "static-proxy"
+//!     params = { alpha = 1.0 }
+//!     "#,
+//! )?;
+//! assert_eq!(config.samples()?.len(), 1);
+//!
+//! let typo = Config::from_toml("schema = 1\n[sources.base]\nmodle = 'x'\n").unwrap_err();
+//! assert!(typo.to_string().starts_with("3:1: unknown field `modle`, expected"), "{typo}");
+//! # Ok::<(), logitfuse_core::Error>(())
+//! ```
+//!
+//! Nothing that changes a result comes from the environment: a file is the experiment. Threads and the place of ONNX
+//! Runtime are the machine's and are passed in beside it.
+
+#![deny(missing_docs)]
+
+mod config;
+mod load;
+mod plan;
+mod prompter;
+mod strategies;
+mod wire;
+
+pub use config::{Config, Names, RunConfig, SourceConfig, StrategyConfig};
+pub use load::Sample;
+pub use prompter::Prompter;
+pub use strategies::{built_in, strategy};
+pub use wire::Wired;

@@ -1,1 +1,4 @@
 //! Integration tests.
+
+mod onnx_matrix;
+mod support;

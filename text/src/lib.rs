@@ -35,6 +35,7 @@ mod compatibility;
 mod decoding;
 mod jinja;
 mod output;
+mod prompt_template;
 mod special;
 mod stop;
 mod stream;
@@ -45,6 +46,7 @@ mod tokenizer;
 
 pub use compatibility::{Difference, SourceReport, SourceVocabulary, Verdict, compatibility};
 pub use output::{OutputText, TextDelta};
+pub use prompt_template::PromptTemplate;
 pub use special::SpecialTokens;
 pub use stop::StopStrings;
 pub use stream::TextStream;

@@ -1,6 +1,10 @@
 //! What the tests and benchmarks need beyond cargo, and the environment variables that tell them where it is.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result};
 use logitfuse_setup::{
@@ -60,15 +64,25 @@ fn peer_python(env: &Environment) -> Result<Python> {
     Ok(python)
 }
 
-/// Small decoders with every oddity that real ones have, generated anew whenever their script changes.
+/// Small decoders with every oddity that real ones have, generated anew whenever one of their scripts changes.
 fn tiny_models(peer: &Python) -> Result<PathBuf> {
-    let script = root().join("tests/models/tiny_decoders.py");
-    let text = fs::read_to_string(&script).with_context(|| script.display().to_string())?;
+    let folder = root().join("tests/models");
+    let script = folder.join("tiny_decoders.py");
+    let texts = python_files(&folder).with_context(|| folder.display().to_string())?;
     let dir = target_dir().join("tiny-models");
-    make_once(&dir, &sha256_of_texts([text.as_str()]), Check::Sizes, &mut say, |fresh, say| {
+    make_once(&dir, &sha256_of_texts(texts.iter().map(String::as_str)), Check::Sizes, &mut say, |fresh, say| {
         say("tiny decoders: generating");
         peer.run([script.as_os_str(), fresh.as_os_str()]).map(drop)
     })?;
     say(&format!("tiny decoders: {}", dir.display()));
     Ok(dir)
+}
+
+/// The text of every Python file of a folder, in the order of their names.
+fn python_files(folder: &Path) -> io::Result<Vec<String>> {
+    let entries: io::Result<Vec<PathBuf>> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = entries?;
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "py"));
+    paths.sort();
+    paths.iter().map(fs::read_to_string).collect()
 }

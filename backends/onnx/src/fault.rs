@@ -52,7 +52,10 @@ mod tests {
         let message = "/onnxruntime_src/onnxruntime/core/session/provider_bridge_ort.cc:2195 \
                        onnxruntime::Provider& onnxruntime::ProviderLibrary::Get() [ONNXRuntimeError] : 1 : FAIL : Failed\nto load";
         assert_eq!(one_line(message), "[ONNXRuntimeError] : 1 : FAIL : Failed to load");
-        assert_eq!(one_line("CUDA execution provider is not enabled in this build. "), "CUDA execution provider is not enabled in this build.");
+        assert_eq!(
+            one_line("CUDA execution provider is not enabled in this build. "),
+            "CUDA execution provider is not enabled in this build."
+        );
         assert_eq!(one_line("/onnxruntime_src/a.cc:1 no signature"), "/onnxruntime_src/a.cc:1 no signature");
     }
 }

@@ -1,1 +1,55 @@
-//! Placeholder while the workspace is laid out.
+//! ONNX Runtime as a source of logits: any exported decoder behind [`logitfuse_core::LogitSource`].
+//!
+//! # Why this crate exists
+//!
+//! Decoders in the wild agree on little: some want positions, some a mask, some neither; caches are concatenated by the
+//! graph or shared in place; logits are f16 or f32, of every position or the last; configuration files lie. Everything
+//! that knows about this, and about ONNX Runtime, is in here, and nothing of it shows outside: no type of `ort` is in a
+//! public signature.
+//!
+//! ```no_run
+//! use logitfuse_core::LogitSource;
+//! use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime};
+//!
+//! let runtime = Runtime::load("libonnxruntime.so".as_ref())?;
+//! let folder = ModelFolder::open("models/smollm2-135m-int8".as_ref(), None)?;
+//! let model = OnnxSource::open(&runtime, &folder, &OnnxOptions::default())?;
+//! println!("{}: {} ({})", model.info().name, model.report().kv, model.report().kv_reason);
+//! # Ok::<(), logitfuse_core::Error>(())
+//! ```
+//!
+//! The way of a model: [`ModelFolder`] finds the file and its configuration and refuses what is broken; the graph's
+//! inputs and outputs become a signature; [`Provider`]s are tried in order; the cache policy is chosen
+//! ([`KvChoice`]); [`SourceReport`] tells what was decided and why.
+//!
+//! # GPUs
+//!
+//! `cuda` and `tensorrt` keep the key/value cache on the device; forks, growth and truncation of moved caches go
+//! through the host. The code for them was written and compiled on machines without a GPU: the ways to fail are tested
+//! with ONNX Runtime's own errors, the way to succeed by `cargo xtask gpu-check` where there is one.
+
+#![deny(missing_docs)]
+
+mod decoder;
+mod element;
+mod fault;
+mod folder;
+mod graph;
+mod kv;
+mod options;
+mod port;
+mod providers;
+mod report;
+mod runtime;
+mod session;
+mod signature;
+mod source;
+
+pub use element::Element;
+pub use folder::{Hints, Layout, ModelFolder};
+pub use options::{KvChoice, OnnxOptions};
+pub use port::{Dim, Port};
+pub use providers::Provider;
+pub use report::{KvPolicy, Refused, SourceReport};
+pub use runtime::Runtime;
+pub use source::OnnxSource;

@@ -73,7 +73,6 @@ const KNOWN: &[Known] = known! {
     "cpu" "CPUExecutionProvider" ""
     "cuda" "CUDAExecutionProvider" ""
     "tensorrt" "TensorrtExecutionProvider" ""
-    "nvtensorrtrtx" "NvTensorRTRTXExecutionProvider" "NvTensorRtRtx"
     "openvino" "OpenVINOExecutionProvider" "OpenVINO"
     "directml" "DmlExecutionProvider" "DML"
     "coreml" "CoreMLExecutionProvider" "CoreML"
@@ -81,16 +80,14 @@ const KNOWN: &[Known] = known! {
     "webgpu" "WebGpuExecutionProvider" "WebGPU"
     "xnnpack" "XnnpackExecutionProvider" "XNNPACK"
     "vitisai" "VitisAIExecutionProvider" "VitisAI"
-    "azure" "AzureExecutionProvider" "AZURE"
 };
 
 impl Provider {
     /// A provider by name, `cuda` or `CUDAExecutionProvider`, with its options.
     pub fn new(name: &str, options: BTreeMap<String, String>) -> Result<Self> {
         let wanted = name.trim();
-        let same = |known: &&Known| {
-            known.name.eq_ignore_ascii_case(wanted) || known.canonical.eq_ignore_ascii_case(wanted)
-        };
+        let same =
+            |known: &&Known| known.name.eq_ignore_ascii_case(wanted) || known.canonical.eq_ignore_ascii_case(wanted);
         let Some(kind) = KNOWN.iter().find(same) else {
             let known: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
             return Err(Error::new(ErrorKind::InvalidConfig, format!("{wanted}: no such execution provider"))
@@ -98,8 +95,11 @@ impl Provider {
         };
         let nul = options.iter().find(|(key, value)| key.contains('\0') || value.contains('\0'));
         if let Some((key, _)) = nul {
-            return Err(Error::new(ErrorKind::InvalidConfig, format!("{wanted}: option {key:?} holds a NUL character"))
-                .with_help("remove the character"));
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!("{wanted}: option {key:?} holds a NUL character"),
+            )
+            .with_help("remove the character"));
         }
         Ok(Self { kind, options })
     }
@@ -126,7 +126,11 @@ impl Provider {
     }
 
     /// Registers the provider, or fails: there is no silent fallback to the CPU.
-    pub(crate) fn register(&self, builder: SessionBuilder, profile: &TensorRtProfile<'_>) -> ort::Result<SessionBuilder> {
+    pub(crate) fn register(
+        &self,
+        builder: SessionBuilder,
+        profile: &TensorRtProfile<'_>,
+    ) -> ort::Result<SessionBuilder> {
         match self.name() {
             "cpu" => Ok(builder),
             "cuda" => {

@@ -131,8 +131,11 @@ impl Runtime {
                 return Ok(runtime.clone());
             }
             let (wanted, loaded) = (library.display(), runtime.library().display());
-            return Err(Error::new(ErrorKind::Unsupported, format!("{wanted}: this process has loaded {loaded} already"))
-                .with_help("one process runs one ONNX Runtime; start another process for another library"));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{wanted}: this process has loaded {loaded} already"),
+            )
+            .with_help("one process runs one ONNX Runtime; start another process for another library"));
         }
         let (builder, version) = start()?;
         let shown = library.display();

@@ -45,8 +45,11 @@ pub(crate) struct CacheTensor {
     pub(crate) element: Element,
     /// Which dimension counts tokens.
     pub(crate) axis: usize,
-    /// The others; `None` until resolved. What stands at 0 (the batch) and at `axis` means nothing.
+    /// The others; `None` where nothing tells. What stands for the batch and at `axis` means nothing.
     pub(crate) dims: Vec<Option<usize>>,
+    /// Whether the graph itself states the other dimensions. A configuration may be wrong, above all where the head size
+    /// is derived from the hidden size.
+    pub(crate) stated: bool,
 }
 
 impl CacheTensor {
@@ -68,16 +71,15 @@ impl CacheTensor {
     pub(crate) fn bytes_per_token(&self) -> usize {
         self.shape(1, 1).iter().product::<usize>() * self.element.bytes()
     }
-
-    pub(crate) fn is_resolved(&self) -> bool {
-        let open = |(i, dim): (usize, &Option<usize>)| dim.is_none() && i != self.axis && i != self.batch_axis();
-        !self.dims.iter().enumerate().any(open)
-    }
 }
 
 impl Signature {
     pub(crate) fn discover(file: &Path, inputs: &[Port], outputs: &[Port], hints: &Hints) -> Result<Self> {
         let names = &hints.names;
+        let wanted_ids = names.input_ids.as_deref().unwrap_or("input_ids");
+        if !inputs.iter().any(|input| input.name == "input_ids" || input.name == wanted_ids) {
+            return Err(no_decoder(file, &format!("no input `{wanted_ids}`"), inputs));
+        }
         let logits = find_logits(file, outputs, names)?;
         let mut ids = None;
         let (mut mask, mut positions, mut use_cache_branch, mut rows_to_keep) = (None, None, None, None);
@@ -101,10 +103,7 @@ impl Signature {
             *purpose = Some(input.clone());
         }
         let Some(ids) = ids else {
-            let names: Vec<&str> = inputs.iter().map(|input| &*input.name).collect();
-            let message = format!("{}: not a text decoder: no input `input_ids` among {}", file.display(), listed(&names));
-            return Err(Error::new(ErrorKind::InvalidData, message)
-                .with_help("export the model for text generation, with token ids as input and logits as output"));
+            return Err(no_decoder(file, &format!("no input `{wanted_ids}`"), inputs));
         };
         let rows = match (&rows_to_keep, logits.dims.as_slice()) {
             (Some(_), _) => Some(LogitRows::Chosen),
@@ -124,18 +123,19 @@ impl Signature {
     }
 }
 
-fn listed(names: &[&str]) -> String {
-    if names.is_empty() { "none".into() } else { names.join(", ") }
+fn no_decoder(file: &Path, what: &str, among: &[Port]) -> Error {
+    let names: Vec<&str> = among.iter().map(|port| &*port.name).collect();
+    let names = if names.is_empty() { "none".into() } else { names.join(", ") };
+    Error::new(ErrorKind::InvalidData, format!("{}: not a text decoder: {what} among {names}", file.display()))
+        .with_help("export the model for text generation, with token ids as input and logits as output")
 }
 
 fn find_logits(file: &Path, outputs: &[Port], names: &Names) -> Result<Port> {
     let wanted = names.logits.as_deref().unwrap_or("logits");
-    let found = outputs.iter().find(|output| output.name == wanted).or_else(|| outputs.iter().find(|o| o.name == "logits"));
+    let found =
+        outputs.iter().find(|output| output.name == wanted).or_else(|| outputs.iter().find(|o| o.name == "logits"));
     let Some(logits) = found else {
-        let names: Vec<&str> = outputs.iter().map(|output| &*output.name).collect();
-        let message = format!("{}: not a text decoder: no output `{wanted}` among {}", file.display(), listed(&names));
-        return Err(Error::new(ErrorKind::InvalidData, message)
-            .with_help("export the model for text generation, with token ids as input and logits as output"));
+        return Err(no_decoder(file, &format!("no output `{wanted}`"), outputs));
     };
     if !logits.element.is_float() || !matches!(logits.dims.len(), 2 | 3) {
         let message = format!("{}: output `{logits}` is not rows of f32, f16 or bf16", file.display());
@@ -152,8 +152,11 @@ fn check_element(file: &Path, input: &Port) -> Result<()> {
     if fits {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Unsupported, format!("{}: input `{input}` has an element type that is not supported", file.display()))
-        .with_help("export the model with 64-bit integer inputs"))
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!("{}: input `{input}` has an element type that is not supported", file.display()),
+    )
+    .with_help("export the model with 64-bit integer inputs"))
 }
 
 /// An input that is none of the known ones: a key/value cache if an output answers it.
@@ -179,6 +182,7 @@ fn cache_tensor(file: &Path, input: &Port, outputs: &[Port], hints: &Hints) -> R
     for (dim, known) in dims.iter_mut().zip(from_present) {
         *dim = dim.or(known);
     }
+    let stated = dims[axis - 1].is_some() && dims[axis + 1].is_some();
     dims[axis - 1] = dims[axis - 1].or(hints.kv_heads);
     dims[axis + 1] = dims[axis + 1].or(hints.head_size);
     if dims[axis - 1].is_none() {
@@ -186,7 +190,14 @@ fn cache_tensor(file: &Path, input: &Port, outputs: &[Port], hints: &Hints) -> R
         return Err(Error::new(ErrorKind::InvalidData, message)
             .with_help("add `num_key_value_heads` to config.json beside the model"));
     }
-    Ok(CacheTensor { past: input.name.clone(), present: present.name.clone(), element: input.element, axis, dims })
+    Ok(CacheTensor {
+        past: input.name.clone(),
+        present: present.name.clone(),
+        element: input.element,
+        axis,
+        dims,
+        stated,
+    })
 }
 
 /// What the output for a past may be called.
@@ -196,7 +207,12 @@ fn present_names(past: &str, names: &Names) -> Vec<String> {
         let layer = past.strip_prefix(before)?.strip_suffix(after)?;
         layer.bytes().all(|byte| byte.is_ascii_digit()).then(|| present_pattern.replacen("%d", layer, 1))
     });
-    let usual = [("past_key_values", "present"), ("past_key_values", "present_key_values"), ("past", "present"), ("_in", "_out")];
+    let usual = [
+        ("past_key_values", "present"),
+        ("past_key_values", "present_key_values"),
+        ("past", "present"),
+        ("_in", "_out"),
+    ];
     let replaced = usual.iter().filter(|(from, _)| past.contains(from)).map(|(from, to)| past.replacen(from, to, 1));
     patterned.chain(replaced).collect()
 }

@@ -179,10 +179,12 @@ fn stem(file: &Path) -> &str {
 
 /// `q4` of `onnx/model_q4.onnx`.
 fn variant_of(file: &Path) -> Option<String> {
-    STEMS.iter().find_map(|base| stem(file).strip_prefix(base)?.strip_prefix('_').map(str::to_owned)).filter(|variant| {
-        // `decoder_model_merged` is a kind of decoder, not the variant `merged` of `decoder_model`.
-        !STEMS.iter().any(|base| base.ends_with(&**variant) || variant.starts_with("merged_"))
-    })
+    STEMS.iter().find_map(|base| stem(file).strip_prefix(base)?.strip_prefix('_').map(str::to_owned)).filter(
+        |variant| {
+            // `decoder_model_merged` is a kind of decoder, not the variant `merged` of `decoder_model`.
+            !STEMS.iter().any(|base| base.ends_with(&**variant) || variant.starts_with("merged_"))
+        },
+    )
 }
 
 fn named_by_genai(root: &Path, name: &str) -> Result<PathBuf> {
@@ -191,15 +193,22 @@ fn named_by_genai(root: &Path, name: &str) -> Result<PathBuf> {
         return Ok(file);
     }
     let config = root.join("genai_config.json");
-    Err(Error::new(ErrorKind::NotFound, format!("{}: the model file `{name}` that it names is missing", config.display()))
-        .with_help(format!("fetch `{name}` into {}", root.display())))
+    Err(Error::new(
+        ErrorKind::NotFound,
+        format!("{}: the model file `{name}` that it names is missing", config.display()),
+    )
+    .with_help(format!("fetch `{name}` into {}", root.display())))
 }
 
 fn choose_variant(root: &Path, candidates: &[PathBuf], variant: &str) -> Result<PathBuf> {
     let wanted = STEMS.iter().map(|base| format!("{base}_{variant}")).chain([variant.to_owned()]);
     wanted.into_iter().find_map(|name| candidates.iter().find(|file| stem(file) == name)).cloned().ok_or_else(|| {
         let known: Vec<String> = candidates.iter().map(|file| variant_of(file).unwrap_or(stem(file).into())).collect();
-        let help = if known.is_empty() { "the folder holds no ONNX file".into() } else { format!("it has {}", known.join(", ")) };
+        let help = if known.is_empty() {
+            "the folder holds no ONNX file".into()
+        } else {
+            format!("it has {}", known.join(", "))
+        };
         Error::new(ErrorKind::NotFound, format!("{}: no variant `{variant}`", root.display())).with_help(help)
     })
 }
@@ -207,21 +216,23 @@ fn choose_variant(root: &Path, candidates: &[PathBuf], variant: &str) -> Result<
 fn choose_default(root: &Path, candidates: &[PathBuf]) -> Result<PathBuf> {
     let named = |name: &str| candidates.iter().find(|file| stem(file) == name);
     let by_convention = VARIANTS.iter().find_map(|variant| {
-        STEMS.iter().find_map(|base| {
-            if variant.is_empty() { named(base) } else { named(&format!("{base}_{variant}")) }
-        })
+        STEMS.iter().find_map(|base| if variant.is_empty() { named(base) } else { named(&format!("{base}_{variant}")) })
     });
     if let Some(file) = by_convention {
         return Ok(file.clone());
     }
     match candidates {
         [only] => Ok(only.clone()),
-        [] => Err(Error::new(ErrorKind::NotFound, format!("{}: holds no ONNX model", root.display()))
-            .with_help("export one, for instance with `optimum-cli export onnx`, or fetch the repository's `onnx` folder")),
+        [] => Err(Error::new(ErrorKind::NotFound, format!("{}: holds no ONNX model", root.display())).with_help(
+            "export one, for instance with `optimum-cli export onnx`, or fetch the repository's `onnx` folder",
+        )),
         several => {
             let names: Vec<&str> = several.iter().map(|file| stem(file)).collect();
-            Err(Error::new(ErrorKind::InvalidConfig, format!("{}: several ONNX files, none of a usual name", root.display()))
-                .with_help(format!("choose one as the variant: {}", names.join(", "))))
+            Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!("{}: several ONNX files, none of a usual name", root.display()),
+            )
+            .with_help(format!("choose one as the variant: {}", names.join(", "))))
         }
     }
 }

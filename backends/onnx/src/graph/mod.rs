@@ -73,10 +73,8 @@ pub(crate) fn scan(path: &Path) -> io::Result<GraphSummary> {
     }
     let Scan { mut summary, initializers, rotary_tables } = scan;
     summary.inputs.retain(|input| !initializers.contains_key(&input.name));
-    summary.rotary_positions = rotary_tables
-        .iter()
-        .filter_map(|table| usize::try_from(*initializers.get(table)?.first()?).ok())
-        .min();
+    summary.rotary_positions =
+        rotary_tables.iter().filter_map(|table| usize::try_from(*initializers.get(table)?.first()?).ok()).min();
     Ok(summary)
 }
 

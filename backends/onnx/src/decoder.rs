@@ -1,0 +1,258 @@
+//! One loaded graph and how it is called: ids, mask and positions in, logits out. Key/value caches are bound by who
+//! keeps them.
+
+use std::path::Path;
+
+use logitfuse_core::{Error, ErrorKind, Result, TokenId};
+use ort::{
+    AsPointer,
+    memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
+    session::{IoBinding, Session},
+    value::{DynTensor, DynTensorValueType, Shape, Tensor},
+};
+
+use crate::{
+    Element, element, fault,
+    signature::{LogitRows, Signature},
+};
+
+pub(crate) struct Decoder {
+    session: Session,
+    pub(crate) signature: Signature,
+    /// The source's name, for messages.
+    pub(crate) name: String,
+    /// The CUDA device that caches live on; `None` for host memory.
+    pub(crate) device: Option<i32>,
+    pub(crate) chunk_tokens: usize,
+    host: MemoryInfo<'static>,
+    logits: Option<DynTensor>,
+}
+
+/// One call of the graph: sequences that take the same number of tokens each.
+pub(crate) struct Call<'a> {
+    /// Each sequence's new tokens.
+    pub(crate) tokens: &'a [&'a [TokenId]],
+    /// Each sequence's length before.
+    pub(crate) pasts: &'a [usize],
+    /// Positions from the end whose logits will be read.
+    pub(crate) rows: usize,
+}
+
+/// Head sizes in the wild, most common first: tried where neither graph nor configuration tells.
+const HEAD_SIZES: &[usize] =
+    &[64, 128, 96, 80, 256, 32, 112, 192, 160, 120, 72, 88, 104, 48, 40, 24, 16, 8, 144, 224, 288, 320, 512, 576];
+
+impl Decoder {
+    pub(crate) fn new(session: Session, signature: Signature, name: String, device: Option<i32>) -> Result<Self> {
+        let host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)
+            .map_err(fault::backend(&name))?;
+        Ok(Self { session, signature, name, device, chunk_tokens: 0, host, logits: None })
+    }
+
+    pub(crate) fn binding(&self) -> Result<IoBinding> {
+        self.session.create_binding().map_err(fault::backend(&self.name))
+    }
+
+    /// Where caches live.
+    pub(crate) fn cache_memory(&self) -> Result<MemoryInfo<'static>> {
+        match self.device {
+            Some(id) => MemoryInfo::new(AllocationDevice::CUDA, id, AllocatorType::Device, MemoryType::Default)
+                .map_err(fault::backend(&self.name)),
+            None => Ok(self.host.clone()),
+        }
+    }
+
+    /// Binds everything but the caches.
+    pub(crate) fn bind(&mut self, io: &mut IoBinding, call: &Call<'_>) -> Result<()> {
+        self.bind_inputs(io, call).and_then(|()| self.bind_logits(io, call)).map_err(fault::backend(&self.name))
+    }
+
+    fn bind_inputs(&self, io: &mut IoBinding, call: &Call<'_>) -> ort::Result<()> {
+        let signature = &self.signature;
+        let batch = call.tokens.len();
+        let count = call.tokens.first().map_or(0, |tokens| tokens.len());
+        let ids = call.tokens.iter().flat_map(|tokens| tokens.iter().map(|&id| i64::from(id)));
+        io.bind_input(&*signature.ids.name, &integers(signature.ids.element, &[batch, count], ids)?)?;
+        if let Some(mask) = &signature.mask {
+            // Right padding: GroupQueryAttention counts the ones of a row and takes them to be its first.
+            let total = call.pasts.iter().max().unwrap_or(&0) + count;
+            let ones = call.pasts.iter().flat_map(|past| (0..total).map(move |i| i64::from(i < past + count)));
+            io.bind_input(&*mask.name, &integers(mask.element, &[batch, total], ones)?)?;
+        }
+        if let Some(positions) = &signature.positions {
+            let numbers = call.pasts.iter().flat_map(|&past| (past..past + count).map(as_i64));
+            io.bind_input(&*positions.name, &integers(positions.element, &[batch, count], numbers)?)?;
+        }
+        if let Some(switch) = &signature.use_cache_branch {
+            let cached = call.pasts.iter().any(|&past| past > 0);
+            io.bind_input(&*switch.name, &Tensor::from_array(([1usize], vec![cached]))?)?;
+        }
+        if let Some(keep) = &signature.rows_to_keep {
+            let shape = vec![1; keep.dims.len()];
+            io.bind_input(&*keep.name, &integers(keep.element, &shape, [as_i64(call.rows.max(1))])?)?;
+        }
+        Ok(())
+    }
+
+    fn bind_logits(&mut self, io: &mut IoBinding, call: &Call<'_>) -> ort::Result<()> {
+        let batch = call.tokens.len();
+        let width = self.signature.width.unwrap_or_default();
+        let shape = match self.signature.logits.dims.len() {
+            2 => vec![as_i64(batch), as_i64(width)],
+            _ => vec![as_i64(batch), as_i64(self.rows_out(call)), as_i64(width)],
+        };
+        let fits = self.logits.as_ref().is_some_and(|logits| **logits.shape() == shape[..]);
+        let mut logits = match self.logits.take() {
+            Some(logits) if fits => logits,
+            _ => DynTensor::new(&Allocator::default(), self.signature.logits.element.to_ort(), shape)?,
+        };
+        io.bind_output(&*self.signature.logits.name, &mut logits)?;
+        self.logits = Some(logits);
+        Ok(())
+    }
+
+    /// Positions whose logits a call puts out.
+    fn rows_out(&self, call: &Call<'_>) -> usize {
+        match self.signature.rows {
+            Some(LogitRows::All) => call.tokens.first().map_or(0, |tokens| tokens.len()),
+            Some(LogitRows::Chosen) => call.rows.max(1),
+            Some(LogitRows::Last) | None => 1,
+        }
+    }
+
+    /// Runs what is bound. Outputs stay where they are bound.
+    #[expect(unsafe_code, reason = "ort's own call makes a value of each of some sixty outputs, every token")]
+    pub(crate) fn run(&mut self, io: &IoBinding) -> Result<()> {
+        let session = self.session.ptr_mut();
+        // SAFETY: `session` is live and used by one thread, as `&mut self` proves; `io` was made for it and holds or
+        // outlives everything bound; null options mean the defaults. The status is consumed exactly once.
+        unsafe {
+            ort::Error::result_from_status((ort::api().RunWithBinding)(session, std::ptr::null(), io.ptr()))
+                .map_err(fault::backend(&self.name))
+        }
+    }
+
+    /// Runs what is bound and takes the present caches out, in the order of the signature.
+    pub(crate) fn run_taking_cache(&mut self, io: &IoBinding) -> Result<Vec<DynTensor>> {
+        let Self { session, signature, name, .. } = self;
+        let mut outputs = session.run_binding(io).map_err(fault::backend(&name))?;
+        let take = |present: &str| {
+            let value = outputs.remove(present);
+            value.and_then(|value| value.downcast::<DynTensorValueType>().ok()).ok_or_else(|| {
+                Error::new(ErrorKind::Backend, format!("{name}: ONNX Runtime gave no tensor `{present}`"))
+            })
+        };
+        signature.cache.iter().map(|tensor| tensor.present.as_str()).map(take).collect()
+    }
+
+    /// Copies the logits of the last run: of `sequence`, `from_end` positions before its last.
+    pub(crate) fn copy_logits(&self, sequence: usize, from_end: usize, out: &mut [f32]) -> Result<()> {
+        let Some(logits) = &self.logits else {
+            return Err(Error::new(ErrorKind::Internal, format!("{}: logits were read before a run", self.name)));
+        };
+        let rows = if let [_, rows, _] = logits.shape()[..] { usize::try_from(rows).unwrap_or(1) } else { 1 };
+        let row = sequence * rows + rows - 1 - from_end;
+        element::copy_widened(logits, row * out.len(), out).map_err(fault::backend(&self.name))
+    }
+
+    /// An empty past for one sequence.
+    pub(crate) fn empty_cache(&self) -> Result<Vec<DynTensor>> {
+        let memory = self.cache_memory()?;
+        let allocator = Allocator::new(&self.session, memory).map_err(fault::backend(&self.name))?;
+        let empty = |tensor: &crate::signature::CacheTensor| {
+            let shape: Vec<i64> = tensor.shape(1, 0).into_iter().map(as_i64).collect();
+            DynTensor::new(&allocator, tensor.element.to_ort(), shape)
+        };
+        self.signature.cache.iter().map(empty).collect::<ort::Result<_>>().map_err(fault::backend(&self.name))
+    }
+
+    /// Resolves what the graph leaves open (the head size, which rows come out, how wide they are) by running two tokens.
+    pub(crate) fn probe(&mut self, file: &Path) -> Result<()> {
+        let stated = self.signature.cache.iter().all(|tensor| tensor.stated);
+        if stated && self.signature.rows.is_some() && self.signature.width.is_some() {
+            return Ok(());
+        }
+        if stated {
+            return self.probe_once();
+        }
+        // Whatever the configuration says comes first; the graph has the last word.
+        let hinted = self.signature.cache.clone();
+        for size in std::iter::once(None).chain(HEAD_SIZES.iter().copied().map(Some)) {
+            for (tensor, hinted) in self.signature.cache.iter_mut().zip(&hinted).filter(|(tensor, _)| !tensor.stated) {
+                let head = tensor.axis + 1;
+                tensor.dims[head] = size.or(hinted.dims[head]);
+            }
+            let known = self.signature.cache.iter().all(|tensor| tensor.dims[tensor.axis + 1].is_some());
+            if known && self.probe_once().is_ok() {
+                return Ok(());
+            }
+        }
+        let message =
+            format!("{}: the head size of its key/value cache is not stated and not one of the usual", file.display());
+        Err(Error::new(ErrorKind::InvalidData, message).with_help("add `head_dim` to config.json beside the model"))
+    }
+
+    fn probe_once(&mut self) -> Result<()> {
+        let mut io = self.binding()?;
+        let past = self.empty_cache()?;
+        let call = Call { tokens: &[&[0, 0]], pasts: &[0], rows: 1 };
+        let (logits, presents) = self.probe_shapes(&mut io, &past, &call).map_err(fault::backend(&self.name))?;
+        // An empty past fits any head size; what comes out is what the graph really has.
+        for (tensor, present) in self.signature.cache.iter_mut().zip(&presents) {
+            for (dim, &found) in tensor.dims.iter_mut().zip(&present[..]) {
+                *dim = usize::try_from(found).ok();
+            }
+        }
+        self.signature.width = logits.last().and_then(|&width| usize::try_from(width).ok());
+        self.signature.rows = self.signature.rows.or(match logits[..] {
+            [_, 2, _] => Some(LogitRows::All),
+            [_, 1, _] | [_, _] => Some(LogitRows::Last),
+            _ => None,
+        });
+        if self.signature.rows.is_none() || self.signature.width.is_none() {
+            let message = format!("{}: two tokens give logits of shape {:?}", self.name, &logits[..]);
+            return Err(Error::new(ErrorKind::Unsupported, message).with_help(
+                "logits must be [batch, tokens, vocabulary], [batch, 1, vocabulary] or [batch, vocabulary]",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The shapes of the logits and of each present cache.
+    fn probe_shapes(
+        &mut self,
+        io: &mut IoBinding,
+        past: &[DynTensor],
+        call: &Call<'_>,
+    ) -> ort::Result<(Shape, Vec<Shape>)> {
+        self.bind_inputs(io, call)?;
+        io.bind_output_to_device(&*self.signature.logits.name, &self.host)?;
+        for (tensor, past) in self.signature.cache.iter().zip(past) {
+            io.bind_input(&*tensor.past, past)?;
+            io.bind_output_to_device(&*tensor.present, &self.host)?;
+        }
+        let Self { session, signature, .. } = self;
+        let outputs = session.run_binding(io)?;
+        let shape =
+            |name: &str| outputs.get(name).and_then(|value| value.dtype().tensor_shape().cloned()).unwrap_or_default();
+        let presents = signature.cache.iter().map(|tensor| shape(&tensor.present)).collect();
+        Ok((shape(&signature.logits.name), presents))
+    }
+}
+
+/// Sizes of tensors fit: memory is smaller than 2^63.
+pub(crate) fn as_i64(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// A tensor of whole numbers, of the width that the graph asks for.
+fn integers(element: Element, shape: &[usize], numbers: impl IntoIterator<Item = i64>) -> ort::Result<DynTensor> {
+    let numbers = numbers.into_iter();
+    Ok(match element {
+        Element::I32 => {
+            let numbers = numbers.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
+            Tensor::from_array((shape.to_vec(), numbers.collect::<Vec<_>>()))?.upcast()
+        }
+        _ => Tensor::from_array((shape.to_vec(), numbers.collect::<Vec<_>>()))?.upcast(),
+    })
+}

@@ -1,0 +1,154 @@
+//! The one place where tensors are made over memory that ONNX Runtime does not own.
+
+use std::{
+    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
+    ptr::{NonNull, null_mut},
+};
+
+use ort::{
+    AsPointer,
+    memory::{AllocationDevice, Allocator, MemoryInfo},
+    value::{DynTensor, Value},
+};
+
+use crate::{Element, decoder::as_i64};
+
+/// Zeroed host memory, aligned for vector instructions. The operating system hands out its pages when they are first
+/// written, so room that is reserved and not used costs nothing.
+pub(crate) struct HostMemory {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: the memory is owned and has no tie to a thread.
+#[expect(unsafe_code, reason = "a raw pointer is not Send by itself")]
+unsafe impl Send for HostMemory {}
+
+#[expect(unsafe_code, reason = "allocates with an alignment that no vector type gives")]
+impl HostMemory {
+    /// `None` if `bytes` is no size that memory can have.
+    pub(crate) fn zeroed(bytes: usize) -> Option<Self> {
+        let layout = Layout::from_size_align(bytes.max(1), 64).ok()?;
+        // SAFETY: the layout's size is at least 1.
+        let start = unsafe { alloc_zeroed(layout) };
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        Some(Self { start, layout })
+    }
+
+    /// Copies `bytes` bytes from `from`, at `source`, to `target`.
+    ///
+    /// # Panics
+    /// If either range does not lie inside its memory.
+    pub(crate) fn copy_from(&mut self, target: usize, from: &Self, source: usize, bytes: usize) {
+        let inside = |at: usize, memory: &Self| at.checked_add(bytes).is_some_and(|end| end <= memory.layout.size());
+        assert!(inside(target, self) && inside(source, from), "a copy outside of its memory");
+        // SAFETY: both ranges lie inside their allocations, which are two, as `self` is borrowed for writing.
+        unsafe { self.start.add(target).copy_from_nonoverlapping(from.start.add(source), bytes) };
+    }
+}
+
+#[expect(unsafe_code, reason = "frees what `zeroed` allocated")]
+impl Drop for HostMemory {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this very layout, and freed only here.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+    }
+}
+
+/// Where a shared cache lives.
+pub(crate) enum Memory {
+    Host(HostMemory),
+    /// A tensor in the memory of a CUDA device.
+    Device(DynTensor),
+}
+
+/// A tensor's type and shape.
+pub(crate) struct Form<'a> {
+    pub(crate) element: Element,
+    pub(crate) shape: &'a [usize],
+}
+
+impl Form<'_> {
+    fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.element.bytes()
+    }
+}
+
+impl Memory {
+    /// Puts what was written on the host where it belongs.
+    pub(crate) fn place(host: HostMemory, form: &Form<'_>, device: Option<i32>) -> ort::Result<Self> {
+        let Some(id) = device else { return Ok(Self::Host(host)) };
+        let memory = Self::Host(host);
+        let on_host = memory.view(0, form, &MemoryInfo::default())?;
+        Ok(Self::Device(on_host.to(AllocationDevice::CUDA, id)?))
+    }
+
+    /// Reads the contents back to the host, if they are not there.
+    pub(crate) fn fetch(&self) -> ort::Result<Option<DynTensor>> {
+        match self {
+            Self::Host(_) => Ok(None),
+            Self::Device(tensor) => tensor.to(AllocationDevice::CPU, 0).map(Some),
+        }
+    }
+
+    /// A tensor over a part of this memory, `offset` bytes from its start, that ONNX Runtime reads as an input and
+    /// writes as an output. It must not be used after the memory is gone.
+    #[expect(unsafe_code, reason = "ort's safe tensors own their memory or are copied when bound")]
+    pub(crate) fn view(&self, offset: usize, form: &Form<'_>, info: &MemoryInfo<'_>) -> ort::Result<DynTensor> {
+        let (start, size) = match self {
+            Self::Host(memory) => (memory.start.as_ptr(), memory.layout.size()),
+            Self::Device(tensor) => {
+                let elements: i64 = tensor.shape().iter().product();
+                let size = usize::try_from(elements).unwrap_or(0) * form.element.bytes();
+                (tensor.data_ptr().cast_mut().cast::<u8>(), size)
+            }
+        };
+        let bytes = form.bytes();
+        if offset.checked_add(bytes).is_none_or(|end| end > size) {
+            return Err(ort::Error::new("a view outside of its memory"));
+        }
+        let shape: Vec<i64> = form.shape.iter().copied().map(as_i64).collect();
+        let mut value = null_mut();
+        // SAFETY: `bytes` bytes from `start + offset` lie inside the allocation, as just checked, and are `info`'s kind
+        // of memory; the shape has as many elements as `bytes` holds. `value` receives an owned pointer on success.
+        let value = unsafe {
+            ort::Error::result_from_status((ort::api().CreateTensorWithDataAsOrtValue)(
+                info.ptr(),
+                start.wrapping_add(offset).cast(),
+                bytes,
+                shape.as_ptr(),
+                shape.len(),
+                form.element.to_ort().into(),
+                &raw mut value,
+            ))?;
+            let value = NonNull::new(value).ok_or_else(|| ort::Error::new("ONNX Runtime made no tensor"))?;
+            Value::from_ptr(value, Some(&Allocator::default()))
+        };
+        Ok(value)
+    }
+
+    /// The host memory itself.
+    pub(crate) fn host(&self) -> Option<&HostMemory> {
+        match self {
+            Self::Host(memory) => Some(memory),
+            Self::Device(_) => None,
+        }
+    }
+}
+
+/// Copies a tensor that lies in host memory into memory of our own.
+#[expect(unsafe_code, reason = "a tensor's bytes are reached through its data pointer")]
+pub(crate) fn bytes_of(tensor: &DynTensor, element: Element) -> Option<HostMemory> {
+    if !tensor.memory_info().is_cpu_accessible() {
+        return None;
+    }
+    let elements: usize = tensor.shape().iter().map(|&n| usize::try_from(n).unwrap_or(0)).product();
+    let bytes = elements * element.bytes();
+    let memory = HostMemory::zeroed(bytes)?;
+    if bytes > 0 {
+        // SAFETY: the tensor holds `elements` elements of this size in memory the host can read, and the copy was
+        // allocated with room for them.
+        unsafe { memory.start.copy_from_nonoverlapping(NonNull::new(tensor.data_ptr().cast_mut())?.cast(), bytes) };
+    }
+    Some(memory)
+}

@@ -1,0 +1,82 @@
+use std::collections::BTreeMap;
+
+use logitfuse_core::{Result, Rows, SequenceId, TokenId};
+use ort::session::IoBinding;
+
+use super::{Cache, Job, Piece, copy_rows};
+use crate::{
+    decoder::{Call, Decoder},
+    signature::LogitRows,
+};
+
+/// For graphs without a cache: every call runs the whole sequence. Slow, and right.
+pub(crate) struct Recompute {
+    sequences: BTreeMap<SequenceId, Vec<TokenId>>,
+    io: IoBinding,
+}
+
+impl Recompute {
+    pub(crate) fn new(decoder: &Decoder) -> Result<Self> {
+        Ok(Self { sequences: BTreeMap::new(), io: decoder.binding()? })
+    }
+
+    fn run(&mut self, decoder: &mut Decoder, job: &Job<'_>, tokens: &[TokenId], rows: usize) -> Result<()> {
+        decoder.bind(&mut self.io, &Call { tokens: &[tokens], pasts: &[0], rows })?;
+        decoder.run(&self.io)?;
+        debug_assert!(rows <= job.rows.max(1), "more rows than were asked for");
+        Ok(())
+    }
+
+    fn forward_one(&mut self, decoder: &mut Decoder, job: &Job<'_>, out: &mut Rows) -> Result<Vec<TokenId>> {
+        let mut tokens = self.sequences.get(&job.sequence).cloned().unwrap_or_default();
+        let past = tokens.len();
+        tokens.extend_from_slice(job.tokens);
+        let end = job.tokens.len();
+        if decoder.signature.rows == Some(LogitRows::Last) {
+            for wanted in end - job.rows..end {
+                self.run(decoder, job, &tokens[..=past + wanted], 1)?;
+                copy_rows(decoder, 0, job, &Piece { tokens: wanted..wanted + 1, rows: 1 }, out)?;
+            }
+        } else if job.rows > 0 {
+            self.run(decoder, job, &tokens, job.rows)?;
+            copy_rows(decoder, 0, job, &Piece { tokens: 0..end, rows: job.rows }, out)?;
+        }
+        Ok(tokens)
+    }
+}
+
+impl Cache for Recompute {
+    fn open(&mut self, sequence: SequenceId) {
+        self.sequences.insert(sequence, Vec::new());
+    }
+
+    fn fork(&mut self, _decoder: &Decoder, of: SequenceId, sequence: SequenceId) -> Result<()> {
+        if let Some(original) = self.sequences.get(&of).cloned() {
+            self.sequences.insert(sequence, original);
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, sequence: SequenceId, len: usize) {
+        if let Some(tokens) = self.sequences.get_mut(&sequence) {
+            tokens.truncate(len);
+        }
+    }
+
+    fn close(&mut self, sequence: SequenceId) {
+        self.sequences.remove(&sequence);
+    }
+
+    fn len(&self, sequence: SequenceId) -> Option<usize> {
+        self.sequences.get(&sequence).map(Vec::len)
+    }
+
+    fn forward(&mut self, decoder: &mut Decoder, jobs: &[Job<'_>], out: &mut Rows) -> Result<()> {
+        let grown = jobs
+            .iter()
+            .map(|job| Ok((job.sequence, self.forward_one(decoder, job, out)?)))
+            .collect::<Result<Vec<_>>>()?;
+        self.sequences.extend(grown);
+        Ok(())
+    }
+}

@@ -1,0 +1,63 @@
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::Port;
+
+/// What became of a model when it was opened: what was found, what was decided, and why.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct SourceReport {
+    /// The ONNX file.
+    pub onnx: PathBuf,
+    /// The execution provider that runs it.
+    pub provider: String,
+    /// Providers that were preferred and did not work, in the order they were tried.
+    pub refused: Vec<Refused>,
+    /// Threads of one operation; 0 is ONNX Runtime's own choice.
+    pub threads: usize,
+    /// Whether idle threads spin.
+    pub spin: bool,
+    /// The graph's inputs.
+    pub inputs: Vec<Port>,
+    /// The graph's outputs.
+    pub outputs: Vec<Port>,
+    /// How the key/value cache is kept.
+    pub kv: KvPolicy,
+    /// Why it is kept so.
+    pub kv_reason: String,
+    /// Prompt tokens that are run at once.
+    pub chunk_tokens: usize,
+}
+
+/// A provider that was wanted and did not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// Its name.
+    pub provider: String,
+    /// ONNX Runtime's words.
+    pub reason: String,
+}
+
+/// How a key/value cache is kept; see [`KvChoice`](crate::KvChoice).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum KvPolicy {
+    /// Past and present share one growing buffer.
+    Shared,
+    /// What one call returns is handed to the next.
+    Moved,
+    /// The graph has no cache: every call runs the whole sequence.
+    Recompute,
+}
+
+impl std::fmt::Display for KvPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Shared => "shared",
+            Self::Moved => "moved",
+            Self::Recompute => "recompute",
+        })
+    }
+}

@@ -1,0 +1,250 @@
+use std::fmt;
+
+use logitfuse_core::{Error, ErrorKind, LogitSource, Result, Rows, SequenceId, SourceInfo, Step};
+
+use crate::{
+    KvChoice, KvPolicy, ModelFolder, OnnxOptions, Port, Runtime, SourceReport,
+    decoder::Decoder,
+    graph::GraphSummary,
+    kv::{Cache, Job, Moved, Recompute, Shared},
+    providers::TensorRtProfile,
+    session,
+    signature::Signature,
+};
+
+/// A model that yields logits: one ONNX Runtime session and the key/value caches of its sequences.
+///
+/// Everything that differs between exports is discovered when it is opened and hidden behind [`LogitSource`]: which
+/// inputs there are, whether the cache is a buffer that past and present share, which rows come out, f16 or f32. What
+/// cannot be handled is named then, not by a kernel error at the first token.
+///
+/// * Rows never depend on which other sequences are in a batch. Where several sequences step together, the first such
+///   call of each batch size is checked bit by bit against stepping them alone.
+/// * A call with an error leaves every sequence as long as it was.
+/// * On the CPU, rows do not depend on the number of threads.
+///
+/// ```no_run
+/// use logitfuse_core::{LogitSource, Rows, Step};
+/// use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime};
+///
+/// let runtime = Runtime::load("libonnxruntime.so".as_ref())?;
+/// let folder = ModelFolder::open("models/smollm2-135m-int8".as_ref(), None)?;
+/// let mut model = OnnxSource::open(&runtime, &folder, &OnnxOptions::default())?;
+///
+/// let mut rows = Rows::new();
+/// let sequence = model.open()?;
+/// model.forward(&[Step { sequence, tokens: &[504, 3575, 282, 4649, 314], rows: 1 }], &mut rows)?;
+/// assert_eq!(rows.row(0).len(), model.info().logit_width);
+/// # Ok::<(), logitfuse_core::Error>(())
+/// ```
+pub struct OnnxSource {
+    info: SourceInfo,
+    report: SourceReport,
+    // Before the decoder: bindings go before their session.
+    cache: Box<dyn Cache>,
+    decoder: Decoder,
+    next_sequence: u64,
+}
+
+/// A chunk's logits are kept near this size: larger gains no speed and costs memory.
+const CHUNK_BYTES: usize = 16 << 20;
+
+impl OnnxSource {
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// `InvalidData` for a graph that is no text decoder, `Unsupported` for one with inputs that are not known or
+    /// where no provider of the list works, `Backend` where ONNX Runtime cannot load the file.
+    pub fn open(runtime: &Runtime, folder: &ModelFolder, options: &OnnxOptions) -> Result<Self> {
+        let hints = folder.hints();
+        // From the file first: what is no decoder is refused before its weights are read.
+        let stated = Signature::discover(folder.onnx(), folder.inputs(), folder.outputs(), hints)?;
+        let context_length = options.context_length.or_else(|| context_length(folder));
+        let chunk_tokens = options.chunk_tokens.unwrap_or_else(|| chunk_tokens(&stated)).max(1);
+        let profile = TensorRtProfile { signature: &stated, context_length, chunk_tokens };
+        let (session, provider, refused) = session::open(runtime, folder, options, &profile)?;
+        let inputs: Vec<Port> = session.inputs().iter().map(Port::from_outlet).collect();
+        let outputs: Vec<Port> = session.outputs().iter().map(Port::from_outlet).collect();
+        let signature = Signature::discover(folder.onnx(), &inputs, &outputs, hints)?;
+        let name = options.name.clone().unwrap_or_else(|| default_name(folder));
+        let mut decoder = Decoder::new(session, signature, name.clone(), provider.cuda_device())?;
+        decoder.probe(folder.onnx())?;
+        decoder.chunk_tokens = options.chunk_tokens.unwrap_or_else(|| chunk_tokens_of(&decoder)).max(1);
+        let (kv, kv_reason) = choose_policy(folder, &decoder.signature, options.kv)?;
+        let cache: Box<dyn Cache> = match kv {
+            KvPolicy::Shared => Box::new(Shared::new(context_length)),
+            KvPolicy::Moved => Box::new(Moved::new(&decoder)?),
+            KvPolicy::Recompute => Box::new(Recompute::new(&decoder)?),
+        };
+        let info = SourceInfo {
+            name,
+            logit_width: decoder.signature.width.unwrap_or_default(),
+            context_length,
+            end_of_sequence: hints.end_of_sequence.clone(),
+            kv_bytes_per_token: decoder.signature.kv_bytes_per_token(),
+        };
+        let report = SourceReport {
+            onnx: folder.onnx().to_owned(),
+            provider: provider.to_string(),
+            refused,
+            threads: options.threads,
+            spin: options.spin,
+            inputs,
+            outputs,
+            kv,
+            kv_reason,
+            chunk_tokens: decoder.chunk_tokens,
+        };
+        Ok(Self { info, report, cache, decoder, next_sequence: 0 })
+    }
+
+    /// What was found and decided when the model was opened.
+    pub fn report(&self) -> &SourceReport {
+        &self.report
+    }
+
+    fn new_id(&mut self) -> SequenceId {
+        let id = SequenceId(self.next_sequence);
+        self.next_sequence += 1;
+        id
+    }
+
+    fn length(&self, sequence: SequenceId) -> Result<usize> {
+        self.cache.len(sequence).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidConfig, format!("{}: sequence {} is not open", self.info.name, sequence.0))
+                .with_help("use a sequence that this source has opened and not closed")
+        })
+    }
+
+    /// Checks everything that can be wrong with a batch before anything runs.
+    fn jobs<'a>(&self, batch: &[Step<'a>]) -> Result<Vec<Job<'a>>> {
+        let name = &self.info.name;
+        let wrong = |what: String| {
+            Error::new(ErrorKind::InvalidConfig, format!("{name}: {what}")).with_help("see `LogitSource::forward`")
+        };
+        let mut jobs: Vec<Job<'a>> = Vec::with_capacity(batch.len());
+        let mut first_row = 0;
+        for &Step { sequence, tokens, rows } in batch {
+            let len = self.length(sequence)?;
+            if tokens.is_empty() || rows > tokens.len() {
+                return Err(wrong(format!("a step with {} tokens and {rows} rows", tokens.len())));
+            }
+            if jobs.iter().any(|job| job.sequence == sequence) {
+                return Err(wrong(format!("sequence {} is twice in one batch", sequence.0)));
+            }
+            if let Some(limit) = self.info.context_length
+                && len + tokens.len() > limit
+            {
+                let asked = len + tokens.len();
+                let message = format!("{name}: {asked} tokens do not fit into the context of {limit} tokens");
+                return Err(Error::new(ErrorKind::ContextOverflow, message)
+                    .with_help("shorten the prompt or ask for fewer tokens"));
+            }
+            jobs.push(Job { sequence, tokens, rows, first_row });
+            first_row += rows;
+        }
+        Ok(jobs)
+    }
+}
+
+impl LogitSource for OnnxSource {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn open(&mut self) -> Result<SequenceId> {
+        let id = self.new_id();
+        self.cache.open(id);
+        Ok(id)
+    }
+
+    fn fork(&mut self, of: SequenceId) -> Result<SequenceId> {
+        self.length(of)?;
+        let id = self.new_id();
+        self.cache.fork(&self.decoder, of, id)?;
+        Ok(id)
+    }
+
+    fn truncate(&mut self, sequence: SequenceId, len: usize) -> Result<()> {
+        let now = self.length(sequence)?;
+        if len > now {
+            let message = format!("{}: sequence {} has {now} tokens, fewer than {len}", self.info.name, sequence.0);
+            return Err(Error::new(ErrorKind::InvalidConfig, message).with_help("truncate to what is there or less"));
+        }
+        self.cache.truncate(sequence, len);
+        Ok(())
+    }
+
+    fn close(&mut self, sequence: SequenceId) {
+        self.cache.close(sequence);
+    }
+
+    fn len(&self, sequence: SequenceId) -> Option<usize> {
+        self.cache.len(sequence)
+    }
+
+    fn reserve(&mut self, sequence: SequenceId, tokens: usize) -> Result<()> {
+        self.length(sequence)?;
+        self.cache.reserve(sequence, tokens);
+        Ok(())
+    }
+
+    fn forward(&mut self, batch: &[Step<'_>], out: &mut Rows) -> Result<()> {
+        let jobs = self.jobs(batch)?;
+        out.reset(jobs.iter().map(|job| job.rows).sum(), self.info.logit_width);
+        self.cache.forward(&mut self.decoder, &jobs, out)
+    }
+}
+
+impl fmt::Debug for OnnxSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnnxSource").field("info", &self.info).field("report", &self.report).finish_non_exhaustive()
+    }
+}
+
+fn default_name(folder: &ModelFolder) -> String {
+    folder.root().file_name().unwrap_or(folder.root().as_os_str()).to_string_lossy().into_owned()
+}
+
+/// What the configuration says, unless the rotary tables in the graph end before.
+fn context_length(folder: &ModelFolder) -> Option<usize> {
+    [folder.hints().context_length, folder.graph.rotary_positions].into_iter().flatten().min()
+}
+
+fn chunk_tokens(signature: &Signature) -> usize {
+    let row = signature.width.unwrap_or(1 << 16) * signature.logits.element.bytes();
+    (CHUNK_BYTES / row.max(1)).next_multiple_of(16).clamp(16, 512)
+}
+
+fn chunk_tokens_of(decoder: &Decoder) -> usize {
+    chunk_tokens(&decoder.signature)
+}
+
+fn choose_policy(folder: &ModelFolder, signature: &Signature, choice: KvChoice) -> Result<(KvPolicy, String)> {
+    let pairs = signature.cache.len();
+    if pairs == 0 {
+        return Ok((KvPolicy::Recompute, "the graph has no key/value cache".into()));
+    }
+    let blocker = not_shareable(&folder.graph, signature);
+    match (choice, blocker) {
+        (KvChoice::Moved, _) => Ok((KvPolicy::Moved, "as asked for".into())),
+        (KvChoice::Auto | KvChoice::Shared, None) => {
+            Ok((KvPolicy::Shared, format!("GroupQueryAttention reads and writes all {pairs} cache tensors")))
+        }
+        (KvChoice::Auto, Some(blocker)) => Ok((KvPolicy::Moved, blocker)),
+        (KvChoice::Shared, Some(blocker)) => {
+            let message =
+                format!("{}: its key/value cache cannot be a shared buffer: {blocker}", folder.onnx().display());
+            Err(Error::new(ErrorKind::Unsupported, message).with_help("leave the cache policy to `auto`"))
+        }
+    }
+}
+
+/// Why past and present cannot be one buffer.
+fn not_shareable(graph: &GraphSummary, signature: &Signature) -> Option<String> {
+    signature.cache.iter().find_map(|tensor| {
+        let pair = (tensor.past.clone(), tensor.present.clone());
+        let shareable = tensor.dims.len() == 4 && graph.shared_pairs.contains(&pair);
+        (!shareable).then(|| format!("`{}` does not go through GroupQueryAttention", tensor.past))
+    })
+}

@@ -1,0 +1,193 @@
+//! One sample through the engine, printed as asked.
+
+use std::ops::ControlFlow;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use logitfuse_core::{Error, ErrorKind, Result};
+use logitfuse_engine::{Cancel, Event, FinishReason, Generation, TokenReport};
+use logitfuse_experiment::{Config, Sample, Wired};
+use logitfuse_onnx::Runtime;
+use logitfuse_setup::{Environment, find_runtime};
+use serde_json::{Value, json};
+
+use crate::{
+    args::{Format, Global, PrintArgs},
+    output,
+    trace::{self, Table},
+};
+
+/// Finds ONNX Runtime and wires the experiment.
+pub(crate) fn open(global: &Global, config: Config) -> Result<Wired> {
+    let found = find_runtime(&Environment::of_process(), global.ort_lib.as_deref())?;
+    wire(global, config, &Runtime::load(&found.library)?)
+}
+
+/// Wires the experiment and says what is worth knowing about its models.
+pub(crate) fn wire(global: &Global, config: Config, runtime: &Runtime) -> Result<Wired> {
+    let wired = Wired::new(config, runtime, global.threads)?;
+    for model in &wired.models {
+        for refused in &model.refused {
+            let note = format!("note: {}: {} not used: {}", model.provider, refused.provider, refused.reason);
+            output::say(global.quiet, &note);
+        }
+    }
+    for note in &wired.verdict.notes {
+        output::say(global.quiet, &format!("note: {note}"));
+    }
+    Ok(wired)
+}
+
+/// One sample's outcome.
+pub(crate) struct Decoded {
+    pub(crate) generation: Generation,
+    /// As JSON, with what the flags ask for.
+    pub(crate) record: Value,
+    pub(crate) tokens: Vec<TokenReport>,
+}
+
+/// Generates for one sample. Text format streams to stdout; the JSON formats give the record back to be written.
+pub(crate) fn sample(
+    global: &Global,
+    wired: &mut Wired,
+    index: usize,
+    sample: &Sample,
+    print: PrintArgs,
+    format: Format,
+    cancel: &Cancel,
+) -> Result<Decoded> {
+    let mut request = wired.request(index, &sample.fields)?;
+    if print.trace {
+        request.favourites = 3;
+    }
+    let table = (print.trace && format == Format::Text).then(|| Table::new(wired));
+    let mut tokens: Vec<TokenReport> = Vec::new();
+    let mut failed = None;
+    let reading = reading_bar(global);
+    if let Some(table) = &table {
+        output::write_all(table.header().as_bytes())?;
+    }
+    let mut on_event = |event: Event| {
+        let written = match (event, &table) {
+            (Event::Prefill { done, total }, _) => {
+                reading.set_length(total as u64);
+                reading.set_position(done as u64);
+                if done == total {
+                    reading.finish_and_clear();
+                }
+                Ok(())
+            }
+            (Event::Token(report), table) => {
+                let written = match table {
+                    Some(table) => output::write_all(table.row(&report).as_bytes()),
+                    None if format == Format::Text => output::write_all(report.text.as_bytes()),
+                    None => Ok(()),
+                };
+                tokens.push(report);
+                written
+            }
+            (Event::Finished { text, .. }, None) if format == Format::Text => output::write_all(text.as_bytes()),
+            _ => Ok(()),
+        };
+        failed = written.err();
+        if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let result = wired.engine.generate(std::slice::from_ref(&request), cancel, &mut on_event);
+    reading.finish_and_clear();
+    if let Some(e) = failed {
+        return Err(e);
+    }
+    let generation = result?.pop().ok_or_else(|| Error::new(ErrorKind::Internal, "one request gave no generation"))?;
+    if table.is_some() {
+        output::line(&format!("{}\n{}", trace::LEGEND, generation.text))?;
+    } else if format == Format::Text {
+        output::line("")?;
+    }
+    let record = record(wired, index, sample, &generation, print, &tokens);
+    Ok(Decoded { generation, record, tokens })
+}
+
+/// A bar for long prompts; it shows only where stderr is a terminal.
+fn reading_bar(global: &Global) -> ProgressBar {
+    if global.quiet {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("reading the prompt {bar:30} {pos}/{len} tokens, {eta} left");
+    ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn record(
+    wired: &Wired,
+    index: usize,
+    sample: &Sample,
+    generation: &Generation,
+    print: PrintArgs,
+    tokens: &[TokenReport],
+) -> Value {
+    let detail = match &generation.finish {
+        FinishReason::EndOfSequence(token) => json!(token),
+        FinishReason::Stop(text) => json!(text),
+        FinishReason::Context(source) => json!(source),
+        _ => Value::Null,
+    };
+    let mut record = json!({
+        "schema_version": 1,
+        "index": index,
+        "id": sample.id,
+        "strategy": wired.engine.strategy().info().id,
+        "text": generation.text,
+        "tokens": generation.tokens,
+        "finish": generation.finish.name(),
+        "finish_detail": detail,
+        "log_prob": generation.log_prob,
+    });
+    if print.trace {
+        record["trace"] = tokens.iter().map(|report| trace::to_json(wired, report)).collect();
+    }
+    if print.timings {
+        record["timings"] = timings(wired, generation);
+    }
+    record
+}
+
+fn timings(wired: &Wired, generation: &Generation) -> Value {
+    let t = &generation.timings;
+    let sources: Vec<Value> = wired
+        .engine
+        .sources()
+        .enumerate()
+        .map(|(i, info)| {
+            json!({
+                "source": info.name,
+                "prefill_seconds": t.prefill[i].as_secs_f64(),
+                "prefill_tokens": t.prefill_tokens[i],
+                "forward_seconds": t.forward[i].as_secs_f64(),
+                "normalise_seconds": t.normalise[i].as_secs_f64(),
+            })
+        })
+        .collect();
+    json!({
+        "sources": sources,
+        "fuse_seconds": t.fuse.as_secs_f64(),
+        "sample_seconds": t.sample.as_secs_f64(),
+        "prefill_seconds": t.prefill_wall.as_secs_f64(),
+        "decode_seconds": t.decode_wall.as_secs_f64(),
+        "tokens_per_second": t.tokens_per_second(),
+    })
+}
+
+/// One line about a finished sample, for stderr.
+pub(crate) fn summary(wired: &Wired, generation: &Generation) -> String {
+    let t = &generation.timings;
+    let ms = |d: std::time::Duration| 1e3 * d.as_secs_f64() / t.steps.max(1) as f64;
+    let sources: Vec<String> =
+        wired.engine.sources().zip(&t.forward).map(|(info, &d)| format!("{} {:.1} ms", info.name, ms(d))).collect();
+    format!(
+        "[{}: {} tokens, {:.1} tokens/s, {}; per token: {}, fusion {:.2} ms]",
+        wired.engine.strategy().info().id,
+        generation.tokens.len(),
+        t.tokens_per_second(),
+        generation.finish.name(),
+        sources.join(", "),
+        ms(t.fuse + t.sample)
+    )
+}

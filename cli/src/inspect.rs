@@ -1,0 +1,191 @@
+//! `logitfuse models inspect`.
+
+use std::{path::Path, process::ExitCode};
+
+use logitfuse_core::{LogitSource, Result, SourceInfo};
+use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Port, Runtime, SourceReport};
+use logitfuse_setup::{Environment, find_runtime};
+use logitfuse_text::{ChatTemplate, SourceVocabulary, Tokenizer, compatibility};
+use serde_json::{Value, json};
+
+use crate::{
+    args::{Format, Global, InspectArgs},
+    output,
+};
+
+/// One folder and what could be learnt of it.
+struct Model {
+    folder: ModelFolder,
+    tokenizer: Result<Tokenizer>,
+    template: Result<Option<ChatTemplate>>,
+    loaded: Option<(SourceInfo, SourceReport)>,
+}
+
+pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<ExitCode> {
+    let runtime = if args.no_load {
+        None
+    } else {
+        let found = find_runtime(&Environment::of_process(), global.ort_lib.as_deref())?;
+        Some(Runtime::load(&found.library)?)
+    };
+    let look = |path: &Path| Model::look(path, args, runtime.as_ref(), global.threads);
+    let models = args.models.iter().map(|path| look(path)).collect::<Result<Vec<_>>>()?;
+    let verdict = verdict(&models);
+    let compatible = verdict.as_ref().is_none_or(|v| v["compatible"] == true);
+    if args.format == Format::Text {
+        for model in &models {
+            output::write_all(model.text().as_bytes())?;
+        }
+        if let Some(verdict) = &verdict {
+            output::write_all(verdict_text(verdict).as_bytes())?;
+        }
+    } else {
+        let list: Vec<Value> = models.iter().map(Model::json).collect();
+        let document = json!({ "schema_version": 1, "models": list, "verdict": verdict });
+        output::json(&document, args.format == Format::Json)?;
+    }
+    Ok(if compatible { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Model {
+    fn look(path: &Path, args: &InspectArgs, runtime: Option<&Runtime>, threads: usize) -> Result<Self> {
+        let folder = ModelFolder::open(path, args.variant.as_deref())?;
+        let loaded = match runtime {
+            None => None,
+            Some(runtime) => {
+                let options = OnnxOptions { name: Some(path.display().to_string()), threads, ..OnnxOptions::default() };
+                let source = OnnxSource::open(runtime, &folder, &options)?;
+                Some((source.info().clone(), source.report().clone()))
+            }
+        };
+        Ok(Self {
+            tokenizer: Tokenizer::load(folder.tokenizer_dir()),
+            template: ChatTemplate::load(folder.tokenizer_dir(), None),
+            folder,
+            loaded,
+        })
+    }
+
+    fn name(&self) -> String {
+        self.folder.root().display().to_string()
+    }
+
+    fn width(&self) -> Option<usize> {
+        self.loaded.as_ref().map(|(info, _)| info.logit_width).or(self.folder.hints().vocab_size)
+    }
+
+    fn json(&self) -> Value {
+        let tokenizer = match &self.tokenizer {
+            Ok(t) => json!({
+                "tokens": t.defined_ids().count(), "size": t.size(), "special": t.special_ids().count(),
+                "bos": t.bos_token(), "eos": t.eos_token(), "fingerprint": t.fingerprint(),
+            }),
+            Err(e) => json!({ "error": e.to_string() }),
+        };
+        let template = match &self.template {
+            Ok(template) => json!(template.as_ref().map(ChatTemplate::origin)),
+            Err(e) => json!({ "error": e.to_string() }),
+        };
+        json!({
+            "folder": self.name(),
+            "onnx": self.folder.onnx(),
+            "layout": self.folder.layout(),
+            "variants": self.folder.variants(),
+            "weight_bytes": self.folder.weight_bytes(),
+            "configuration": self.folder.hints(),
+            "inputs": self.folder.inputs(),
+            "outputs": self.folder.outputs(),
+            "logit_width": self.width(),
+            "context_length": self.loaded.as_ref().map(|(info, _)| info.context_length),
+            "kv_bytes_per_token": self.loaded.as_ref().map(|(info, _)| info.kv_bytes_per_token),
+            "session": self.loaded.as_ref().map(|(_, report)| report),
+            "tokenizer": tokenizer,
+            "chat_template": template,
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut lines = vec![self.name()];
+        let mut add = |what: &str, value: String| lines.push(format!("  {what:<14} {value}"));
+        add("onnx", self.folder.onnx().display().to_string());
+        add("layout", json!(self.folder.layout()).as_str().unwrap_or_default().replace('_', " "));
+        if !self.folder.variants().is_empty() {
+            add("variants", self.folder.variants().join(", "));
+        }
+        add("weights", format!("{:.1} MB", self.folder.weight_bytes() as f64 / 1e6));
+        add("inputs", ports(self.folder.inputs()));
+        add("outputs", ports(self.folder.outputs()));
+        if let Some((info, report)) = &self.loaded {
+            add("logits", format!("{} wide", info.logit_width));
+            add("context", info.context_length.map_or("unknown".to_owned(), |n| format!("{n} tokens")));
+            let per_token = info.kv_bytes_per_token as f64 / 1e3;
+            add("kv cache", format!("{}: {}; {per_token:.1} kB a token", report.kv, report.kv_reason));
+            add("ends with", format!("{:?}", info.end_of_sequence));
+            add("runs on", report.provider.clone());
+        }
+        match &self.tokenizer {
+            Ok(t) => {
+                add("tokenizer", format!("{} tokens, {} special", t.defined_ids().count(), t.special_ids().count()))
+            }
+            Err(e) => add("tokenizer", format!("error: {e}")),
+        }
+        match &self.template {
+            Ok(Some(template)) => add("chat template", template.origin().to_owned()),
+            Ok(None) => add("chat template", "none".to_owned()),
+            Err(e) => add("chat template", format!("error: {e}")),
+        }
+        lines.join("\n") + "\n\n"
+    }
+}
+
+/// Ports on one line; the caches, which are many and alike, are counted.
+fn ports(ports: &[Port]) -> String {
+    let is_cache = |name: &str| {
+        name.contains("key") || name.contains("value") || name.contains("past") || name.contains("present")
+    };
+    let (caches, others): (Vec<&Port>, Vec<&Port>) = ports.iter().partition(|p| is_cache(&p.name));
+    let mut shown: Vec<String> = others.iter().map(ToString::to_string).collect();
+    if let Some(first) = caches.first() {
+        shown.push(format!("{} of cache such as {first}", caches.len()));
+    }
+    shown.join("; ")
+}
+
+/// Whether the models may be fused; `None` for a single one, or where a tokenizer is missing.
+fn verdict(models: &[Model]) -> Option<Value> {
+    if models.len() < 2 {
+        return None;
+    }
+    let names: Vec<String> = models.iter().map(Model::name).collect();
+    let sources: Option<Vec<SourceVocabulary<'_>>> = models
+        .iter()
+        .zip(&names)
+        .map(|(model, name)| {
+            let tokenizer = model.tokenizer.as_ref().ok()?;
+            Some(SourceVocabulary {
+                name,
+                tokenizer,
+                logit_width: model.width()?,
+                end_of_sequence: &model.folder.hints().end_of_sequence,
+            })
+        })
+        .collect();
+    Some(match sources {
+        Some(sources) => json!(compatibility(&sources)),
+        None => json!({ "compatible": false, "refusals": ["a tokenizer or the logits' width is unknown"] }),
+    })
+}
+
+fn verdict_text(verdict: &Value) -> String {
+    let list = |key: &str| -> Vec<String> {
+        verdict[key]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|v| v.as_str())
+            .map(|v| format!("  {key}: {v}\n"))
+            .collect()
+    };
+    let word = if verdict["compatible"] == true { "can be fused" } else { "cannot be fused" };
+    format!("verdict: these models {word}\n{}{}", list("refusals").concat(), list("notes").concat())
+}

@@ -1,0 +1,37 @@
+//! stdout: data, and nothing else.
+
+use std::io::{ErrorKind as IoKind, Write};
+
+use logitfuse_core::{Error, ErrorKind, Result};
+
+/// Writes and flushes, so that a reader sees every token as it comes.
+pub(crate) fn write_all(bytes: &[u8]) -> Result<()> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|e| {
+        if e.kind() == IoKind::BrokenPipe {
+            Error::new(ErrorKind::Io, "stdout was closed before everything was written")
+                .with_help("let the reader read to the end, or write to a file")
+        } else {
+            Error::new(ErrorKind::Io, format!("stdout cannot be written: {e}"))
+                .with_help("check what it is redirected to")
+        }
+    })
+}
+
+/// Writes one line.
+pub(crate) fn line(text: &str) -> Result<()> {
+    write_all(format!("{text}\n").as_bytes())
+}
+
+/// Writes a value as JSON: indented, or on one line.
+pub(crate) fn json(value: &serde_json::Value, indented: bool) -> Result<()> {
+    line(&if indented { format!("{value:#}") } else { value.to_string() })
+}
+
+/// Says something on stderr, unless asked to be quiet.
+#[expect(clippy::print_stderr, reason = "the one place where the command talks")]
+pub(crate) fn say(quiet: bool, text: &str) {
+    if !quiet {
+        anstream::eprintln!("{text}");
+    }
+}

@@ -1,0 +1,132 @@
+//! `logitfuse run`: every sample of an experiment, one JSON line each.
+
+use std::{
+    collections::BTreeSet,
+    fs::{File, OpenOptions},
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
+use logitfuse_engine::FinishReason;
+use logitfuse_experiment::{Config, Sample};
+use serde_json::Value;
+
+use crate::{
+    INTERRUPTED,
+    args::{Format, Global, RunArgs},
+    decode::{self, Decoded},
+    output, signal,
+};
+
+pub(crate) fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let format = args.print.format.unwrap_or(Format::Jsonl);
+    if format == Format::Json || (format == Format::Text && args.output.is_some()) {
+        return Err(Error::new(ErrorKind::InvalidConfig, "`run` writes jsonl, or text to stdout")
+            .with_help("leave --format out, or turn lines into one document with `jq -s`")
+            .into());
+    }
+    let config = Config::load(&args.file)?;
+    let mut samples = config.samples()?;
+    samples.truncate(args.limit.unwrap_or(usize::MAX));
+    if samples.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidConfig, format!("{}: nothing to generate", args.file.display()))
+            .with_help("set run.prompts or run.data")
+            .into());
+    }
+    let mut log = args.output.as_deref().map(Log::open).transpose()?;
+    let todo: Vec<(usize, &Sample)> =
+        samples.iter().enumerate().filter(|(_, s)| !log.as_ref().is_some_and(|log| log.done.contains(&s.id))).collect();
+    if todo.len() < samples.len() {
+        let kept = samples.len() - todo.len();
+        output::say(global.quiet, &format!("{kept} of {} samples are there already", samples.len()));
+    }
+    if todo.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let cancel = signal::cancel_on_interrupt()?;
+    let mut wired = decode::open(global, config)?;
+    let bar = bar(global, todo.len());
+    for (done, (index, sample)) in todo.iter().enumerate() {
+        if format == Format::Text {
+            output::line(&format!("## {}", sample.id))?;
+        }
+        let Decoded { generation, record, .. } =
+            decode::sample(global, &mut wired, *index, sample, args.print, format, &cancel)?;
+        if generation.finish == FinishReason::Cancelled {
+            bar.abandon();
+            output::say(
+                global.quiet,
+                &format!("interrupted after {done} samples; the same command goes on from there"),
+            );
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        match &mut log {
+            Some(log) => log.append(&record)?,
+            None if format == Format::Jsonl => output::json(&record, false)?,
+            None => {}
+        }
+        bar.inc(1);
+        if bar.is_hidden() {
+            let line = format!("{}/{} {} {}", done + 1, todo.len(), sample.id, decode::summary(&wired, &generation));
+            output::say(global.quiet, &line);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bar(global: &Global, samples: usize) -> ProgressBar {
+    if global.quiet {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} samples, {elapsed} gone, {eta} left");
+    ProgressBar::new(samples as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// A JSONL file that grows by one flushed line a sample; the ids in it are not generated again.
+struct Log {
+    file: File,
+    path: String,
+    done: BTreeSet<String>,
+}
+
+impl Log {
+    fn open(path: &Path) -> Result<Self> {
+        let shown = path.display().to_string();
+        let file = OpenOptions::new().create(true).append(true).read(true).open(path).or_err(ErrorKind::Io, &shown)?;
+        let mut done = BTreeSet::new();
+        let mut whole = 0;
+        let mut reader = BufReader::new(&file);
+        let mut line = String::new();
+        for number in 1.. {
+            line.clear();
+            let bytes = reader.read_line(&mut line).or_err(ErrorKind::InvalidData, &shown)?;
+            if !line.ends_with('\n') {
+                break;
+            }
+            let id = serde_json::from_str::<Value>(&line).ok().and_then(|v| Some(v.get("id")?.as_str()?.to_owned()));
+            let Some(id) = id else {
+                return Err(Error::new(
+                    ErrorKind::InvalidData,
+                    format!("{shown}:{number}: not a line of `logitfuse run`"),
+                )
+                .with_help("name another file with --output"));
+            };
+            done.insert(id);
+            whole += bytes as u64;
+        }
+        drop(reader);
+        // A line that a kill cut off is made again.
+        file.set_len(whole).or_err(ErrorKind::Io, &shown)?;
+        Ok(Self { file, path: shown, done })
+    }
+
+    fn append(&mut self, record: &Value) -> Result<()> {
+        let line = format!("{record}\n");
+        self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush()).or_err(ErrorKind::Io, &self.path)
+    }
+}

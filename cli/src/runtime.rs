@@ -1,0 +1,32 @@
+//! `logitfuse runtime`.
+
+use std::process::ExitCode;
+
+use logitfuse_onnx::Runtime;
+use logitfuse_setup::{Environment, FoundRuntime, find_runtime, install_runtime, runtime_candidates};
+
+use crate::{args::Global, output};
+
+pub(crate) fn show(global: &Global) -> anyhow::Result<ExitCode> {
+    let env = Environment::of_process();
+    for candidate in runtime_candidates(&env, global.ort_lib.as_deref()) {
+        let found = match candidate.outcome {
+            Ok(Some(library)) => library.display().to_string(),
+            Ok(None) => "-".to_owned(),
+            Err(e) => format!("error: {e}"),
+        };
+        output::line(&format!("{:<14} {:<48} {found}", candidate.origin.to_string(), candidate.looked_in))?;
+    }
+    let FoundRuntime { library, origin } = find_runtime(&env, global.ort_lib.as_deref())?;
+    let runtime = Runtime::load(&library)?;
+    output::line(&format!("\nused: ONNX Runtime {}, {} ({origin})", runtime.version(), library.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn install(global: &Global, cuda: bool) -> anyhow::Result<ExitCode> {
+    let env = Environment::of_process();
+    let installed = install_runtime(&env, cuda, &mut |line| output::say(global.quiet, line))?;
+    let runtime = Runtime::load(&installed.library)?;
+    output::line(&format!("ONNX Runtime {}: {}", runtime.version(), installed.library.display()))?;
+    Ok(ExitCode::SUCCESS)
+}

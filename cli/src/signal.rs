@@ -1,0 +1,22 @@
+//! Ctrl-C.
+
+use logitfuse_core::{ErrorKind, Result, ResultExt};
+use logitfuse_engine::Cancel;
+
+use crate::INTERRUPTED;
+
+/// A flag that the first Ctrl-C sets: the token under way is finished, what there is gets written. A second one ends the
+/// process at once.
+pub(crate) fn cancel_on_interrupt() -> Result<Cancel> {
+    let cancel = Cancel::new();
+    let flag = cancel.clone();
+    ctrlc::set_handler(move || {
+        if flag.is_cancelled() {
+            #[expect(clippy::exit, reason = "the user asked twice, and a handler has nowhere to return to")]
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        flag.cancel();
+    })
+    .or_err(ErrorKind::Io, "Ctrl-C cannot be handled")?;
+    Ok(cancel)
+}

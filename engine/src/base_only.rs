@@ -1,0 +1,65 @@
+use logitfuse_core::{
+    FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleSpec, SessionInfo, StrategyInfo, TokenId,
+};
+
+/// No fusion: the base's row as it is. A baseline goes through the very same loop as what it is compared with.
+///
+/// ```
+/// use logitfuse_core::FusionStrategy;
+///
+/// assert_eq!(logitfuse_engine::BaseOnly::new().info().id, "none");
+/// ```
+#[derive(Clone, Debug)]
+pub struct BaseOnly {
+    info: StrategyInfo,
+}
+
+struct State;
+
+impl BaseOnly {
+    /// The strategy `none`, with the one role `base`.
+    pub fn new() -> Self {
+        let base = RoleSpec::one("base").with_summary("the model that speaks");
+        let info = StrategyInfo::new("none", [base]).with_summary("no fusion: the base alone").with_laws([
+            "deterministic",
+            "shift-invariant",
+            "vocab-equivariant",
+        ]);
+        Self { info }
+    }
+}
+
+impl Default for BaseOnly {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FusionStrategy for BaseOnly {
+    fn info(&self) -> &StrategyInfo {
+        &self.info
+    }
+
+    fn start(&self, _session: &SessionInfo) -> Result<Box<dyn FusionState>> {
+        Ok(Box::new(State))
+    }
+}
+
+impl FusionState for State {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+        out.logits.copy_from_slice(step.row(0).logits());
+        Ok(())
+    }
+
+    fn commit(&mut self, _tokens: &[TokenId]) -> Result<()> {
+        Ok(())
+    }
+
+    fn rollback(&mut self, _n: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn fork(&self) -> Result<Box<dyn FusionState>> {
+        Ok(Box::new(State))
+    }
+}

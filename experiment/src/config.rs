@@ -1,0 +1,181 @@
+//! The keys of an experiment's TOML.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use logitfuse_engine::Sampling;
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+/// A whole experiment, as its TOML states it. See the [crate's page](crate) for one.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The version of these keys; 1.
+    pub schema: u32,
+    /// What to generate.
+    #[serde(default)]
+    pub run: RunConfig,
+    /// The models with their prompts, by name.
+    pub sources: BTreeMap<String, SourceConfig>,
+    /// How they are fused.
+    #[serde(default)]
+    pub strategy: StrategyConfig,
+}
+
+/// `[run]`: what to generate and how tokens are chosen.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunConfig {
+    /// Prompts written in the file itself; each is a sample with the one field `prompt`.
+    pub prompts: Vec<String>,
+    /// A JSONL file of samples, one object a line; relative to the TOML.
+    pub data: Option<PathBuf>,
+    /// At most this many tokens per sample.
+    pub max_new_tokens: usize,
+    /// Strings that end a text where they first appear.
+    pub stop: Vec<String>,
+    /// Go on past end-of-sequence tokens.
+    pub ignore_end_of_sequence: bool,
+    /// Seed of the first sample; sample `i` has `seed + i`.
+    pub seed: u64,
+    /// 0 is greedy.
+    pub temperature: f64,
+    /// Keep this many tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Keep the most probable tokens that hold this much mass; 1 keeps all.
+    pub top_p: f64,
+    /// Keep tokens at least this fraction as probable as the best; 0 keeps all.
+    pub min_p: f64,
+    /// 1 is off.
+    pub repetition_penalty: f64,
+    /// 0 is off.
+    pub presence_penalty: f64,
+    /// 0 is off.
+    pub frequency_penalty: f64,
+    /// Added to the fused logits of tokens by id: `{ "523" = -5.0 }`.
+    pub logit_bias: BTreeMap<String, f32>,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        let s = Sampling::default();
+        Self {
+            prompts: Vec::new(),
+            data: None,
+            max_new_tokens: 128,
+            stop: Vec::new(),
+            ignore_end_of_sequence: false,
+            seed: s.seed,
+            temperature: s.temperature,
+            top_k: s.top_k,
+            top_p: s.top_p,
+            min_p: s.min_p,
+            repetition_penalty: s.repetition_penalty,
+            presence_penalty: s.presence_penalty,
+            frequency_penalty: s.frequency_penalty,
+            logit_bias: BTreeMap::new(),
+        }
+    }
+}
+
+/// `[sources.NAME]`: one model together with its prompt. Two sources that name the same model in the same way share one
+/// session, and their prompts decode as rows of one batch.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// The model folder (or ONNX file), relative to the TOML.
+    pub model: PathBuf,
+    /// Which of several ONNX files: `q4`, `fp16`, …
+    #[serde(default)]
+    pub variant: Option<String>,
+    /// Execution providers in order of preference: `["cuda:device_id=0", "cpu"]`. Empty is the CPU.
+    #[serde(default)]
+    pub providers: Vec<String>,
+    /// Overrides the context length that the model states.
+    #[serde(default)]
+    pub context_length: Option<usize>,
+    /// `model` uses the model's own chat template where it has one, `none` feeds the text as it is, anything else is a
+    /// template file, relative to the TOML.
+    #[serde(default = "default_chat_template")]
+    pub chat_template: String,
+    /// What `strftime_now` of a chat template answers: `2025-01-31`.
+    #[serde(default)]
+    pub date: Option<String>,
+    /// The system message, a Jinja text over the sample's fields; none if absent.
+    #[serde(default)]
+    pub system: Option<String>,
+    /// The user's message, a Jinja text over the sample's fields.
+    #[serde(default = "default_user")]
+    pub user: String,
+    /// How the answer begins, a Jinja text over the sample's fields; it is fed, not generated.
+    #[serde(default)]
+    pub assistant: String,
+}
+
+fn default_chat_template() -> String {
+    "model".to_owned()
+}
+
+fn default_user() -> String {
+    "{{ prompt }}".to_owned()
+}
+
+impl SourceConfig {
+    /// A source with this model and defaults for everything else.
+    pub fn new(model: impl Into<PathBuf>) -> Self {
+        Self {
+            model: model.into(),
+            variant: None,
+            providers: Vec::new(),
+            context_length: None,
+            chat_template: default_chat_template(),
+            date: None,
+            system: None,
+            user: default_user(),
+            assistant: String::new(),
+        }
+    }
+}
+
+/// `[strategy]`: the rule and which source plays which role in it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct StrategyConfig {
+    /// The strategy's id; `none` if absent.
+    #[serde(rename = "use", default)]
+    pub id: Option<String>,
+    /// The source, or list of sources, of each role. A role that is not listed is played by the source of its name.
+    #[serde(default)]
+    pub roles: BTreeMap<String, Names>,
+    /// The strategy's own parameters.
+    #[serde(default)]
+    pub params: serde_json::Map<String, serde_json::Value>,
+}
+
+/// One name, or a list of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Names(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // By hand: an untagged enum would lose the position of what is wrong.
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Names;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a source, or a list of names")
+            }
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Names, E> {
+                Ok(Names(vec![name.to_owned()]))
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Names, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = seq.next_element()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}

@@ -1,0 +1,75 @@
+//! From a sample to the tokens that one source reads.
+
+use std::path::Path;
+
+use logitfuse_core::{Error, ErrorKind, Result, TokenId};
+use logitfuse_onnx::ModelFolder;
+use logitfuse_text::{ChatTemplate, Message, PromptTemplate, Tokenizer};
+use serde_json::Value;
+
+use crate::SourceConfig;
+
+/// One source's way of writing a prompt.
+#[derive(Clone, Debug)]
+pub struct Prompter {
+    tokenizer: Tokenizer,
+    chat: Option<ChatTemplate>,
+    system: Option<PromptTemplate>,
+    user: PromptTemplate,
+    assistant: PromptTemplate,
+}
+
+impl Prompter {
+    /// Reads the templates of a source.
+    pub fn new(name: &str, config: &SourceConfig, folder: &ModelFolder, tokenizer: &Tokenizer) -> Result<Self> {
+        let chat = match config.chat_template.as_str() {
+            "none" => None,
+            "model" => ChatTemplate::load(folder.tokenizer_dir(), None)?,
+            file => Some(ChatTemplate::from_file(Path::new(file))?),
+        };
+        let chat = match (chat, &config.date) {
+            (Some(chat), Some(date)) => {
+                Some(chat.with_date(date).map_err(|e| e.context(format!("sources.{name}.date")))?)
+            }
+            (chat, _) => chat,
+        };
+        if chat.is_none() && config.system.is_some() {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!("sources.{name}.system: the source has no chat template that could say it"),
+            )
+            .with_help("write the text into `user`, or name a template file in `chat_template`"));
+        }
+        let template = |key: &str, text: &str| PromptTemplate::new(&format!("sources.{name}.{key}"), text);
+        Ok(Self {
+            tokenizer: tokenizer.clone(),
+            chat,
+            system: config.system.as_deref().map(|text| template("system", text)).transpose()?,
+            user: template("user", &config.user)?,
+            assistant: template("assistant", &config.assistant)?,
+        })
+    }
+
+    /// The prompt as text: what the model reads.
+    pub fn text(&self, fields: &Value) -> Result<String> {
+        let user = self.user.render(fields)?;
+        let mut text = match &self.chat {
+            None => user,
+            Some(chat) => {
+                let mut messages = Vec::new();
+                if let Some(system) = &self.system {
+                    messages.push(Message::new("system", system.render(fields)?));
+                }
+                messages.push(Message::new("user", user));
+                chat.render(&messages, true)?
+            }
+        };
+        text.push_str(&self.assistant.render(fields)?);
+        Ok(text)
+    }
+
+    /// The prompt as tokens. A chat template writes its own special tokens; plain text gets the tokenizer's.
+    pub fn tokens(&self, fields: &Value) -> Result<Vec<TokenId>> {
+        self.tokenizer.encode(&self.text(fields)?, self.chat.is_none())
+    }
+}

@@ -1,0 +1,75 @@
+//! The strategies that are built in, by id.
+
+use std::sync::Arc;
+
+use logitfuse_core::{Error, ErrorKind, FusionStrategy, Result, StrategyInfo};
+use logitfuse_engine::BaseOnly;
+use logitfuse_in_context::InContext;
+use logitfuse_static_proxy::StaticProxy;
+use serde_json::Value;
+
+use crate::{Config, Names};
+
+type Make = fn(&Value) -> Result<Arc<dyn FusionStrategy>>;
+
+const BUILT_IN: &[(&str, Make)] = &[
+    ("none", |params| match params.as_object() {
+        Some(params) if !params.is_empty() => {
+            Err(Error::new(ErrorKind::InvalidConfig, "strategy `none` has no parameters"))
+        }
+        _ => Ok(Arc::new(BaseOnly::new())),
+    }),
+    ("static-proxy", |params| Ok(Arc::new(StaticProxy::from_json(params)?))),
+    ("in-context", |params| Ok(Arc::new(InContext::from_json(params)?))),
+];
+
+/// A strategy by its id, with its parameters.
+pub fn strategy(id: &str, params: &Value) -> Result<Arc<dyn FusionStrategy>> {
+    let Some((_, make)) = BUILT_IN.iter().find(|(known, _)| *known == id) else {
+        let known: Vec<_> = BUILT_IN.iter().map(|(id, _)| *id).collect();
+        return Err(Error::new(ErrorKind::InvalidConfig, format!("strategy.use: no strategy is called `{id}`"))
+            .with_help(format!("there are {}", known.join(", "))));
+    };
+    make(params).map_err(|e| e.context(format!("strategy.params of `{id}`")))
+}
+
+/// What the built-in strategies say of themselves, each with its default parameters.
+pub fn built_in() -> Vec<StrategyInfo> {
+    let params = Value::Object(serde_json::Map::new());
+    BUILT_IN.iter().filter_map(|(_, make)| make(&params).ok()).map(|s| s.info().clone()).collect()
+}
+
+/// The `(role, source)` pairs of an experiment, in the order of the strategy's roles.
+pub(crate) fn assign(config: &Config, info: &StrategyInfo) -> Result<Vec<(String, String)>> {
+    let wrong = |message: String, help: String| Err(Error::new(ErrorKind::InvalidConfig, message).with_help(help));
+    let known: Vec<_> = info.roles.iter().map(|r| r.name.as_str()).collect();
+    let sources: Vec<_> = config.sources.keys().map(String::as_str).collect();
+    if let Some(role) = config.strategy.roles.keys().find(|role| !known.contains(&role.as_str())) {
+        let message = format!("strategy.roles: strategy `{}` has no role `{role}`", info.id);
+        return wrong(message, format!("its roles are {}", known.join(", ")));
+    }
+    let mut assigned = Vec::new();
+    for spec in &info.roles {
+        let by_name = || config.sources.contains_key(&spec.name).then(|| Names(vec![spec.name.clone()]));
+        let Some(Names(names)) = config.strategy.roles.get(&spec.name).cloned().or_else(by_name) else {
+            if spec.arity.min == 0 {
+                continue;
+            }
+            // One source and one role need no wiring.
+            if let ([only], 1) = (&sources[..], info.roles.len()) {
+                assigned.push((spec.name.clone(), (*only).to_owned()));
+                continue;
+            }
+            let message = format!("strategy.roles: strategy `{}` needs a source in role `{}`", info.id, spec.name);
+            return wrong(message, format!("set `{} = \"NAME\"`; the sources are {}", spec.name, sources.join(", ")));
+        };
+        for name in names {
+            if !config.sources.contains_key(&name) {
+                let message = format!("strategy.roles.{}: there is no source `{name}`", spec.name);
+                return wrong(message, format!("the sources are {}", sources.join(", ")));
+            }
+            assigned.push((spec.name.clone(), name));
+        }
+    }
+    Ok(assigned)
+}

@@ -1,0 +1,171 @@
+//! From a configuration to an engine that runs.
+
+use std::collections::BTreeMap;
+
+use logitfuse_core::{Error, ErrorKind, Result};
+use logitfuse_engine::{Concurrency, Engine, Request, Role, Sampling, TextRules};
+use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime, SourceReport};
+use logitfuse_text::{SourceVocabulary, Tokenizer, Verdict, compatibility};
+use serde_json::Value;
+
+use crate::{Config, Prompter, SourceConfig, plan, strategies, strategies::strategy};
+
+/// An experiment's engine, with what is needed to feed it and to explain it.
+pub struct Wired {
+    /// The engine.
+    pub engine: Engine,
+    /// The tokenizer that all sources share.
+    pub tokenizer: Tokenizer,
+    /// What comparing the tokenizers found.
+    pub verdict: Verdict,
+    /// One report per opened model: provider, cache policy, threads.
+    pub models: Vec<SourceReport>,
+    /// How each binding's prompt is written.
+    prompters: Vec<Prompter>,
+    config: Config,
+}
+
+/// A model that is opened once, and the sources that use it.
+struct Opened {
+    key: SourceConfig,
+    folder: ModelFolder,
+    tokenizer: Tokenizer,
+    sources: Vec<String>,
+}
+
+impl Wired {
+    /// Opens the models and starts the engine. `threads` is how many cores to use in all; 0 is all there are.
+    pub fn new(config: Config, runtime: &Runtime, threads: usize) -> Result<Self> {
+        let id = config.strategy.id.as_deref().unwrap_or("none");
+        let strategy = strategy(id, &Value::Object(config.strategy.params.clone()))?;
+        let roles = strategies::assign(&config, strategy.info())?;
+
+        // What can be wrong without loading weights is found first.
+        let used: Vec<&str> = roles.iter().map(|(_, source)| source.as_str()).collect();
+        let mut models: Vec<Opened> = Vec::new();
+        let mut model_of = BTreeMap::new();
+        let mut prompter_of = BTreeMap::new();
+        for (name, source) in config.sources.iter().filter(|(name, _)| used.contains(&name.as_str())) {
+            let index = match models.iter().position(|m| same_model(&m.key, source)) {
+                Some(index) => index,
+                None => {
+                    models.push(Opened::find(source).map_err(|e| e.context(format!("source `{name}`")))?);
+                    models.len() - 1
+                }
+            };
+            models[index].sources.push(name.clone());
+            model_of.insert(name.clone(), index);
+            let (folder, tokenizer) = (&models[index].folder, &models[index].tokenizer);
+            prompter_of.insert(name.clone(), Prompter::new(name, source, folder, tokenizer)?);
+        }
+
+        let weights: Vec<u64> = models.iter().map(|m| m.folder.weight_bytes()).collect();
+        let plan = plan::threads(&weights, threads);
+        let mut engine = Engine::builder(strategy).concurrency(if plan.parallel {
+            Concurrency::Parallel
+        } else {
+            Concurrency::Sequential
+        });
+        let mut reports = Vec::new();
+        let mut sources = Vec::new();
+        for (model, &threads) in models.iter().zip(&plan.threads) {
+            let source = model.open(runtime, threads, models.len() == 1)?;
+            reports.push(source.report().clone());
+            sources.push(source);
+        }
+        let verdict = verdict(&models, &sources);
+        engine = engine.vocabulary(verdict.vocabulary()?);
+        for source in sources {
+            engine = engine.source(Box::new(source));
+        }
+        engine = engine.roles(roles.iter().map(|(role, source)| Role::new(role, model_of[source])));
+        let engine = engine.build()?;
+        let tokenizer = models[0].tokenizer.clone();
+        // The engine orders bindings by role and keeps the order within one, as `assign` does.
+        let prompters = roles.iter().map(|(_, source)| prompter_of[source].clone()).collect();
+        Ok(Self { engine, tokenizer, verdict, models: reports, prompters, config })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The prompt of each binding as text.
+    pub fn prompts(&self, fields: &Value) -> Result<Vec<String>> {
+        self.prompters.iter().map(|p| p.text(fields)).collect()
+    }
+
+    /// The request that generates for the sample at `index`.
+    pub fn request(&self, index: usize, fields: &Value) -> Result<Request> {
+        let run = &self.config.run;
+        let prompts = self.prompters.iter().map(|p| p.tokens(fields)).collect::<Result<Vec<_>>>()?;
+        let mut logit_bias = Vec::new();
+        for (id, &bias) in &run.logit_bias {
+            let parsed = id.parse().map_err(|_| {
+                Error::new(ErrorKind::InvalidConfig, format!("run.logit_bias: `{id}` is not a token id"))
+                    .with_help("`logitfuse models inspect` shows a model's tokens")
+            })?;
+            logit_bias.push((parsed, bias));
+        }
+        let sampling = Sampling {
+            temperature: run.temperature,
+            top_k: run.top_k,
+            top_p: run.top_p,
+            min_p: run.min_p,
+            repetition_penalty: run.repetition_penalty,
+            presence_penalty: run.presence_penalty,
+            frequency_penalty: run.frequency_penalty,
+            logit_bias,
+            seed: run.seed.wrapping_add(index as u64),
+        };
+        sampling.validate().map_err(|e| e.context("run"))?;
+        let mut request = Request::new(prompts)
+            .max_new_tokens(run.max_new_tokens)
+            .sampling(sampling)
+            .text(TextRules { tokenizer: self.tokenizer.clone(), stop: run.stop.clone() });
+        request.ignore_end_of_sequence = run.ignore_end_of_sequence;
+        Ok(request)
+    }
+}
+
+/// Whether two sources may share a session: everything about the model is equal, only prompts differ.
+fn same_model(a: &SourceConfig, b: &SourceConfig) -> bool {
+    (&a.model, &a.variant, &a.providers, a.context_length) == (&b.model, &b.variant, &b.providers, b.context_length)
+}
+
+impl Opened {
+    fn find(source: &SourceConfig) -> Result<Self> {
+        let folder = ModelFolder::open(&source.model, source.variant.as_deref())?;
+        let tokenizer = Tokenizer::load(folder.tokenizer_dir())?;
+        Ok(Self { key: source.clone(), folder, tokenizer, sources: Vec::new() })
+    }
+
+    fn open(&self, runtime: &Runtime, threads: usize, alone: bool) -> Result<OnnxSource> {
+        let options = OnnxOptions {
+            name: Some(self.sources.join("+")),
+            threads,
+            // Idle workers of one session would steal the cores of the others.
+            spin: alone,
+            providers: self.key.providers.iter().map(|p| p.parse()).collect::<Result<_>>()?,
+            context_length: self.key.context_length,
+            ..OnnxOptions::default()
+        };
+        OnnxSource::open(runtime, &self.folder, &options)
+    }
+}
+
+fn verdict(models: &[Opened], sources: &[OnnxSource]) -> Verdict {
+    use logitfuse_core::LogitSource;
+    let vocabularies: Vec<SourceVocabulary<'_>> = models
+        .iter()
+        .zip(sources)
+        .map(|(model, source)| SourceVocabulary {
+            name: &source.info().name,
+            tokenizer: &model.tokenizer,
+            logit_width: source.info().logit_width,
+            end_of_sequence: &source.info().end_of_sequence,
+        })
+        .collect();
+    compatibility(&vocabularies)
+}
