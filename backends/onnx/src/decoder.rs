@@ -12,7 +12,8 @@ use ort::{
 };
 
 use crate::{
-    Element, element, fault,
+    Element, fault,
+    memory::{Form, HostMemory, Memory},
     signature::{LogitRows, Signature},
 };
 
@@ -25,7 +26,9 @@ pub(crate) struct Decoder {
     pub(crate) device: Option<i32>,
     pub(crate) chunk_tokens: usize,
     host: MemoryInfo<'static>,
-    logits: Option<DynTensor>,
+    logits: Memory,
+    /// Rows of each sequence that `logits` holds.
+    logits_rows: usize,
 }
 
 /// One call of the graph: sequences that take the same number of tokens each.
@@ -46,7 +49,16 @@ impl Decoder {
     pub(crate) fn new(session: Session, signature: Signature, name: String, device: Option<i32>) -> Result<Self> {
         let host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)
             .map_err(fault::backend(&name))?;
-        Ok(Self { session, signature, name, device, chunk_tokens: 0, host, logits: None })
+        Ok(Self {
+            session,
+            signature,
+            name,
+            device,
+            chunk_tokens: 0,
+            host,
+            logits: Memory::Host(HostMemory::empty()),
+            logits_rows: 0,
+        })
     }
 
     pub(crate) fn binding(&self) -> Result<IoBinding> {
@@ -94,20 +106,25 @@ impl Decoder {
         Ok(())
     }
 
+    /// Logits are written where we say: bindings of other sequences must not hold buffers of their own.
     fn bind_logits(&mut self, io: &mut IoBinding, call: &Call<'_>) -> ort::Result<()> {
-        let batch = call.tokens.len();
-        let width = self.signature.width.unwrap_or_default();
-        let shape = match self.signature.logits.dims.len() {
-            2 => vec![as_i64(batch), as_i64(width)],
-            _ => vec![as_i64(batch), as_i64(self.rows_out(call)), as_i64(width)],
+        let Signature { logits, width, .. } = &self.signature;
+        let (batch, width) = (call.tokens.len(), width.unwrap_or_default());
+        let shape = match logits.dims.len() {
+            2 => vec![batch, width],
+            _ => vec![batch, self.rows_out(call), width],
         };
-        let fits = self.logits.as_ref().is_some_and(|logits| **logits.shape() == shape[..]);
-        let mut logits = match self.logits.take() {
-            Some(logits) if fits => logits,
-            _ => DynTensor::new(&Allocator::default(), self.signature.logits.element.to_ort(), shape)?,
-        };
-        io.bind_output(&*self.signature.logits.name, &mut logits)?;
-        self.logits = Some(logits);
+        let form = Form { element: logits.element, shape: &shape };
+        let held = self.logits.host().map_or(0, HostMemory::bytes);
+        // A long prompt's buffer is not kept for single rows.
+        if held < form.bytes() || held / 16 > form.bytes() {
+            self.logits = Memory::Host(HostMemory::empty());
+            self.logits =
+                Memory::Host(HostMemory::zeroed(form.bytes()).ok_or_else(|| ort::Error::new("logits too large"))?);
+        }
+        let mut view = self.logits.view(0, &form, &self.host)?;
+        io.bind_output(&*logits.name, &mut view)?;
+        self.logits_rows = shape[1..shape.len() - 1].iter().product();
         Ok(())
     }
 
@@ -146,13 +163,11 @@ impl Decoder {
     }
 
     /// Copies the logits of the last run: of `sequence`, `from_end` positions before its last.
-    pub(crate) fn copy_logits(&self, sequence: usize, from_end: usize, out: &mut [f32]) -> Result<()> {
-        let Some(logits) = &self.logits else {
-            return Err(Error::new(ErrorKind::Internal, format!("{}: logits were read before a run", self.name)));
-        };
-        let rows = if let [_, rows, _] = logits.shape()[..] { usize::try_from(rows).unwrap_or(1) } else { 1 };
-        let row = sequence * rows + rows - 1 - from_end;
-        element::copy_widened(logits, row * out.len(), out).map_err(fault::backend(&self.name))
+    pub(crate) fn copy_logits(&self, sequence: usize, from_end: usize, out: &mut [f32]) {
+        let row = (sequence + 1) * self.logits_rows - 1 - from_end;
+        if let Some(memory) = self.logits.host() {
+            memory.copy_widened(self.signature.logits.element, row * out.len(), out);
+        }
     }
 
     /// An empty past for one sequence.

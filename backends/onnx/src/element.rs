@@ -1,5 +1,4 @@
-use half::{bf16, f16};
-use ort::value::{DynTensor, TensorElementType};
+use ort::value::TensorElementType;
 use serde::Serialize;
 
 /// The type of a tensor's elements, as far as a decoder's inputs and outputs use it.
@@ -102,24 +101,4 @@ impl std::fmt::Display for Element {
             Self::Other => "other",
         })
     }
-}
-
-/// Copies `out.len()` floats that start at element `offset` of a tensor in host memory, widening halves.
-pub(crate) fn copy_widened(from: &DynTensor, offset: usize, out: &mut [f32]) -> ort::Result<()> {
-    let range = offset..offset + out.len();
-    match *from.data_type() {
-        TensorElementType::Float16 => {
-            let (_, data) = from.try_extract_tensor::<f16>()?;
-            out.iter_mut().zip(&data[range]).for_each(|(out, x)| *out = x.to_f32());
-        }
-        TensorElementType::Bfloat16 => {
-            let (_, data) = from.try_extract_tensor::<bf16>()?;
-            out.iter_mut().zip(&data[range]).for_each(|(out, x)| *out = x.to_f32());
-        }
-        _ => {
-            let (_, data) = from.try_extract_tensor::<f32>()?;
-            out.copy_from_slice(&data[range]);
-        }
-    }
-    Ok(())
 }

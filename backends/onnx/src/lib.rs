@@ -36,6 +36,7 @@ mod fault;
 mod folder;
 mod graph;
 mod kv;
+mod memory;
 mod options;
 mod port;
 mod providers;

@@ -40,9 +40,7 @@ fn load(
         .with_intra_threads(options.threads)?
         .with_intra_op_spinning(options.spin)?
         // Every step has a shape of its own; patterns of earlier steps only hold memory.
-        .with_memory_pattern(false)?
-        // Weights live as long as the session: outside the arena they take what they need, not the next power of two.
-        .with_device_allocated_initializers()?;
+        .with_memory_pattern(false)?;
     provider.register(builder, profile)?.commit_from_file(folder.onnx())
 }
 

@@ -1,7 +1,6 @@
 //! How sequences are kept between calls. Three policies behind one trait; which one a model gets is decided once, from
 //! its graph.
 
-mod memory;
 mod moved;
 mod recompute;
 mod shared;
@@ -56,19 +55,12 @@ pub(crate) fn pieces(tokens: usize, rows: usize, chunk: usize, out: LogitRows) -
 }
 
 /// Copies the rows of a piece to where they belong: `sequence` is its place in the call.
-pub(crate) fn copy_rows(
-    decoder: &Decoder,
-    sequence: usize,
-    job: &Job<'_>,
-    piece: &Piece,
-    out: &mut Rows,
-) -> Result<()> {
+pub(crate) fn copy_rows(decoder: &Decoder, sequence: usize, job: &Job<'_>, piece: &Piece, out: &mut Rows) {
     let first_wanted = job.tokens.len() - job.rows;
     for from_end in (0..piece.rows).rev() {
         let row = job.first_row + piece.tokens.end - 1 - from_end - first_wanted;
-        decoder.copy_logits(sequence, from_end, out.row_mut(row))?;
+        decoder.copy_logits(sequence, from_end, out.row_mut(row));
     }
-    Ok(())
 }
 
 #[cfg(test)]

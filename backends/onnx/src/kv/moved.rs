@@ -3,14 +3,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use logitfuse_core::{Error, ErrorKind, Result, Rows, SequenceId};
 use ort::{session::IoBinding, value::DynTensor};
 
-use super::{
-    Cache, Job, copy_rows,
-    memory::{Form, HostMemory, Memory, bytes_of},
-    pieces,
-};
+use super::{Cache, Job, copy_rows, pieces};
 use crate::{
     decoder::{Call, Decoder},
     fault,
+    memory::{Form, HostMemory, Memory, bytes_of},
     signature::{CacheTensor, LogitRows},
 };
 
@@ -62,7 +59,7 @@ impl Moved {
             sequence.len += tokens.len();
             sequence.held = sequence.len;
             check(decoder, &sequence)?;
-            copy_rows(decoder, 0, job, &piece, out)?;
+            copy_rows(decoder, 0, job, &piece, out);
         }
         Ok(sequence)
     }

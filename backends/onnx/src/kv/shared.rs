@@ -3,14 +3,11 @@ use std::collections::BTreeMap;
 use logitfuse_core::{Error, ErrorKind, Result, Rows, SequenceId};
 use ort::session::IoBinding;
 
-use super::{
-    Cache, Job, Piece, copy_rows,
-    memory::{Form, HostMemory, Memory, bytes_of},
-    pieces,
-};
+use super::{Cache, Job, Piece, copy_rows, pieces};
 use crate::{
     decoder::{Call, Decoder},
     fault,
+    memory::{Form, HostMemory, Memory, bytes_of},
     signature::{CacheTensor, LogitRows},
 };
 
@@ -172,7 +169,7 @@ impl Shared {
             let tokens = &job.tokens[piece.tokens.clone()];
             let call = Call { tokens: &[tokens], pasts: &[past + piece.tokens.start], rows: piece.rows };
             self.run(decoder, block, slot, &call)?;
-            copy_rows(decoder, 0, job, &piece, out)?;
+            copy_rows(decoder, 0, job, &piece, out);
         }
         Ok(())
     }
@@ -186,7 +183,7 @@ impl Shared {
         self.run(decoder, block, first, &Call { tokens: &tokens, pasts: &pasts, rows: 1 })?;
         for (place, &i) in order.iter().enumerate() {
             let job = &jobs[i];
-            copy_rows(decoder, place, job, &Piece { tokens: 0..1, rows: job.rows }, out)?;
+            copy_rows(decoder, place, job, &Piece { tokens: 0..1, rows: job.rows }, out);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::{
     ptr::{NonNull, null_mut},
 };
 
+use half::{bf16, f16};
 use ort::{
     AsPointer,
     memory::{AllocationDevice, Allocator, MemoryInfo},
@@ -20,6 +21,10 @@ pub(crate) struct HostMemory {
     layout: Layout,
 }
 
+/// What memory is aligned to.
+#[repr(align(64))]
+struct Line;
+
 // SAFETY: the memory is owned and has no tie to a thread.
 #[expect(unsafe_code, reason = "a raw pointer is not Send by itself")]
 unsafe impl Send for HostMemory {}
@@ -28,11 +33,16 @@ unsafe impl Send for HostMemory {}
 impl HostMemory {
     /// `None` if `bytes` is no size that memory can have.
     pub(crate) fn zeroed(bytes: usize) -> Option<Self> {
-        let layout = Layout::from_size_align(bytes.max(1), 64).ok()?;
+        let layout = Layout::from_size_align(bytes.max(1), align_of::<Line>()).ok()?;
         // SAFETY: the layout's size is at least 1.
         let start = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
         Some(Self { start, layout })
+    }
+
+    /// Next to nothing, until something is needed.
+    pub(crate) fn empty() -> Self {
+        Self { start: NonNull::<Line>::dangling().cast(), layout: Layout::new::<()>() }
     }
 
     /// Copies `bytes` bytes from `from`, at `source`, to `target`.
@@ -47,11 +57,48 @@ impl HostMemory {
     }
 }
 
+impl HostMemory {
+    pub(crate) fn bytes(&self) -> usize {
+        self.layout.size()
+    }
+
+    /// Copies `out.len()` floats that start at the `first`, widening halves.
+    ///
+    /// # Panics
+    /// If they do not lie inside the memory.
+    pub(crate) fn copy_widened(&self, element: Element, first: usize, out: &mut [f32]) {
+        let count = out.len();
+        let out = out.iter_mut();
+        match element {
+            Element::F16 => out.zip(self.floats::<f16>(first, count)).for_each(|(out, x)| *out = x.to_f32()),
+            Element::Bf16 => out.zip(self.floats::<bf16>(first, count)).for_each(|(out, x)| *out = x.to_f32()),
+            _ => out.zip(self.floats::<f32>(first, count)).for_each(|(out, x)| *out = *x),
+        }
+    }
+
+    #[expect(unsafe_code, reason = "the memory has no type of its own")]
+    fn floats<T: Float>(&self, first: usize, count: usize) -> &[T] {
+        let end = first.checked_add(count).and_then(|end| end.checked_mul(size_of::<T>()));
+        assert!(end.is_some_and(|end| end <= self.bytes()), "a read outside of its memory");
+        // SAFETY: the range lies inside the allocation, as just checked, which is zeroed at least and aligned for every
+        // float; each pattern of bits is one. ONNX Runtime writes only while `run` borrows the decoder for writing.
+        unsafe { std::slice::from_raw_parts(self.start.cast::<T>().as_ptr().add(first), count) }
+    }
+}
+
+/// Types that any bits are a value of.
+trait Float: Copy {}
+impl Float for f32 {}
+impl Float for f16 {}
+impl Float for bf16 {}
+
 #[expect(unsafe_code, reason = "frees what `zeroed` allocated")]
 impl Drop for HostMemory {
     fn drop(&mut self) {
-        // SAFETY: allocated with this very layout, and freed only here.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        if self.layout.size() > 0 {
+            // SAFETY: what is not empty was allocated with this very layout, and is freed only here.
+            unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        }
     }
 }
 
@@ -69,7 +116,7 @@ pub(crate) struct Form<'a> {
 }
 
 impl Form<'_> {
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.element.bytes()
     }
 }

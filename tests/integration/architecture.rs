@@ -1,0 +1,159 @@
+//! Holds the dependency rules D1–D6 of ARCHITECTURE.md against `cargo metadata`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// Every workspace crate with the workspace crates it depends on (development dependencies aside) and its folder.
+struct Workspace {
+    edges: BTreeMap<String, BTreeSet<String>>,
+    folders: BTreeMap<String, String>,
+    foreign: BTreeMap<String, BTreeSet<String>>,
+}
+
+fn workspace() -> Workspace {
+    let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata runs in the workspace");
+    let members: BTreeSet<String> = metadata.workspace_packages().iter().map(|p| p.name.to_string()).collect();
+    let mut w = Workspace { edges: BTreeMap::new(), folders: BTreeMap::new(), foreign: BTreeMap::new() };
+    for package in metadata.workspace_packages() {
+        let name = package.name.to_string();
+        let folder = package.manifest_path.parent().expect("a manifest lies in a folder");
+        let folder = folder.strip_prefix(&metadata.workspace_root).expect("members lie in the workspace");
+        w.folders.insert(name.clone(), folder.to_string().replace('\\', "/"));
+        let normal = package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development);
+        let (ours, foreign): (BTreeSet<_>, BTreeSet<_>) =
+            normal.map(|d| d.name.clone()).partition(|name| members.contains(name));
+        w.edges.insert(name.clone(), ours);
+        w.foreign.insert(name, foreign);
+    }
+    w
+}
+
+impl Workspace {
+    fn below(&self, folder: &str) -> Vec<&String> {
+        self.folders.iter().filter(|(_, at)| at.starts_with(folder)).map(|(name, _)| name).collect()
+    }
+
+    #[track_caller]
+    fn only(&self, name: &str, allowed: &[&str]) {
+        let extra: Vec<_> = self.edges[name].iter().filter(|to| !allowed.contains(&to.as_str())).collect();
+        assert!(extra.is_empty(), "{name} must not depend on {extra:?}");
+    }
+}
+
+const CORE: &str = "logitfuse-core";
+const TEXT: &str = "logitfuse-text";
+
+#[test]
+fn d1_core_stands_alone_and_does_no_io() {
+    let w = workspace();
+    w.only(CORE, &[]);
+    let allowed = BTreeSet::from(["ndarray".to_owned(), "pulp".to_owned()]);
+    assert!(w.foreign[CORE].is_subset(&allowed), "core depends on {:?}", w.foreign[CORE]);
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/src");
+    for file in rust_files(&root) {
+        let text = std::fs::read_to_string(&file).expect("a source file is text");
+        for word in ["std::fs", "std::net", "std::env", "std::process", "println!", "async fn"] {
+            assert!(!text.contains(word), "{} mentions {word}", file.display());
+        }
+    }
+}
+
+#[test]
+fn d2_strategies_know_core_only_and_no_unsafe() {
+    let w = workspace();
+    let strategies = w.below("strategies/");
+    assert!(strategies.len() >= 2);
+    for name in strategies {
+        w.only(name, &[CORE]);
+        let lib = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(&w.folders[name]).join("src/lib.rs");
+        let text = std::fs::read_to_string(lib).expect("a library has a lib.rs");
+        assert!(text.contains("#![forbid(unsafe_code)]"), "{name} must forbid unsafe code");
+    }
+}
+
+#[test]
+fn d3_backends_know_core_only_and_one_knows_onnx_runtime() {
+    let w = workspace();
+    for name in w.below("backends/") {
+        w.only(name, &[CORE]);
+    }
+    let with_ort: Vec<_> = w.foreign.iter().filter(|(_, deps)| deps.contains("ort")).map(|(name, _)| name).collect();
+    assert_eq!(with_ort, ["logitfuse-onnx"]);
+    let lib = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../backends/onnx/src");
+    for file in rust_files(&lib) {
+        let text = std::fs::read_to_string(&file).expect("a source file is text");
+        let theirs = imported_from_ort(&text);
+        for line in text.lines().map(str::trim).filter(|line| line.starts_with("pub ")) {
+            let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+            let leak = words.find(|word| *word == "ort" || theirs.contains(*word));
+            assert_eq!(leak, None, "{}: {line}", file.display());
+        }
+    }
+}
+
+/// The names that `use ort::…;` brings into a file.
+fn imported_from_ort(text: &str) -> BTreeSet<&str> {
+    let statements = text.split("use ort::").skip(1).filter_map(|rest| rest.split(';').next());
+    let names = statements.flat_map(|list| list.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    names.filter(|name| name.starts_with(char::is_uppercase)).collect()
+}
+
+#[test]
+fn d4_plugin_crates_keep_apart() {
+    let w = workspace();
+    for name in w.below("plugins/abi") {
+        w.only(name, &[]);
+    }
+    for name in w.below("plugins/sdk") {
+        w.only(name, &[CORE, "logitfuse-plugin-abi"]);
+    }
+    for name in w.below("plugins/host") {
+        w.only(name, &[CORE, "logitfuse-plugin-abi", "logitfuse-laws"]);
+    }
+}
+
+#[test]
+fn d5_only_composition_roots_join_the_parts() {
+    let w = workspace();
+    let roots = ["logitfuse-experiment", "logitfuse-cli", "logitfuse-tests", "xtask"];
+    let parts: Vec<&String> = [w.below("backends/"), w.below("strategies/"), w.below("plugins/host")].concat();
+    for (name, edges) in w.edges.iter().filter(|(name, _)| !roots.contains(&name.as_str())) {
+        let joined: Vec<_> = parts.iter().filter(|part| edges.contains(part.as_str()) && **part != name).collect();
+        assert!(joined.is_empty(), "{name} is no composition root and joins {joined:?}");
+    }
+    w.only(TEXT, &[CORE]);
+    w.only("logitfuse-engine", &[CORE, TEXT]);
+    w.only("logitfuse-setup", &[CORE]);
+}
+
+#[test]
+fn d6_laws_know_core_only() {
+    workspace().only("logitfuse-laws", &[CORE]);
+}
+
+#[test]
+fn unsafe_code_is_where_it_is_declared() {
+    let w = workspace();
+    for (name, folder) in w.folders.iter().filter(|(name, _)| *name != "logitfuse-onnx") {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder).join("src");
+        for file in rust_files(&root) {
+            let text = std::fs::read_to_string(&file).expect("a source file is text");
+            let block = text.contains("unsafe {") || text.contains("unsafe fn");
+            assert!(!block, "{name}: {} holds unsafe code", file.display());
+        }
+    }
+}
+
+fn rust_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut files = Vec::new();
+    for path in entries.map(|entry| entry.expect("a source folder can be read").path()) {
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
