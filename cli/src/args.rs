@@ -28,7 +28,7 @@ pub(crate) struct Global {
     /// Say nothing on stderr but errors
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// When to use colour; NO_COLOR is honoured
+    /// When to use colour; `NO_COLOR` is honoured
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub(crate) color: Color,
 }
@@ -112,7 +112,7 @@ pub(crate) struct GenerateArgs {
     /// Which of several ONNX files in a folder: q4, fp16, …
     #[arg(long, value_name = "NAME", help_heading = "Models and fusion")]
     pub(crate) variant: Option<String>,
-    /// Execution provider with options; repeat in order of preference: cuda:device_id=0, tensorrt, cpu
+    /// Execution provider with options; repeat in order of preference: `cuda:device_id=0`, tensorrt, cpu
     #[arg(long, value_name = "EP", help_heading = "Models and fusion")]
     pub(crate) provider: Vec<String>,
     /// System message of the chat

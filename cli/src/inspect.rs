@@ -125,7 +125,8 @@ impl Model {
         }
         match &self.tokenizer {
             Ok(t) => {
-                add("tokenizer", format!("{} tokens, {} special", t.defined_ids().count(), t.special_ids().count()))
+                let (tokens, special) = (t.defined_ids().count(), t.special_ids().count());
+                add("tokenizer", format!("{tokens} tokens, {special} special"));
             }
             Err(e) => add("tokenizer", format!("error: {e}")),
         }

@@ -56,7 +56,6 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
 fn report(error: &anyhow::Error) {
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
     let help_style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Cyan.into()));

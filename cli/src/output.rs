@@ -29,7 +29,6 @@ pub(crate) fn json(value: &serde_json::Value, indented: bool) -> Result<()> {
 }
 
 /// Says something on stderr, unless asked to be quiet.
-#[expect(clippy::print_stderr, reason = "the one place where the command talks")]
 pub(crate) fn say(quiet: bool, text: &str) {
     if !quiet {
         anstream::eprintln!("{text}");

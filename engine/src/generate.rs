@@ -201,7 +201,7 @@ impl Engine {
             trace: self.fuser.trace.clone(),
         }));
         if let Some(reason) = &r.finish {
-            let text = r.output.take().map_or_else(|| Ok(String::new()), |output| output.finish())?;
+            let text = r.output.take().map_or_else(|| Ok(String::new()), OutputText::finish)?;
             r.text.push_str(&text);
             let finished = on_event(Event::Finished { request: index, text, reason: reason.clone() });
             return Ok(if flow.is_break() { flow } else { finished });

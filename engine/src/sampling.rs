@@ -52,7 +52,8 @@ impl Sampling {
     /// Checks every value; the message names the first that is out of range.
     pub fn validate(&self) -> Result<()> {
         let bad = |what: &str, value: f64, range: &str| {
-            Err(Error::new(ErrorKind::InvalidConfig, format!("{what} = {value} is not {range}")))
+            Err(Error::new(ErrorKind::InvalidConfig, format!("{what} = {value} is not {range}"))
+                .with_help("leave it out for no effect, or give a value in that range"))
         };
         // Written so that NaN fails every one.
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
@@ -187,13 +188,12 @@ impl Sampler {
         #[expect(clippy::cast_possible_truncation, reason = "f32 rows, f32 penalties")]
         let (repetition, presence, frequency) =
             (s.repetition_penalty as f32, s.presence_penalty as f32, s.frequency_penalty as f32);
-        if repetition != 1.0 || presence != 0.0 || frequency != 0.0 {
-            for (&id, &count) in &self.seen {
-                let Some(x) = row.get_mut(id as usize) else { continue };
-                *x = if *x > 0.0 { *x / repetition } else { *x * repetition };
-                if count > 0 {
-                    *x -= presence + frequency * count as f32;
-                }
+        // With everything off this divides by one and subtracts zero: the row keeps its bits.
+        for (&id, &count) in &self.seen {
+            let Some(x) = row.get_mut(id as usize) else { continue };
+            *x = if *x > 0.0 { *x / repetition } else { *x * repetition };
+            if count > 0 {
+                *x -= presence + frequency * count as f32;
             }
         }
         for &(id, bias) in &s.logit_bias {

@@ -7,7 +7,7 @@ use logitfuse_core::{
     SequenceId, Step, TokenId, numerics,
 };
 
-use crate::{Concurrency, Engine, Timings};
+use crate::{Concurrency, Engine, Timings, worker::Pending};
 
 /// Prompts go in by pieces of this many tokens, so that a long one shows progress and can be interrupted.
 pub(crate) const PIECE: usize = 512;
@@ -25,6 +25,21 @@ pub(crate) struct Forwarded {
     pub(crate) log_normalisers: Vec<f64>,
     forward: Duration,
     normalise: Duration,
+}
+
+/// A source's part of a step: still running, or already waited for.
+enum Job {
+    Running(Pending<Result<Forwarded>>),
+    Done(Result<Forwarded>),
+}
+
+impl Job {
+    fn finish(self) -> Result<Forwarded> {
+        match self {
+            Self::Running(pending) => pending.wait().flatten(),
+            Self::Done(result) => result,
+        }
+    }
 }
 
 impl Forwarded {
@@ -85,13 +100,13 @@ impl Engine {
             let vocabulary = self.session.vocabulary.clone();
             let job = self.workers[i].submit(move |source| run(source, &feeds, rows, &vocabulary));
             pending.push(Some(match self.concurrency {
-                Concurrency::Parallel => Err(job),
-                Concurrency::Sequential => Ok(job.wait()?),
+                Concurrency::Parallel => Job::Running(job),
+                Concurrency::Sequential => Job::Done(job.wait().flatten()),
             }));
         }
         for (i, job) in pending.into_iter().enumerate() {
             // Every job is waited for even after one failed: a source must be idle before its sequences are closed.
-            let result = job.map(|job| job.or_else(|pending| pending.wait()).and_then(|done| done)).transpose();
+            let result = job.map(Job::finish).transpose();
             if let Ok(Some(done)) = &result {
                 timings.normalise[i] += done.normalise;
                 let total = if prefill { &mut timings.prefill } else { &mut timings.forward };

@@ -23,7 +23,7 @@ impl Config {
             let kind = if e.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Io };
             Error::new(kind, format!("{}: {e}", path.display())).with_help("name an experiment's TOML file")
         })?;
-        let mut config = Self::from_toml(&text).map_err(|e| place(e, path))?;
+        let mut config = Self::from_toml(&text).map_err(|e| place(&e, path))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         for source in config.sources.values_mut() {
             source.model = folder.join(&source.model);
@@ -69,7 +69,7 @@ impl Config {
     }
 }
 
-fn place(e: Error, path: &Path) -> Error {
+fn place(e: &Error, path: &Path) -> Error {
     let placed = Error::new(e.kind(), format!("{}:{e}", path.display()));
     match e.help() {
         Some(help) => placed.with_help(help),

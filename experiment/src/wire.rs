@@ -46,13 +46,11 @@ impl Wired {
         let mut model_of = BTreeMap::new();
         let mut prompter_of = BTreeMap::new();
         for (name, source) in config.sources.iter().filter(|(name, _)| used.contains(&name.as_str())) {
-            let index = match models.iter().position(|m| same_model(&m.key, source)) {
-                Some(index) => index,
-                None => {
-                    models.push(Opened::find(source).map_err(|e| e.context(format!("source `{name}`")))?);
-                    models.len() - 1
-                }
-            };
+            let known = models.iter().position(|m| same_model(&m.key, source));
+            let index = known.unwrap_or(models.len());
+            if known.is_none() {
+                models.push(Opened::find(source).map_err(|e| e.context(format!("source `{name}`")))?);
+            }
             models[index].sources.push(name.clone());
             model_of.insert(name.clone(), index);
             let (folder, tokenizer) = (&models[index].folder, &models[index].tokenizer);

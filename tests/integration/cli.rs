@@ -3,7 +3,7 @@
 use std::{path::Path, process::Output};
 
 use assert_cmd::Command;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::support::{runtime, tiny};
 
@@ -161,9 +161,9 @@ fn bad_tokenizers_are_refused() {
     std::fs::write(folder.path().join("tokenizer.json"), "{\"model\": ").expect("the test's folder is writable");
     refused_output(&generate(), &["tokenizer.json"]);
     // A tokenizer of some other, larger model: most of its ids have no logit.
-    let vocab: String = (0..5000).map(|i| format!("{}\"w{i}\": {i}", if i == 0 { "" } else { "," })).collect();
-    let foreign = format!(r#"{{"model": {{"type": "WordLevel", "unk_token": "w0", "vocab": {{{vocab}}}}}}}"#);
-    std::fs::write(folder.path().join("tokenizer.json"), foreign).expect("the test's folder is writable");
+    let vocab: Map<String, Value> = (0..5000).map(|i| (format!("w{i}"), json!(i))).collect();
+    let foreign = json!({ "model": { "type": "WordLevel", "unk_token": "w0", "vocab": vocab } });
+    std::fs::write(folder.path().join("tokenizer.json"), foreign.to_string()).expect("the test's folder is writable");
     refused_output(&generate(), &["tokens"]);
 }
 

@@ -1,8 +1,12 @@
 //! Integration tests.
 
+#![expect(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
+
 mod architecture;
 mod cli;
 mod engine;
 mod onnx_bad_input;
 mod onnx_matrix;
+mod onnx_programs;
+mod peers;
 mod support;

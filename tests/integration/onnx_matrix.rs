@@ -261,7 +261,9 @@ fn overflow_changes_nothing(model: Model) {
         assert_same_bits("after the refusal", &rows, &one_by_one(source, fresh, &text[CONTEXT - 2..]));
         assert!(source.forward(&[Step { sequence: id, tokens: &[1], rows: 1 }], &mut Rows::new()).is_err());
         assert_eq!(source.len(id), Some(CONTEXT));
-        [id, bystander, fresh].into_iter().for_each(|id| source.close(id));
+        for id in [id, bystander, fresh] {
+            source.close(id);
+        }
     });
 }
 
@@ -298,7 +300,9 @@ fn forms_of_the_same_mathematics_give_the_same_rows() {
         let expected = rows_of(names[0]);
         for name in &names[1..] {
             let mut rows = rows_of(name);
-            rows.iter_mut().for_each(|row| row.truncate(expected[0].len()));
+            for row in &mut rows {
+                row.truncate(expected[0].len());
+            }
             assert_close(name, &rows, &expected, tolerance);
         }
     }

@@ -12,6 +12,7 @@ pub(crate) fn backend(what: impl Display) -> impl FnOnce(ort::Error) -> Error {
 /// ONNX Runtime's messages come with line breaks, source locations and function signatures. Keeps the words.
 pub(crate) fn one_line(message: &str) -> String {
     let words = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = words.trim_end_matches('.').to_owned();
     // "/onnxruntime_src/onnxruntime/core/x.cc:123 bool f(const T&, ...) [with T = U] the words": the location says nothing to a user.
     let Some(location) = words.find("/onnxruntime_src/").or_else(|| words.find("/onnxruntime/core/")) else {
         return words;
@@ -54,7 +55,7 @@ mod tests {
         assert_eq!(one_line(message), "[ONNXRuntimeError] : 1 : FAIL : Failed to load");
         assert_eq!(
             one_line("CUDA execution provider is not enabled in this build. "),
-            "CUDA execution provider is not enabled in this build."
+            "CUDA execution provider is not enabled in this build"
         );
         assert_eq!(one_line("/onnxruntime_src/a.cc:1 no signature"), "/onnxruntime_src/a.cc:1 no signature");
     }

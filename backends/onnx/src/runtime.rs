@@ -1,4 +1,5 @@
 use std::{
+    error::Error as _,
     ffi::{CStr, c_void},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -157,7 +158,8 @@ fn load_error(library: &Path, error: &LoadDynamicError) -> Error {
             (ErrorKind::Unsupported, format!("{shown}: this is ONNX Runtime {version_str}, and {TOO_OLD}"))
         }
         LoadDynamicError::Dlopen { error, .. } => {
-            (ErrorKind::InvalidData, format!("{shown}: cannot be loaded: {}", fault::one_line(&error.to_string())))
+            let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            (ErrorKind::InvalidData, format!("{shown}: cannot be loaded: {}", fault::one_line(&cause)))
         }
         LoadDynamicError::MissingApi { .. } | LoadDynamicError::InvalidVersionString => {
             (ErrorKind::InvalidData, format!("{shown}: a library, but not ONNX Runtime"))

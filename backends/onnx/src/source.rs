@@ -116,6 +116,21 @@ impl OnnxSource {
         })
     }
 
+    /// A run that failed on a token that has no logits failed because of it. Not checked before: embeddings may be wider.
+    fn explain(&self, error: Error, batch: &[Step<'_>]) -> Error {
+        let SourceInfo { name, logit_width, .. } = &self.info;
+        let mut tokens = batch.iter().flat_map(|step| step.tokens);
+        match tokens.find(|&&token| token as usize >= *logit_width) {
+            Some(token) if error.kind() == ErrorKind::Backend => {
+                let message = format!("{name}: token {token} is not in the model's vocabulary of {logit_width}");
+                Error::new(ErrorKind::InvalidConfig, message)
+                    .with_help("check that the tokenizer belongs to the model")
+                    .with_source(error)
+            }
+            _ => error,
+        }
+    }
+
     /// Checks everything that can be wrong with a batch before anything runs.
     fn jobs<'a>(&self, batch: &[Step<'a>]) -> Result<Vec<Job<'a>>> {
         let name = &self.info.name;
@@ -192,7 +207,7 @@ impl LogitSource for OnnxSource {
     fn forward(&mut self, batch: &[Step<'_>], out: &mut Rows) -> Result<()> {
         let jobs = self.jobs(batch)?;
         out.reset(jobs.iter().map(|job| job.rows).sum(), self.info.logit_width);
-        self.cache.forward(&mut self.decoder, &jobs, out)
+        self.cache.forward(&mut self.decoder, &jobs, out).map_err(|e| self.explain(e, batch))
     }
 }
 

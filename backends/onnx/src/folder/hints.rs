@@ -166,3 +166,51 @@ impl<'a> Config<'a> {
             .with_help("correct the value or fetch the file again")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use logitfuse_core::ErrorKind;
+
+    use super::Hints;
+
+    fn read(files: &[(&str, &str)]) -> logitfuse_core::Result<Hints> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        Hints::read(folder.path())
+    }
+
+    #[test]
+    fn the_first_file_that_states_a_value_wins() {
+        let hints = read(&[
+            ("genai_config.json", r#"{"model": {"eos_token_id": [2, 3], "decoder": {"head_size": 64}}}"#),
+            ("generation_config.json", r#"{"eos_token_id": 9}"#),
+            ("config.json", r#"{"max_position_embeddings": 512, "hidden_size": 96, "num_attention_heads": 3}"#),
+        ])
+        .unwrap();
+        assert_eq!(hints.end_of_sequence, [2, 3]);
+        assert_eq!((hints.head_size, hints.kv_heads, hints.context_length), (Some(64), Some(3), Some(512)));
+    }
+
+    #[test]
+    fn nested_text_configurations_and_derived_head_sizes_are_read() {
+        let text = r#"{"text_config": {"hidden_size": 96, "num_attention_heads": 3, "eos_token_id": 1}}"#;
+        let hints = read(&[("config.json", text)]).unwrap();
+        assert_eq!((hints.head_size, hints.end_of_sequence), (Some(32), vec![1]));
+    }
+
+    #[test]
+    fn nonsense_is_named_with_file_and_key() {
+        let odd = read(&[("generation_config.json", r#"{"eos_token_id": [1, "two"]}"#)]).unwrap_err();
+        assert_eq!(odd.kind(), ErrorKind::InvalidData);
+        assert!(
+            odd.to_string()
+                .ends_with(r#"generation_config.json: `eos_token_id` is [1,"two"], not a token id or a list of them"#)
+        );
+        let negative = read(&[("config.json", r#"{"max_position_embeddings": -5}"#)]).unwrap_err();
+        assert!(negative.to_string().contains("`max_position_embeddings` is -5, not a whole number"));
+    }
+}

@@ -179,12 +179,10 @@ fn stem(file: &Path) -> &str {
 
 /// `q4` of `onnx/model_q4.onnx`.
 fn variant_of(file: &Path) -> Option<String> {
-    STEMS.iter().find_map(|base| stem(file).strip_prefix(base)?.strip_prefix('_').map(str::to_owned)).filter(
-        |variant| {
-            // `decoder_model_merged` is a kind of decoder, not the variant `merged` of `decoder_model`.
-            !STEMS.iter().any(|base| base.ends_with(&**variant) || variant.starts_with("merged_"))
-        },
-    )
+    let stem = stem(file);
+    // `decoder_model_merged` is a kind of decoder, not the variant `merged` of `decoder_model`.
+    let variant = |base: &&str| stem.strip_prefix(base)?.strip_prefix('_').map(str::to_owned);
+    if STEMS.contains(&stem) { None } else { STEMS.iter().find_map(variant) }
 }
 
 fn named_by_genai(root: &Path, name: &str) -> Result<PathBuf> {
@@ -255,4 +253,28 @@ fn weight_bytes(onnx: &Path, graph: &GraphSummary) -> Result<u64> {
         bytes += there;
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{root_of, variant_of};
+
+    #[test]
+    fn variants_are_what_follows_a_usual_name() {
+        let variant = |file: &str| variant_of(Path::new(file));
+        assert_eq!(variant("onnx/model_q4f16.onnx").as_deref(), Some("q4f16"));
+        assert_eq!(variant("decoder_model_merged_quantized.onnx").as_deref(), Some("quantized"));
+        assert_eq!(variant("decoder_model_merged.onnx"), None);
+        assert_eq!(variant("vision_encoder_q4.onnx"), None);
+    }
+
+    #[test]
+    fn configuration_lies_beside_the_file_or_above_its_onnx_folder() {
+        assert_eq!(root_of(Path::new("models/x/onnx/model.onnx")), Path::new("models/x"));
+        assert_eq!(root_of(Path::new("models/x/model.onnx")), Path::new("models/x"));
+        assert_eq!(root_of(Path::new("model.onnx")), Path::new("."));
+        assert_eq!(root_of(Path::new("onnx/model.onnx")), Path::new("."));
+    }
 }

@@ -108,3 +108,44 @@ impl Wire {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::graph;
+
+    /// `ModelProto { graph: GraphProto { node { input: "x", op_type: "Cast" }, input { name: "x", … } } }` by hand.
+    const MODEL: &[u8] = &[
+        0x3a, 22, // graph
+        0x0a, 9, 0x0a, 1, b'x', 0x22, 4, b'C', b'a', b's', b't', // node
+        0x5a, 9, 0x0a, 1, b'x', 0x12, 4, 0x0a, 2, 0x08, 7, // input: int64
+    ];
+
+    fn scan(bytes: &[u8]) -> std::io::Result<graph::GraphSummary> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), bytes).unwrap();
+        graph::scan(file.path())
+    }
+
+    #[test]
+    fn a_graph_is_read_and_each_truncation_of_it_is_an_error() {
+        let summary = scan(MODEL).unwrap();
+        assert_eq!(summary.inputs[0].to_string(), "x i64[]");
+        for length in 0..MODEL.len() {
+            assert!(scan(&MODEL[..length]).is_err(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_byte_that_is_wrong_does_no_harm() {
+        for at in 0..MODEL.len() {
+            for byte in [0, 1, 8, 10, 0x3f, 0x7f, 0x80, 0xff] {
+                let mut bytes = MODEL.to_vec();
+                bytes[at] = byte;
+                // Most are errors, some are other graphs; none may panic or allocate what a length announces.
+                let _ = scan(&bytes);
+            }
+        }
+    }
+}

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use logitfuse_core::{Error, ErrorKind, Result, Rows, SequenceId};
 use ort::session::IoBinding;
@@ -73,7 +73,6 @@ impl Shared {
         let before =
             ids.iter().filter_map(|&id| Some(self.blocks.get(&self.sequence(id).place?.block)?.capacity)).max();
         let capacity = self.capacity(ids, need, before.unwrap_or(0));
-        // A lone sequence of a shared block that is full takes its neighbours along, or they would part for good.
         let block = self.assemble(decoder, ids, capacity)?;
         for (slot, id) in ids.iter().enumerate() {
             if let Some(sequence) = self.sequences.get_mut(id) {
@@ -136,8 +135,8 @@ impl Shared {
             let source = match block.lanes[lane].host() {
                 Some(host) => host,
                 None => match fetched.entry(place.block) {
-                    std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                    std::collections::btree_map::Entry::Vacant(entry) => {
+                    Entry::Occupied(entry) => entry.into_mut(),
+                    Entry::Vacant(entry) => {
                         let tensor_on_host = block.lanes[lane].fetch().map_err(fault::backend(&decoder.name))?;
                         let memory = tensor_on_host.and_then(|on_host| bytes_of(&on_host, tensor.element));
                         entry.insert(memory.ok_or_else(too_large)?)
@@ -280,8 +279,8 @@ impl Block {
         let Self { bindings, lanes, slots, capacity } = self;
         debug_assert!(slot + count <= *slots, "slots {slot}..{} of {slots}", slot + count);
         match bindings.entry((slot, count)) {
-            std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
-            std::collections::btree_map::Entry::Vacant(entry) => {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
                 let io = decoder.binding()?;
                 let io = bind_cache(io, decoder, lanes, *capacity, slot..slot + count)?;
                 Ok(entry.insert(io))

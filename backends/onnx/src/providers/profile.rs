@@ -69,3 +69,63 @@ impl TensorRtProfile<'_> {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, path::Path};
+
+    use super::TensorRtProfile;
+    use crate::{Dim, Element, Port, folder::Hints, signature::Signature};
+
+    fn port(name: &str, element: Element, dims: &[&str]) -> Port {
+        let dim = |text: &&str| text.parse().map_or_else(|_| Dim::Named((*text).into()), Dim::Fixed);
+        Port { name: name.into(), element, dims: dims.iter().map(dim).collect() }
+    }
+
+    fn options(given: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let inputs = [
+            port("input_ids", Element::I64, &["batch", "tokens"]),
+            port("attention_mask", Element::I64, &["batch", "total"]),
+            port("position_ids", Element::I64, &["batch", "tokens"]),
+            port("past_key_values.0.key", Element::F16, &["batch", "2", "past", "64"]),
+        ];
+        let outputs = [
+            port("logits", Element::F16, &["batch", "tokens", "97"]),
+            port("present.0.key", Element::F16, &["batch", "2", "total", "64"]),
+        ];
+        let signature = Signature::discover(Path::new("x"), &inputs, &outputs, &Hints::default()).unwrap();
+        let profile = TensorRtProfile { signature: &signature, context_length: Some(4096), chunk_tokens: 128 };
+        profile.options(&given.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect())
+    }
+
+    #[test]
+    fn every_varying_input_gets_a_range() {
+        let options =
+            options(&[("max_batch", "4"), ("max_length", "1000"), ("fp16", "true"), ("engine_cache", "/cache")]);
+        let expected = [
+            ("trt_engine_cache_enable", "1"),
+            ("trt_engine_cache_path", "/cache"),
+            ("trt_fp16_enable", "1"),
+            (
+                "trt_profile_max_shapes",
+                "input_ids:4x128,attention_mask:4x1128,position_ids:4x128,past_key_values.0.key:4x2x1000x64",
+            ),
+            (
+                "trt_profile_min_shapes",
+                "input_ids:1x1,attention_mask:1x1,position_ids:1x1,past_key_values.0.key:1x2x0x64",
+            ),
+            (
+                "trt_profile_opt_shapes",
+                "input_ids:4x1,attention_mask:4x501,position_ids:4x1,past_key_values.0.key:4x2x500x64",
+            ),
+        ];
+        assert_eq!(options, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    }
+
+    #[test]
+    fn profiles_that_the_user_wrote_are_left_alone() {
+        let given = [("trt_profile_min_shapes", "input_ids:1x1"), ("device_id", "1")];
+        let expected = given.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        assert_eq!(options(&given), expected);
+    }
+}
