@@ -59,8 +59,13 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn report(error: &anyhow::Error) {
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
     let help_style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Cyan.into()));
-    eprintln!("{style}error:{style:#} {error:#}");
-    if let Some(help) = error.downcast_ref::<logitfuse_core::Error>().and_then(logitfuse_core::Error::help) {
+    let ours = error.downcast_ref::<logitfuse_core::Error>();
+    match ours {
+        // Its message holds that of its cause already.
+        Some(ours) => eprintln!("{style}error:{style:#} {ours}"),
+        None => eprintln!("{style}error:{style:#} {error:#}"),
+    }
+    if let Some(help) = ours.and_then(logitfuse_core::Error::help) {
         eprintln!("{help_style}help:{help_style:#} {help}");
     }
 }

@@ -3,19 +3,21 @@
 use std::process::ExitCode;
 
 use logitfuse_onnx::Runtime;
-use logitfuse_setup::{Environment, FoundRuntime, find_runtime, install_runtime, runtime_candidates};
+use logitfuse_setup::{Candidate, Environment, FoundRuntime, find_runtime, install_runtime, runtime_candidates};
 
 use crate::{args::Global, output};
 
 pub(crate) fn show(global: &Global) -> anyhow::Result<ExitCode> {
     let env = Environment::of_process();
-    for candidate in runtime_candidates(&env, global.ort_lib.as_deref()) {
-        let found = match candidate.outcome {
+    let candidates = runtime_candidates(&env, global.ort_lib.as_deref());
+    let width = candidates.iter().map(|c| c.origin.to_string().len()).max().unwrap_or(0);
+    for Candidate { origin, looked_in, outcome } in &candidates {
+        let found = match outcome {
             Ok(Some(library)) => library.display().to_string(),
-            Ok(None) => "-".to_owned(),
+            Ok(None) => format!("- ({looked_in})"),
             Err(e) => format!("error: {e}"),
         };
-        output::line(&format!("{:<14} {:<48} {found}", candidate.origin.to_string(), candidate.looked_in))?;
+        output::line(&format!("{:<width$}  {found}", origin.to_string()))?;
     }
     let FoundRuntime { library, origin } = find_runtime(&env, global.ort_lib.as_deref())?;
     let runtime = Runtime::load(&library)?;

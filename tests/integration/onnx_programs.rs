@@ -3,7 +3,7 @@
 //! A cache is an optimisation: whatever was done before, a row is a function of the tokens that its sequence holds. The
 //! oracle is another export of the same weights, fed each sequence's tokens from the start.
 
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use logitfuse_core::{LogitSource, Rows, SequenceId, Step, TokenId};
 use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource};
@@ -45,7 +45,7 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    fn pick(&self, index: &Index) -> Option<SequenceId> {
+    fn pick(&self, index: Index) -> Option<SequenceId> {
         let open: Vec<SequenceId> = self.held.keys().copied().collect();
         (!open.is_empty()).then(|| open[index.index(open.len())])
     }
@@ -58,7 +58,7 @@ impl Machine<'_> {
             }
             Operation::Forward(steps) => return self.forward(steps),
             Operation::Fork(of) | Operation::Truncate(of, _) | Operation::Close(of) | Operation::Reserve(of, _) => {
-                let Some(id) = self.pick(of) else { return Ok(()) };
+                let Some(id) = self.pick(*of) else { return Ok(()) };
                 self.change(id, operation);
             }
         }
@@ -92,7 +92,7 @@ impl Machine<'_> {
     fn forward(&mut self, steps: &[(Index, Vec<TokenId>, usize)]) -> Result<(), TestCaseError> {
         let mut batch: Vec<Step<'_>> = Vec::new();
         for (index, tokens, rows) in steps {
-            let Some(sequence) = self.pick(index) else { continue };
+            let Some(sequence) = self.pick(*index) else { continue };
             let fits = self.held[&sequence].len() + tokens.len() <= self.limit;
             if fits && !batch.iter().any(|step| step.sequence == sequence) {
                 batch.push(Step { sequence, tokens, rows: (*rows).min(tokens.len()) });
@@ -129,13 +129,16 @@ fn rows_afresh(oracle: &mut OnnxSource, tokens: &[TokenId], rows: usize) -> Rows
 fn check(name: &str, oracle: &str) {
     let open = |name: &str| {
         let folder = ModelFolder::open(&tiny(name), None).unwrap();
-        OnnxSource::open(&runtime(), &folder, &OnnxOptions { threads: 1, ..OnnxOptions::default() }).unwrap()
+        let options = OnnxOptions { threads: 1, ..OnnxOptions::default() };
+        // One source serves all programs; proptest wants a closure that changes nothing.
+        RefCell::new(OnnxSource::open(&runtime(), &folder, &options).unwrap())
     };
-    let (mut source, mut oracle) = (open(name), open(oracle));
-    let config = Config { cases: 48, failure_persistence: None, ..Config::default() };
+    let (source, oracle) = (open(name), open(oracle));
+    let config = Config { cases: 128, failure_persistence: None, ..Config::default() };
     proptest!(config, |(program in vec(operation(), 1..40))| {
+        let (source, oracle) = (&mut *source.borrow_mut(), &mut *oracle.borrow_mut());
         let limit = source.info().context_length.unwrap();
-        let mut machine = Machine { source: &mut source, oracle: &mut oracle, held: BTreeMap::new(), limit };
+        let mut machine = Machine { source, oracle, held: BTreeMap::new(), limit };
         let outcome = program.iter().try_for_each(|operation| machine.run(operation));
         for &id in machine.held.keys() {
             machine.source.close(id);

@@ -40,7 +40,7 @@ fn gpus() -> Option<String> {
 fn generate(provider: &str, runtime: &Path, model: &Path) -> Result<Vec<u32>> {
     let mut logitfuse =
         cargo(["run", "--quiet", "--release", "--", "generate", "--format", "json", "--provider", provider]);
-    logitfuse.args(["--max-tokens", TOKENS, "--model"]).arg(model);
+    logitfuse.args(["--max-new-tokens", TOKENS, "--model"]).arg(model);
     logitfuse.arg("Explain in two sentences why the sky is blue.");
     let text = output_of(logitfuse.current_dir(root()).env(env::ORT_LIB.name, runtime))?;
     let answer: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("{provider}: not JSON"))?;

@@ -10,9 +10,11 @@ use crate::{
 pub(crate) fn run(env: &Environment, runner_args: &[String]) -> Result<()> {
     let prepared = Prepared::new(env)?;
     // Whoever asks for certain tests does not ask for the doctests.
-    if runner_args.is_empty() {
-        step(prepared.tell(&mut cargo(["test", "--workspace", "--doc", "--quiet"])))?;
-    }
+    let doctests = if runner_args.is_empty() {
+        step(prepared.tell(&mut cargo(["test", "--workspace", "--doc", "--quiet", "--no-fail-fast"])))
+    } else {
+        Ok(())
+    };
     // The tests start the binary, which a test build alone does not make.
     step(&mut cargo(["build", "--quiet"]))?;
     let nextest = output_of(&mut cargo(["nextest", "--version"])).is_ok();
@@ -22,5 +24,6 @@ pub(crate) fn run(env: &Environment, runner_args: &[String]) -> Result<()> {
         say("cargo-nextest is not installed; cargo test does the same, a little slower");
         cargo(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
     };
-    step(prepared.tell(runner.args(runner_args)))
+    step(prepared.tell(runner.args(runner_args)))?;
+    doctests
 }

@@ -1,0 +1,108 @@
+//! (a) One source against onnxruntime-genai on the same files, both with the threads that suit them best.
+
+use logitfuse_core::Result;
+
+use crate::{
+    Bench,
+    contest::{Contest, Contestant, Task},
+    model::{Model, Threads},
+    ours::Ours,
+    peer::Peer,
+    report::{Row, Section, Target, Unit},
+    say,
+    stats::{Ratio, Summary},
+};
+
+const CONTEXTS: [usize; 2] = [64, 1000];
+
+/// Somebody who can decode, and with which threads.
+struct Entrant {
+    threads: Threads,
+    decoder: Box<dyn Contestant>,
+}
+
+pub(crate) fn measure(bench: &Bench) -> Result<Section> {
+    let mut section =
+        Section { title: "(a) One source against onnxruntime-genai", notes: Vec::new(), rows: Vec::new() };
+    for model in &bench.models {
+        for context in CONTEXTS {
+            duel(bench, model, context, &mut section)?;
+        }
+    }
+    section.notes.push(
+        "A token is one pass over one token and the choice after it; a ratio above 1 means that logitfuse is faster."
+            .to_owned(),
+    );
+    Ok(section)
+}
+
+fn duel(bench: &Bench, model: &Model, context: usize, section: &mut Section) -> Result<()> {
+    let case = format!("{}, context {context}", model.weights);
+    let prompts = vec![model.prompt(0, context)?];
+    let tuning = Task { prompts: prompts.clone(), new_tokens: bench.effort.tuning_tokens };
+
+    let peers = Threads::candidates()
+        .into_iter()
+        .map(|threads| Ok(Entrant { threads, decoder: Box::new(Peer::start(&bench.python, model, threads)?) }));
+    let mut entrants = tuned(bench, &case, "genai", peers.collect::<Result<_>>()?, &tuning)?;
+    entrants.truncate(1);
+
+    let plan = model.plan(&bench.runtime, &["base"], "none")?[0];
+    let mut candidates = Threads::candidates();
+    if !candidates.contains(&plan) {
+        candidates.push(plan);
+    }
+    let ours = candidates
+        .into_iter()
+        .map(|threads| Ok(Entrant { threads, decoder: Box::new(Ours::alone(&bench.runtime, model, threads)?) }));
+    let mut ours = tuned(bench, &case, "logitfuse", ours.collect::<Result<_>>()?, &tuning)?;
+    let best = ours[0].threads;
+    ours.retain(|entrant| entrant.threads == best || entrant.threads == plan);
+    entrants.append(&mut ours);
+
+    say(&format!("(a) {case}: {} rounds", bench.effort.rounds));
+    let mut refs: Vec<_> = entrants.iter_mut().map(|e| &mut *e.decoder as &mut dyn Contestant).collect();
+    let task = Task { prompts, new_tokens: bench.effort.new_tokens };
+    let contest = Contest::hold(&mut refs, bench.effort.rounds, &task)?;
+
+    for (i, entrant) in entrants.iter().enumerate() {
+        let threads = entrant.threads;
+        let who = match i {
+            0 => format!("genai, best: {threads}"),
+            _ if threads == plan && plan == best => format!("logitfuse, plan and best: {threads}"),
+            _ if threads == plan => format!("logitfuse, plan: {threads}"),
+            _ => format!("logitfuse, best: {threads}"),
+        };
+        let all = contest.turns[i].iter().flat_map(|turn| turn.token_ms.iter().copied());
+        let mut decode = Row::new(&case, &who, Unit::MillisecondsPerToken, Summary::of(all));
+        let firsts = |i: usize| contest.turns[i].iter().map(|turn| turn.first_ms).collect::<Vec<f64>>();
+        let mut first = Row::new(&case, format!("{who}, first token"), Unit::Milliseconds, Summary::of(firsts(i)));
+        if i > 0 {
+            let speed = Ratio::of(&contest.rounds_ms(0), &contest.rounds_ms(i));
+            decode = decode.compared("genai's time ÷ ours", speed).target(Target::AtLeast(0.95));
+            first = first.compared("genai's time ÷ ours", Ratio::of(&firsts(0), &firsts(i)));
+        }
+        section.rows.extend([decode, first]);
+    }
+    let agree = contest.turns.iter().flatten().all(|turn| turn.tokens == contest.turns[0][0].tokens);
+    let idle = contest.disturbance.map_or_else(String::new, |share| {
+        format!("; while one worked, the other used at most {:.0} % of a core", 100.0 * share)
+    });
+    section
+        .notes
+        .push(format!("{case}: all generated {} tokens{idle}.", if agree { "the same" } else { "**different**" }));
+    Ok(())
+}
+
+/// The entrants, fastest first.
+fn tuned(bench: &Bench, case: &str, who: &str, mut entrants: Vec<Entrant>, task: &Task) -> Result<Vec<Entrant>> {
+    let mut refs: Vec<_> = entrants.iter_mut().map(|e| &mut *e.decoder as &mut dyn Contestant).collect();
+    let contest = Contest::hold(&mut refs, bench.effort.tuning_rounds, task)?;
+    let times = contest.medians_ms();
+    for (entrant, time) in entrants.iter().zip(&times) {
+        say(&format!("(a) {case}: {who} with {}: {time:.2} ms/token", entrant.threads));
+    }
+    let mut order: Vec<(f64, Entrant)> = times.into_iter().zip(entrants).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0));
+    Ok(order.into_iter().map(|(_, entrant)| entrant).collect())
+}
