@@ -58,6 +58,7 @@ pub(crate) fn sample(
     let mut request = wired.request(index, &sample.fields)?;
     if print.trace {
         request.favourites = 3;
+        request.trace = true;
     }
     let table = (print.trace && format == Format::Text).then(|| Table::new(wired));
     let mut tokens: Vec<TokenReport> = Vec::new();

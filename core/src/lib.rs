@@ -8,16 +8,17 @@
 //! context-aware decoding, a plugin), and a loop that samples and commits. They meet here, in two traits,
 //! [`LogitSource`] and [`FusionStrategy`], and nowhere else. This crate does no I/O and knows no backend.
 //!
-//! # A strategy in thirty lines
+//! # A strategy in twenty lines
 //!
 //! The mean of two models' logits, which is the (unnormalised) geometric mean of their distributions:
 //!
 //! ```
 //! use logitfuse_core::{
-//!     FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleSpec, SessionInfo, StrategyInfo, TokenId,
+//!     FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, RoleSpec, SessionInfo, StrategyInfo,
 //! };
 //!
 //! struct Mean(StrategyInfo);
+//! #[derive(Clone)]
 //! struct MeanState;
 //!
 //! impl FusionStrategy for Mean {
@@ -29,22 +30,13 @@
 //!     }
 //! }
 //!
-//! impl FusionState for MeanState {
-//!     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+//! impl Memoryless for MeanState {
+//!     fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
 //!         let (a, b) = (step.row(0).logits(), step.row(1).logits());
 //!         for ((out, a), b) in out.logits.iter_mut().zip(a).zip(b) {
 //!             *out = 0.5 * (a + b);
 //!         }
 //!         Ok(())
-//!     }
-//!     fn commit(&mut self, _tokens: &[TokenId]) -> Result<()> {
-//!         Ok(())
-//!     }
-//!     fn rollback(&mut self, _n: usize) -> Result<()> {
-//!         Ok(())
-//!     }
-//!     fn fork(&self) -> Result<Box<dyn FusionState>> {
-//!         Ok(Box::new(MeanState))
 //!     }
 //! }
 //!
@@ -61,6 +53,7 @@
 #![deny(missing_docs)]
 
 mod error;
+mod memoryless;
 pub mod numerics;
 mod rows;
 mod source;
@@ -68,6 +61,7 @@ mod strategy;
 mod vocabulary;
 
 pub use error::{Error, ErrorKind, Result, ResultExt};
+pub use memoryless::Memoryless;
 pub use rows::Rows;
 pub use source::{LogitSource, SequenceId, SourceInfo, Step};
 pub use strategy::{

@@ -209,7 +209,8 @@ pub struct FusedRow<'a> {
     /// The fused logits, unnormalised; every entry must be written. Finite or `-inf`, one finite entry at least.
     /// Never aliases an input row.
     pub logits: &'a mut [f32],
-    /// One value per [`StrategyInfo::trace`] column, preset to NaN, which means "not available at this step".
+    /// One value per [`StrategyInfo::trace`] column, preset to NaN, which means "not available at this step". Empty if
+    /// nobody asked for the trace: then its cost is spared. The logits must not depend on it.
     pub trace: &'a mut [f64],
 }
 
@@ -226,7 +227,7 @@ pub trait FusionStrategy: Send + Sync {
 /// A strategy's state for one sequence, used by one thread at a time.
 ///
 /// `fuse` computes, `commit` learns, `rollback` unlearns, `fork` copies: that split lets the engine speculate, search
-/// and test. A strategy without memory implements the last three as no-ops.
+/// and test. A rule without memory implements [`Memoryless`](crate::Memoryless) instead, which is `fuse` alone.
 pub trait FusionState: Send {
     /// Fuses the rows of the next position into `out`. Has no committed side effect: called again with the same step
     /// before a commit, it writes the same bits.

@@ -37,6 +37,13 @@ mod naive {
     }
 }
 
+/// What taking the difference of two f32 logits may cost: half a unit in the last place of the largest one. Logits of
+/// thousands, which no model yields, lose digits there that no later arithmetic can bring back.
+fn rounding(p: &[f32], q: &[f32]) -> f64 {
+    let differences = p.iter().zip(q).map(|(p, q)| (f64::from(*p) - f64::from(*q)).abs());
+    differences.filter(|d| d.is_finite()).fold(0.0, f64::max) * f64::from(f32::EPSILON)
+}
+
 /// One to three rows of one length, of one scale, with masked ids and ties.
 fn rows<const N: usize>() -> impl Strategy<Value = [Vec<f32>; N]> {
     let len = prop_oneof![1..40_usize, 500..530_usize, 1000..5000_usize];
@@ -92,7 +99,8 @@ proptest! {
         let (forward, reverse) = kl_both(&p, zp, &q, zq);
         for (ours, exact) in [(forward, naive::kl(&p, &q)), (reverse, naive::kl(&q, &p))] {
             prop_assert!(ours >= 0.0);
-            prop_assert!(ours == exact || (ours - exact).abs() < 1e-5 + 2e-6 * exact, "{ours} {exact}");
+            let tolerance = 1e-5 + 2e-6 * exact + rounding(&p, &q);
+            prop_assert!(ours == exact || (ours - exact).abs() < tolerance, "{ours} {exact}");
         }
         prop_assert_eq!(forward.to_bits(), kl_divergence(&p, zp, &q, zq).to_bits());
         prop_assert_eq!(reverse.to_bits(), kl_divergence(&q, zq, &p, zp).to_bits());
@@ -103,7 +111,7 @@ proptest! {
         // Masks make most divergences infinite; here none is.
         let [p, q] = [p, q].map(|row| row.into_iter().map(|x| if x == MASKED { -1.0 } else { x }).collect::<Vec<_>>());
         let (ours, exact) = (kl_divergence(&p, log_sum_exp(&p), &q, log_sum_exp(&q)), naive::kl(&p, &q));
-        prop_assert!((ours - exact).abs() < 1e-5 + 2e-6 * exact, "{ours} {exact}");
+        prop_assert!((ours - exact).abs() < 1e-5 + 2e-6 * exact + rounding(&p, &q), "{ours} {exact}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use logitfuse_core::{
-    FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleSpec, SessionInfo, StrategyInfo, TokenId,
+    FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, RoleSpec, SessionInfo, StrategyInfo,
 };
 
 /// No fusion: the base's row as it is. A baseline goes through the very same loop as what it is compared with.
@@ -14,6 +14,7 @@ pub struct BaseOnly {
     info: StrategyInfo,
 }
 
+#[derive(Clone)]
 struct State;
 
 impl BaseOnly {
@@ -45,21 +46,9 @@ impl FusionStrategy for BaseOnly {
     }
 }
 
-impl FusionState for State {
-    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+impl Memoryless for State {
+    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         out.logits.copy_from_slice(step.row(0).logits());
         Ok(())
-    }
-
-    fn commit(&mut self, _tokens: &[TokenId]) -> Result<()> {
-        Ok(())
-    }
-
-    fn rollback(&mut self, _n: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn fork(&self) -> Result<Box<dyn FusionState>> {
-        Ok(Box::new(State))
     }
 }

@@ -150,7 +150,7 @@ impl Engine {
         let width = self.session.vocabulary.width();
         let start = Instant::now();
         let rows = r.sequence.rows(forwarded, width)?;
-        let log_normaliser = self.fuser.fuse(r.sequence.state.as_mut(), &rows, &r.sequence.tokens)?;
+        let log_normaliser = self.fuser.fuse(r.sequence.state.as_mut(), &rows, &r.sequence.tokens, r.request.trace)?;
         timings.fuse += start.elapsed();
 
         let start = Instant::now();

@@ -43,7 +43,7 @@ pub struct TokenReport {
     pub favourites: Vec<(TokenId, f64)>,
     /// One entry per binding of the engine.
     pub roles: Vec<RoleReport>,
-    /// One value per trace column of the strategy; NaN where it had none.
+    /// One value per trace column of the strategy, NaN where it had none; empty unless the request asked for it.
     pub trace: Vec<f64>,
 }
 

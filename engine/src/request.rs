@@ -29,6 +29,8 @@ pub struct Request {
     /// How many favourites of each role (and of the fused row) a [`TokenReport`](crate::TokenReport) lists; 0 spares
     /// their cost.
     pub favourites: usize,
+    /// Whether the strategy's trace columns are computed; each costs up to a pass over the rows.
+    pub trace: bool,
 }
 
 impl Request {
@@ -41,6 +43,7 @@ impl Request {
             ignore_end_of_sequence: false,
             text: None,
             favourites: 0,
+            trace: false,
         }
     }
 
@@ -62,6 +65,13 @@ impl Request {
     #[must_use]
     pub fn text(mut self, text: TextRules) -> Self {
         self.text = Some(text);
+        self
+    }
+
+    /// Asks for the strategy's trace columns.
+    #[must_use]
+    pub fn trace(mut self) -> Self {
+        self.trace = true;
         self
     }
 

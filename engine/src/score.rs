@@ -107,7 +107,7 @@ impl Engine {
         token: TokenId,
     ) -> Result<TokenScore> {
         let rows = sequence.rows(forwarded, self.session.vocabulary.width())?;
-        let log_normaliser = self.fuser.fuse(sequence.state.as_mut(), &rows, &sequence.tokens)?;
+        let log_normaliser = self.fuser.fuse(sequence.state.as_mut(), &rows, &sequence.tokens, true)?;
         let log_prob = |row: &[f32], log_normaliser: f64| f64::from(row[token as usize]) - log_normaliser;
         #[expect(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32, ids are u32 throughout")]
         let entry = TokenScore {

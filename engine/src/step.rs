@@ -161,12 +161,14 @@ impl Engine {
 pub(crate) struct Fuser {
     strategy: String,
     pub(crate) row: Vec<f32>,
+    /// As many as the strategy has columns, or none if nobody asked.
     pub(crate) trace: Vec<f64>,
+    columns: usize,
 }
 
 impl Fuser {
-    pub(crate) fn new(strategy: &str, width: usize, trace: usize) -> Self {
-        Self { strategy: strategy.to_owned(), row: vec![0.0; width], trace: vec![f64::NAN; trace] }
+    pub(crate) fn new(strategy: &str, width: usize, columns: usize) -> Self {
+        Self { strategy: strategy.to_owned(), row: vec![0.0; width], trace: Vec::new(), columns }
     }
 
     /// Fuses into `self.row` and `self.trace`; returns the fused row's log-normaliser, which proves that it is a
@@ -176,8 +178,10 @@ impl Fuser {
         state: &mut dyn FusionState,
         rows: &[RoleRow<'_>],
         committed: &[TokenId],
+        trace: bool,
     ) -> Result<f64> {
-        self.trace.fill(f64::NAN);
+        self.trace.clear();
+        self.trace.resize(if trace { self.columns } else { 0 }, f64::NAN);
         let mut out = FusedRow { logits: &mut self.row, trace: &mut self.trace };
         state.fuse(&FusionStep::new(rows, committed), &mut out)?;
         let log_normaliser = numerics::log_sum_exp(&self.row);

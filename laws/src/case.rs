@@ -72,14 +72,18 @@ impl Case {
         state: &mut dyn FusionState,
         step: usize,
     ) -> Result<Output> {
+        self.fuse_with_trace(state, step, strategy.info().trace.len())
+    }
+
+    /// Fuses one position, asking for so many trace columns: all or none.
+    pub(crate) fn fuse_with_trace(&self, state: &mut dyn FusionState, step: usize, columns: usize) -> Result<Output> {
         let rows: Vec<RoleRow<'_>> = self.steps[step]
             .iter()
             .enumerate()
             .map(|(index, row)| RoleRow::new(row, log_sum_exp(row), self.sequence_log_prob(index, step)))
             .collect();
         // NaN everywhere, so that an entry that was not written shows.
-        let mut output =
-            Output { logits: vec![f32::NAN; self.width()], trace: vec![f64::NAN; strategy.info().trace.len()] };
+        let mut output = Output { logits: vec![f32::NAN; self.width()], trace: vec![f64::NAN; columns] };
         let mut fused = FusedRow { logits: &mut output.logits, trace: &mut output.trace };
         state.fuse(&FusionStep::new(&rows, &self.tokens[..step]), &mut fused)?;
         Ok(output)

@@ -22,7 +22,8 @@ pub fn contract(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violat
     fork_is_a_copy(strategy, case)?;
     rollback_is_replay(strategy, case)?;
     states_are_independent(strategy, case)?;
-    threads_agree(strategy, case)
+    threads_agree(strategy, case)?;
+    trace_is_a_bystander(strategy, case)
 }
 
 /// Checks those laws that the strategy claims and that need no special parameters: `shift-invariant`,
@@ -62,6 +63,20 @@ pub fn fuse_is_idempotent(strategy: &dyn FusionStrategy, case: &Case) -> Result<
         elsewhere.fuse(strategy, state.as_mut(), step).map_err(&failed)?;
         let again = case.fuse(strategy, state.as_mut(), step).map_err(&failed)?;
         same_bits(LAW, step, once, &again)?;
+        state.commit(&case.tokens[step..=step]).map_err(&failed)?;
+    }
+    Ok(())
+}
+
+/// The fused row has the same bits whether the trace was asked for or not.
+pub fn trace_is_a_bystander(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    const LAW: &str = "trace-is-a-bystander";
+    let failed = Violation::because(LAW);
+    let mut state = strategy.start(&case.session).map_err(&failed)?;
+    for (step, traced) in run(LAW, strategy, case)?.into_iter().enumerate() {
+        let plain = case.fuse_with_trace(state.as_mut(), step, 0).map_err(&failed)?;
+        let expected = Output { trace: Vec::new(), ..traced };
+        same_bits(LAW, step, &expected, &plain)?;
         state.commit(&case.tokens[step..=step]).map_err(&failed)?;
     }
     Ok(())

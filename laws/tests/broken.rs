@@ -27,6 +27,7 @@ enum Fault {
     AddsAnExpertLogit,
     PrefersLowIds,
     Unmasks,
+    HeedsTheTrace,
 }
 
 struct Faulty {
@@ -49,6 +50,7 @@ impl Faulty {
             "vocab-equivariant",
             "mask-preserving",
         ]);
+        let info = info.with_trace("nothing", "1");
         Self { fault, info, shared: Arc::default() }
     }
 }
@@ -81,6 +83,7 @@ impl FusionState for State {
             }
             Fault::PrefersLowIds => out.logits[0] = out.logits[0].max(base.iter().copied().fold(0.0, f32::max) + 3.0),
             Fault::Unmasks => out.logits.iter_mut().filter(|x| x.is_infinite()).for_each(|x| *x = -1e30),
+            Fault::HeedsTheTrace => out.logits[0] += out.trace.len() as f32,
             Fault::Nothing => {}
         }
         Ok(())
@@ -126,7 +129,7 @@ fn a_sound_strategy_passes() {
 #[test]
 fn every_strategy_law_catches_its_fault() {
     use strategy_laws as laws;
-    let all: [(Fault, Law, &str); 9] = [
+    let all: [(Fault, Law, &str); 10] = [
         (Fault::LeavesAnEntry, laws::valid_output, "valid-output"),
         (Fault::CountsFuses, laws::fuse_is_idempotent, "fuse-is-idempotent"),
         (Fault::ForksAfresh, laws::fork_is_a_copy, "fork-is-a-copy"),
@@ -136,6 +139,7 @@ fn every_strategy_law_catches_its_fault() {
         (Fault::AddsAnExpertLogit, laws::shift_invariant, "shift-invariant"),
         (Fault::PrefersLowIds, laws::vocab_equivariant, "vocab-equivariant"),
         (Fault::Unmasks, laws::mask_preserving, "mask-preserving"),
+        (Fault::HeedsTheTrace, laws::trace_is_a_bystander, "trace-is-a-bystander"),
     ];
     for (fault, law, name) in all {
         assert_eq!(violation(fault, law), Some(name), "{fault:?}");

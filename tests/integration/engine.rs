@@ -41,7 +41,7 @@ fn prompt(n: TokenId, length: usize) -> Vec<TokenId> {
 
 fn request(n: TokenId, roles: usize) -> Request {
     let sampling = Sampling { temperature: 0.9, top_p: 0.95, seed: u64::from(n), ..Sampling::default() };
-    Request::new(vec![prompt(n, 3 + n as usize); roles]).max_new_tokens(24).sampling(sampling)
+    Request::new(vec![prompt(n, 3 + n as usize); roles]).max_new_tokens(24).sampling(sampling).trace()
 }
 
 /// Tokens with the bits of everything that was reported about them.

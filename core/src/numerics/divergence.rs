@@ -5,7 +5,8 @@ use super::lanes::{Split, dispatch, exp, larger, sums};
 /// `KL(p‖q)` in nats: how many nats a sample from `p` surprises somebody who believes `q`, beyond what it must.
 ///
 /// Never negative, exactly 0 for equal rows, `+inf` when `p` allows an id that `q` forbids. Ids that `p` forbids do not
-/// count. Log-normalisers are what [`log_sum_exp`](super::log_sum_exp) gives for each row.
+/// count. The absolute error is about 1e-6, and one f32 rounding of the largest difference of two logits (1e-5 where
+/// they differ by a hundred). Log-normalisers are what [`log_sum_exp`](super::log_sum_exp) gives for each row.
 ///
 /// ```
 /// use logitfuse_core::numerics::{kl_divergence, log_sum_exp};

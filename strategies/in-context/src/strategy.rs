@@ -1,7 +1,7 @@
 use logitfuse_core::numerics::{Contrast, kl_both, kl_divergence, linear_combination, log_sum_exp, mask_implausible};
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleSpec, SessionInfo, StrategyInfo,
-    TokenId,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, RoleSpec, SessionInfo,
+    StrategyInfo,
 };
 
 use crate::{Mode, Params};
@@ -101,14 +101,17 @@ struct State {
     away: usize,
 }
 
-impl FusionState for State {
-    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+impl Memoryless for State {
+    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let [base, towards, away] = [self.base, self.towards, self.away].map(|row| step.row(row));
         linear_combination(base.logits(), 1.0, &[Contrast::between(self.strength, towards, away)], out.logits);
         if let Some(plausibility) = self.plausibility {
             mask_implausible(base.logits(), plausibility, out.logits);
         }
 
+        if out.trace.is_empty() {
+            return Ok(());
+        }
         let fused_normaliser = log_sum_exp(out.logits);
         let (fused_base, base_fused) = kl_both(out.logits, fused_normaliser, base.logits(), base.log_normaliser);
         let with_without = kl_divergence(towards.logits(), towards.log_normaliser, away.logits(), away.log_normaliser);
@@ -116,17 +119,5 @@ impl FusionState for State {
             *column = value;
         }
         Ok(())
-    }
-
-    fn commit(&mut self, _tokens: &[TokenId]) -> Result<()> {
-        Ok(())
-    }
-
-    fn rollback(&mut self, _n: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn fork(&self) -> Result<Box<dyn FusionState>> {
-        Ok(Box::new(*self))
     }
 }

@@ -1,7 +1,7 @@
 use logitfuse_core::numerics::{Contrast, kl_both, kl_divergence, linear_combination, log_sum_exp, mask_implausible};
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleSpec, SessionInfo, StrategyInfo,
-    TokenId,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, RoleSpec, SessionInfo,
+    StrategyInfo,
 };
 
 use crate::Params;
@@ -69,7 +69,7 @@ impl FusionStrategy for StaticProxy {
     }
 
     fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
-        Ok(Box::new(State { plan: Plan::new(&self.params, session)? }))
+        Ok(Box::new(Plan::new(&self.params, session)?))
     }
 }
 
@@ -126,13 +126,9 @@ fn misfit(what: String) -> Error {
         .with_help("static-proxy fuses one base, one or more experts, and one anti or as many as experts")
 }
 
-struct State {
-    plan: Plan,
-}
-
-impl FusionState for State {
-    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
-        let Plan { alpha, base_weight, plausibility, base, terms } = &self.plan;
+impl Memoryless for Plan {
+    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+        let Plan { alpha, base_weight, plausibility, base, terms } = self;
         let base = step.row(*base);
         let contrasts: Vec<Contrast<'_>> = terms
             .iter()
@@ -143,6 +139,9 @@ impl FusionState for State {
             mask_implausible(base.logits(), *plausibility, out.logits);
         }
 
+        if out.trace.is_empty() {
+            return Ok(());
+        }
         let fused_normaliser = log_sum_exp(out.logits);
         let (fused_base, base_fused) = kl_both(out.logits, fused_normaliser, base.logits(), base.log_normaliser);
         let expert_anti = |term: &Term| {
@@ -154,17 +153,5 @@ impl FusionState for State {
             *column = value;
         }
         Ok(())
-    }
-
-    fn commit(&mut self, _tokens: &[TokenId]) -> Result<()> {
-        Ok(())
-    }
-
-    fn rollback(&mut self, _n: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn fork(&self) -> Result<Box<dyn FusionState>> {
-        Ok(Box::new(Self { plan: self.plan.clone() }))
     }
 }

@@ -1,0 +1,48 @@
+use crate::{FusedRow, FusionState, FusionStep, Result, TokenId};
+
+/// A rule that looks at the present position only: most fusion strategies. What implements it is a [`FusionState`] whose
+/// `commit` and `rollback` have nothing to do and whose `fork` is a clone.
+///
+/// ```
+/// use logitfuse_core::{FusedRow, FusionState, FusionStep, Memoryless, Result, RoleRow};
+///
+/// #[derive(Clone)]
+/// struct Negate;
+///
+/// impl Memoryless for Negate {
+///     fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+///         out.logits.iter_mut().zip(step.row(0).logits()).for_each(|(out, x)| *out = -x);
+///         Ok(())
+///     }
+/// }
+///
+/// let mut state: Box<dyn FusionState> = Box::new(Negate);
+/// let (rows, mut fused) = ([RoleRow::new(&[1.0, -2.0], 1.05, 0.0)], [0.0; 2]);
+/// let mut out = FusedRow { logits: &mut fused, trace: &mut [] };
+/// FusionState::fuse(state.fork()?.as_mut(), &FusionStep::new(&rows, &[]), &mut out)?;
+/// assert_eq!(fused, [-1.0, 2.0]);
+/// state.commit(&[1])?;
+/// # Ok::<(), logitfuse_core::Error>(())
+/// ```
+pub trait Memoryless: Clone + Send + 'static {
+    /// See [`FusionState::fuse`].
+    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()>;
+}
+
+impl<R: Memoryless> FusionState for R {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+        Memoryless::fuse(self, step, out)
+    }
+
+    fn commit(&mut self, _tokens: &[TokenId]) -> Result<()> {
+        Ok(())
+    }
+
+    fn rollback(&mut self, _n: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn fork(&self) -> Result<Box<dyn FusionState>> {
+        Ok(Box::new(self.clone()))
+    }
+}
