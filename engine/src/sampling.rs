@@ -247,8 +247,8 @@ fn sorted(probs: &[f32], k: usize) -> Candidates {
 mod tests {
     use super::*;
 
-    fn candidates(sampling: Sampling, row: &[f32]) -> Vec<TokenId> {
-        let mut sampler = Sampler::new(&sampling, &[]).unwrap();
+    fn candidates(sampling: &Sampling, row: &[f32]) -> Vec<TokenId> {
+        let mut sampler = Sampler::new(sampling, &[]).unwrap();
         sampler.candidates(row).into_iter().map(|c| c.0).collect()
     }
 
@@ -256,18 +256,18 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_smallest_id_of_a_tie() {
-        assert_eq!(candidates(Sampling::default(), &ROW), [1]);
+        assert_eq!(candidates(&Sampling::default(), &ROW), [1]);
     }
 
     #[test]
     fn truncations_keep_what_they_say() {
         let base = Sampling { temperature: 1.0, ..Sampling::default() };
-        assert_eq!(candidates(Sampling { top_k: 3, ..base.clone() }, &ROW), [1, 3, 2]);
+        assert_eq!(candidates(&Sampling { top_k: 3, ..base.clone() }, &ROW), [1, 3, 2]);
         // e^2 + e^2 of e^2 + e^2 + e + 1 + 1/e: 0.783 of the mass.
-        assert_eq!(candidates(Sampling { top_p: 0.78, ..base.clone() }, &ROW), [1, 3]);
-        assert_eq!(candidates(Sampling { top_p: 0.79, ..base.clone() }, &ROW), [1, 3, 2]);
-        assert_eq!(candidates(Sampling { min_p: 0.3, ..base.clone() }, &ROW), [1, 2, 3]);
-        assert_eq!(candidates(base, &ROW).len(), 5);
+        assert_eq!(candidates(&Sampling { top_p: 0.78, ..base.clone() }, &ROW), [1, 3]);
+        assert_eq!(candidates(&Sampling { top_p: 0.79, ..base.clone() }, &ROW), [1, 3, 2]);
+        assert_eq!(candidates(&Sampling { min_p: 0.3, ..base.clone() }, &ROW), [1, 2, 3]);
+        assert_eq!(candidates(&base, &ROW).len(), 5);
     }
 
     #[test]

@@ -78,13 +78,14 @@ impl Target {
             Self::AtMost(bound) => value <= bound,
         }
     }
-}
 
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// A target without a ratio is about the row's own unit.
+    fn show(self, unit: Option<Unit>) -> String {
+        let number =
+            |bound| unit.map_or_else(|| format!("{bound}"), |unit| format!("{} {}", unit.show(bound), unit.name()));
         match self {
-            Self::AtLeast(bound) => write!(f, "≥ {bound}"),
-            Self::AtMost(bound) => write!(f, "≤ {bound}"),
+            Self::AtLeast(bound) => format!("≥ {}", number(bound)),
+            Self::AtMost(bound) => format!("≤ {}", number(bound)),
         }
     }
 }
@@ -129,7 +130,7 @@ impl fmt::Display for Section {
                 (format!("**{value:.3}**"), format!("{low:.3} … {high:.3}"))
             });
             let (target, met) = target.map_or_else(Default::default, |target| {
-                (target.to_string(), if target.met(row.judged()) { "yes" } else { "**no**" })
+                (target.show(ratio.is_none().then_some(*unit)), if target.met(row.judged()) { "yes" } else { "**no**" })
             });
             let (unit, spread) = (unit.name(), format!("{:.0} %", 100.0 * summary.spread));
             writeln!(

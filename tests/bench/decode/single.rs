@@ -68,10 +68,10 @@ fn duel(bench: &Bench, model: &Model, context: usize, section: &mut Section) -> 
     for (i, entrant) in entrants.iter().enumerate() {
         let threads = entrant.threads;
         let who = match i {
-            0 => format!("genai, best: {threads}"),
-            _ if threads == plan && plan == best => format!("logitfuse, plan and best: {threads}"),
+            0 => format!("genai, tuned: {threads}"),
+            _ if threads == plan && plan == best => format!("logitfuse, plan and tuned: {threads}"),
             _ if threads == plan => format!("logitfuse, plan: {threads}"),
-            _ => format!("logitfuse, best: {threads}"),
+            _ => format!("logitfuse, tuned: {threads}"),
         };
         let all = contest.turns[i].iter().flat_map(|turn| turn.token_ms.iter().copied());
         let mut decode = Row::new(&case, &who, Unit::MillisecondsPerToken, Summary::of(all));
@@ -79,7 +79,9 @@ fn duel(bench: &Bench, model: &Model, context: usize, section: &mut Section) -> 
         let mut first = Row::new(&case, format!("{who}, first token"), Unit::Milliseconds, Summary::of(firsts(i)));
         if i > 0 {
             let speed = Ratio::of(&contest.rounds_ms(0), &contest.rounds_ms(i));
-            decode = decode.compared("genai's time ÷ ours", speed).target(Target::AtLeast(0.95));
+            decode = decode.compared("genai's time ÷ ours", speed);
+            // The target is on what a user gets who tunes nothing.
+            decode = if threads == plan { decode.target(Target::AtLeast(0.95)) } else { decode };
             first = first.compared("genai's time ÷ ours", Ratio::of(&firsts(0), &firsts(i)));
         }
         section.rows.extend([decode, first]);
