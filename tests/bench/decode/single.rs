@@ -65,27 +65,7 @@ fn duel(bench: &Bench, model: &Model, context: usize, section: &mut Section) -> 
     let task = Task { prompts, new_tokens: bench.effort.new_tokens };
     let contest = Contest::hold(&mut refs, bench.effort.rounds, &task)?;
 
-    for (i, entrant) in entrants.iter().enumerate() {
-        let threads = entrant.threads;
-        let who = match i {
-            0 => format!("genai, tuned: {threads}"),
-            _ if threads == plan && plan == best => format!("logitfuse, plan and tuned: {threads}"),
-            _ if threads == plan => format!("logitfuse, plan: {threads}"),
-            _ => format!("logitfuse, tuned: {threads}"),
-        };
-        let all = contest.turns[i].iter().flat_map(|turn| turn.token_ms.iter().copied());
-        let mut decode = Row::new(&case, &who, Unit::MillisecondsPerToken, Summary::of(all));
-        let firsts = |i: usize| contest.turns[i].iter().map(|turn| turn.first_ms).collect::<Vec<f64>>();
-        let mut first = Row::new(&case, format!("{who}, first token"), Unit::Milliseconds, Summary::of(firsts(i)));
-        if i > 0 {
-            let speed = Ratio::of(&contest.rounds_ms(0), &contest.rounds_ms(i));
-            decode = decode.compared("genai's time ÷ ours", speed);
-            // The target is on what a user gets who tunes nothing.
-            decode = if threads == plan { decode.target(Target::AtLeast(0.95)) } else { decode };
-            first = first.compared("genai's time ÷ ours", Ratio::of(&firsts(0), &firsts(i)));
-        }
-        section.rows.extend([decode, first]);
-    }
+    section.rows.extend(rows(&case, &entrants, plan, &contest));
     let agree = contest.turns.iter().flatten().all(|turn| turn.tokens == contest.turns[0][0].tokens);
     let idle = contest.disturbance.map_or_else(String::new, |share| {
         format!("; while one worked, the other used at most {:.0} % of a core", 100.0 * share)
@@ -94,6 +74,34 @@ fn duel(bench: &Bench, model: &Model, context: usize, section: &mut Section) -> 
         .notes
         .push(format!("{case}: all generated {} tokens{idle}.", if agree { "the same" } else { "**different**" }));
     Ok(())
+}
+
+/// genai comes first, then our fastest.
+fn rows(case: &str, entrants: &[Entrant], plan: Threads, contest: &Contest) -> Vec<Row> {
+    let tuned = entrants[1].threads;
+    let firsts = |i: usize| contest.turns[i].iter().map(|turn| turn.first_ms).collect::<Vec<f64>>();
+    let mut rows = Vec::new();
+    for (i, entrant) in entrants.iter().enumerate() {
+        let threads = entrant.threads;
+        let who = match i {
+            0 => format!("genai, tuned: {threads}"),
+            _ if threads == plan && tuned == plan => format!("logitfuse, plan and tuned: {threads}"),
+            _ if threads == plan => format!("logitfuse, plan: {threads}"),
+            _ => format!("logitfuse, tuned: {threads}"),
+        };
+        let all = contest.turns[i].iter().flat_map(|turn| turn.token_ms.iter().copied());
+        let mut decode = Row::new(case, &who, Unit::MillisecondsPerToken, Summary::of(all));
+        let mut first = Row::new(case, format!("{who}, first token"), Unit::Milliseconds, Summary::of(firsts(i)));
+        if i > 0 {
+            let speed = Ratio::of(&contest.rounds_ms(0), &contest.rounds_ms(i));
+            decode = decode.compared("genai's time ÷ ours", speed);
+            // The target is on what a user gets who tunes nothing.
+            decode = if threads == plan { decode.target(Target::AtLeast(0.95)) } else { decode };
+            first = first.compared("genai's time ÷ ours", Ratio::of(&firsts(0), &firsts(i)));
+        }
+        rows.extend([decode, first]);
+    }
+    rows
 }
 
 /// The entrants, fastest first.
