@@ -52,15 +52,24 @@ struct Inner {
 }
 
 impl Error {
-    /// A new error. The message is one line, starts with the file or value it is about, and has no period at the end.
+    /// A new error. The message starts with the file or value it is about and has no period at the end. It is one line
+    /// whatever was put into it: files and libraries have their say in messages, and must neither break a line nor send
+    /// a terminal control codes.
+    ///
+    /// ```
+    /// use logitfuse_core::{Error, ErrorKind};
+    ///
+    /// let e = Error::new(ErrorKind::InvalidData, "a name from a file: \u{1b}[31mred\nblue");
+    /// assert_eq!(e.to_string(), "a name from a file: \\u{1b}[31mred blue");
+    /// ```
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), help: None, source: None }))
+        Self(Box::new(Inner { kind, message: one_line(message.into()), help: None, source: None }))
     }
 
     /// Adds the line that tells the user what to do.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
-        self.0.help = Some(help.into());
+        self.0.help = Some(one_line(help.into()));
         self
     }
 
@@ -74,7 +83,7 @@ impl Error {
     /// The same error, its message prefixed with what was being done or to what.
     #[must_use]
     pub fn context(mut self, what: impl fmt::Display) -> Self {
-        self.0.message = format!("{what}: {}", self.0.message);
+        self.0.message = one_line(format!("{what}: {}", self.0.message));
         self
     }
 
@@ -87,6 +96,22 @@ impl Error {
     pub fn help(&self) -> Option<&str> {
         self.0.help.as_deref()
     }
+}
+
+fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => line.push(' '),
+            '\r' => {}
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
 }
 
 impl fmt::Display for Error {
