@@ -55,6 +55,7 @@
 mod error;
 mod memoryless;
 pub mod numerics;
+pub mod params;
 mod rows;
 mod source;
 mod strategy;

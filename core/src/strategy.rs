@@ -66,6 +66,10 @@ pub struct StrategyInfo {
     pub id: String,
     /// One line that says what it is good for.
     pub summary: String,
+    /// What it computes, as one or a few lines of plain text.
+    pub equation: String,
+    /// Where the rule comes from: papers with their equation or section.
+    pub reference: String,
     /// The roles that it fuses, in the order in which its steps carry their rows.
     pub roles: Vec<RoleSpec>,
     /// JSON Schema of its parameters, as text.
@@ -74,6 +78,9 @@ pub struct StrategyInfo {
     pub laws: Vec<String>,
     /// What [`FusedRow::trace`] holds, in order.
     pub trace: Vec<TraceColumn>,
+    /// The role of one source whose row alone may settle a step, see [`FusionState::settle`]; the others then run only
+    /// when they are needed. `None` if every step needs every row.
+    pub lead: Option<String>,
 }
 
 impl StrategyInfo {
@@ -82,10 +89,13 @@ impl StrategyInfo {
         Self {
             id: id.to_owned(),
             summary: String::new(),
+            equation: String::new(),
+            reference: String::new(),
             roles: roles.into_iter().collect(),
             params_schema: r#"{"type":"object","additionalProperties":false}"#.to_owned(),
             laws: Vec::new(),
             trace: Vec::new(),
+            lead: None,
         }
     }
 
@@ -93,6 +103,20 @@ impl StrategyInfo {
     #[must_use]
     pub fn with_summary(mut self, summary: &str) -> Self {
         summary.clone_into(&mut self.summary);
+        self
+    }
+
+    /// Sets what it computes.
+    #[must_use]
+    pub fn with_equation(mut self, equation: &str) -> Self {
+        equation.clone_into(&mut self.equation);
+        self
+    }
+
+    /// Sets where the rule comes from.
+    #[must_use]
+    pub fn with_reference(mut self, reference: &str) -> Self {
+        reference.clone_into(&mut self.reference);
         self
     }
 
@@ -107,6 +131,13 @@ impl StrategyInfo {
     #[must_use]
     pub fn with_laws<'a>(mut self, laws: impl IntoIterator<Item = &'a str>) -> Self {
         self.laws.extend(laws.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Sets the role that may settle a step alone.
+    #[must_use]
+    pub fn with_lead(mut self, role: &str) -> Self {
+        self.lead = Some(role.to_owned());
         self
     }
 
@@ -232,6 +263,16 @@ pub trait FusionState: Send {
     /// Fuses the rows of the next position into `out`. Has no committed side effect: called again with the same step
     /// before a commit, it writes the same bits.
     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()>;
+
+    /// Offers the row of the strategy's [`lead`](StrategyInfo::lead) before any other source has run. `true` says that
+    /// this step needs no other row, and that `out` holds what `fuse` would have written; `false` asks for all rows,
+    /// and `out` is ignored. Like `fuse` it has no committed side effect.
+    ///
+    /// Sources that a settled step spared catch up, several tokens at once, when a step asks for them.
+    fn settle(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+        let _ = (lead, committed, out);
+        Ok(false)
+    }
 
     /// These tokens are final now; the state may adapt, using what the last `fuse` saw.
     fn commit(&mut self, tokens: &[TokenId]) -> Result<()>;

@@ -1,4 +1,4 @@
-use logitfuse_core::{Error, ErrorKind, Result};
+use logitfuse_core::{Result, params, params::invalid};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,13 +42,7 @@ pub struct Params {
 
 impl Params {
     pub(crate) fn from_json(value: &serde_json::Value) -> Result<Self> {
-        let parsed = if value.is_object() {
-            serde_path_to_error::deserialize(value).map_err(|e| invalid(&pointer(e.path()), e.inner()))
-        } else {
-            // A list would pass for the fields in their order.
-            Err(invalid("", "must be a table of names and values"))
-        };
-        parsed.map_err(|e| e.with_help("in-context takes mode, alpha or gamma, and plausibility"))
+        params::parse(value).map_err(|e| e.with_help("in-context takes mode, alpha or gamma, and plausibility"))
     }
 
     /// The factor of the difference that is added to the base.
@@ -58,9 +52,9 @@ impl Params {
             Mode::IclExpert => self.alpha("icl_expert", 1.0)?,
             Mode::Cfg => self.gamma()? - 1.0,
         };
-        if self.plausibility.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
-            return Err(invalid("/plausibility", "must be above 0 and at most 1")
-                .with_help("0.1 is usual; leave it out to mask nothing"));
+        if let Some(plausibility) = self.plausibility {
+            params::fraction("/plausibility", plausibility)
+                .map_err(|e| e.with_help("0.1 is usual; leave it out to mask nothing"))?;
         }
         Ok(strength)
     }
@@ -84,24 +78,5 @@ impl Params {
 }
 
 fn finite(pointer: &str, x: f64) -> Result<f64> {
-    if x.is_finite() { Ok(x) } else { Err(invalid(pointer, "must be finite").with_help("0.5 to 2 is usual")) }
-}
-
-fn invalid(pointer: &str, what: impl std::fmt::Display) -> Error {
-    let pointer = if pointer.is_empty() { "params" } else { pointer };
-    Error::new(ErrorKind::InvalidConfig, format!("{pointer}: {what}"))
-}
-
-/// The path of a parameter as a JSON pointer.
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    path.iter()
-        .filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(format!("/{index}")),
-            Segment::Map { key } | Segment::Enum { variant: key } => {
-                Some(format!("/{}", key.replace('~', "~0").replace('/', "~1")))
-            }
-            Segment::Unknown => None,
-        })
-        .collect()
+    params::finite(pointer, x).map_err(|e| e.with_help("0.5 to 2 is usual"))
 }

@@ -1,4 +1,4 @@
-use logitfuse_core::{Error, ErrorKind, Result};
+use logitfuse_core::{Error, Result, params};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,49 +35,26 @@ impl Default for Params {
 
 impl Params {
     pub(crate) fn from_json(value: &serde_json::Value) -> Result<Self> {
-        // A list would pass for the fields in their order.
-        if !value.is_object() {
-            return Err(invalid("", "must be a table of names and values"));
-        }
-        serde_path_to_error::deserialize(value).map_err(|e| invalid(&pointer(e.path()), e.inner()))
+        params::parse(value).map_err(with_help)
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        // Written so that NaN fails every one of them.
-        if !self.alpha.is_finite() {
-            return Err(invalid("/alpha", "must be finite"));
+        self.in_range().map_err(with_help)
+    }
+
+    fn in_range(&self) -> Result<()> {
+        params::finite("/alpha", self.alpha)?;
+        for (index, &weight) in self.weights.iter().flatten().enumerate() {
+            params::finite(&format!("/weights/{index}"), weight)?;
         }
-        for (index, weight) in self.weights.iter().flatten().enumerate() {
-            if !weight.is_finite() {
-                return Err(invalid(&format!("/weights/{index}"), "must be finite"));
-            }
-        }
-        if !(self.base_weight >= 0.0 && self.base_weight.is_finite()) {
-            return Err(invalid("/base_weight", "must be 0 or more, and finite"));
-        }
-        if self.plausibility.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
-            return Err(invalid("/plausibility", "must be above 0 and at most 1"));
+        params::not_negative("/base_weight", self.base_weight)?;
+        if let Some(plausibility) = self.plausibility {
+            params::fraction("/plausibility", plausibility)?;
         }
         Ok(())
     }
 }
 
-fn invalid(pointer: &str, what: impl std::fmt::Display) -> Error {
-    let pointer = if pointer.is_empty() { "params" } else { pointer };
-    Error::new(ErrorKind::InvalidConfig, format!("{pointer}: {what}"))
-        .with_help("static-proxy takes alpha, weights, base_weight and plausibility")
-}
-
-/// The path of a parameter as a JSON pointer.
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    path.iter()
-        .filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(format!("/{index}")),
-            Segment::Map { key } | Segment::Enum { variant: key } => {
-                Some(format!("/{}", key.replace('~', "~0").replace('/', "~1")))
-            }
-            Segment::Unknown => None,
-        })
-        .collect()
+fn with_help(error: Error) -> Error {
+    error.with_help("static-proxy takes alpha, weights, base_weight and plausibility")
 }

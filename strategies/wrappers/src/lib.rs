@@ -1,0 +1,4 @@
+//! Gates and schedules around any strategy.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
