@@ -24,14 +24,28 @@ impl Role {
     }
 }
 
-/// Whether sources run side by side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which sources run side by side.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Concurrency {
     /// All sources at once, each on its owner thread: right when each has its share of the cores.
     #[default]
     Parallel,
     /// One after another: right when each uses all cores.
     Sequential,
+    /// Those of one group, by index, side by side, and the groups one after another: right when there are more sources
+    /// than a fair share of the cores allows. Sources that no group names run after all groups, side by side.
+    Waves(Vec<Vec<usize>>),
+}
+
+impl Concurrency {
+    /// The wave of a source.
+    pub(crate) fn wave(&self, source: usize) -> usize {
+        match self {
+            Self::Parallel => 0,
+            Self::Sequential => source,
+            Self::Waves(waves) => waves.iter().position(|wave| wave.contains(&source)).unwrap_or(waves.len()),
+        }
+    }
 }
 
 /// Sources, a strategy that fuses them, and the loop that decodes.

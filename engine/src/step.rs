@@ -1,13 +1,16 @@
 //! One position: feed every source, then fuse one sequence's rows.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use logitfuse_core::{
     EffectiveVocabulary, Error, ErrorKind, FusedRow, FusionState, FusionStep, LogitSource, Result, RoleRow, Rows,
     SequenceId, Step, TokenId, numerics,
 };
 
-use crate::{Concurrency, Engine, Timings, worker::Pending};
+use crate::{Engine, Timings};
 
 /// Prompts go in by pieces of this many tokens, so that a long one shows progress and can be interrupted.
 pub(crate) const PIECE: usize = 512;
@@ -25,21 +28,6 @@ pub(crate) struct Forwarded {
     pub(crate) log_normalisers: Vec<f64>,
     forward: Duration,
     normalise: Duration,
-}
-
-/// A source's part of a step: still running, or already waited for.
-enum Job {
-    Running(Pending<Result<Forwarded>>),
-    Done(Result<Forwarded>),
-}
-
-impl Job {
-    fn finish(self) -> Result<Forwarded> {
-        match self {
-            Self::Running(pending) => pending.wait().flatten(),
-            Self::Done(result) => result,
-        }
-    }
 }
 
 impl Forwarded {
@@ -79,42 +67,44 @@ fn run(
 }
 
 impl Engine {
-    /// Feeds every source its part, `feeds[source]`, side by side or in turn; sources without a feed rest.
+    /// Feeds every source its part, `feeds[source]`, wave by wave; sources without a feed rest.
     pub(crate) fn forward(
         &mut self,
         feeds: Vec<Vec<Feed>>,
         timings: &mut Timings,
         prefill: bool,
     ) -> Result<Vec<Option<Forwarded>>> {
-        let mut pending = Vec::with_capacity(feeds.len());
-        let mut results = Vec::with_capacity(feeds.len());
-        for (i, feeds) in feeds.into_iter().enumerate() {
-            if feeds.is_empty() {
-                pending.push(None);
-                continue;
+        let mut waiting: Vec<Option<Vec<Feed>>> = feeds.into_iter().map(|f| (!f.is_empty()).then_some(f)).collect();
+        let mut results: Vec<Option<Result<Forwarded>>> = Vec::new();
+        results.resize_with(waiting.len(), || None);
+        let waves: BTreeSet<usize> = (0..waiting.len()).map(|source| self.concurrency.wave(source)).collect();
+        for wave in waves {
+            let mut running = Vec::new();
+            for (source, feeds) in waiting.iter_mut().enumerate() {
+                if self.concurrency.wave(source) != wave {
+                    continue;
+                }
+                let Some(feeds) = feeds.take() else { continue };
+                if prefill {
+                    timings.prefill_tokens[source] += feeds.iter().map(|f| f.tokens.len()).sum::<usize>();
+                }
+                let rows = std::mem::take(&mut self.spare[source]);
+                let vocabulary = self.session.vocabulary.clone();
+                let job = self.workers[source].submit(move |source| run(source, &feeds, rows, &vocabulary));
+                running.push((source, job));
             }
-            if prefill {
-                timings.prefill_tokens[i] += feeds.iter().map(|f| f.tokens.len()).sum::<usize>();
+            for (source, job) in running {
+                // Every job is waited for even after one failed: a source must be idle before its sequences are closed.
+                let result = job.wait().flatten();
+                if let Ok(done) = &result {
+                    timings.normalise[source] += done.normalise;
+                    let total = if prefill { &mut timings.prefill } else { &mut timings.forward };
+                    total[source] += done.forward;
+                }
+                results[source] = Some(result);
             }
-            let rows = std::mem::take(&mut self.spare[i]);
-            let vocabulary = self.session.vocabulary.clone();
-            let job = self.workers[i].submit(move |source| run(source, &feeds, rows, &vocabulary));
-            pending.push(Some(match self.concurrency {
-                Concurrency::Parallel => Job::Running(job),
-                Concurrency::Sequential => Job::Done(job.wait().flatten()),
-            }));
         }
-        for (i, job) in pending.into_iter().enumerate() {
-            // Every job is waited for even after one failed: a source must be idle before its sequences are closed.
-            let result = job.map(Job::finish).transpose();
-            if let Ok(Some(done)) = &result {
-                timings.normalise[i] += done.normalise;
-                let total = if prefill { &mut timings.prefill } else { &mut timings.forward };
-                total[i] += done.forward;
-            }
-            results.push(result);
-        }
-        results.into_iter().collect()
+        results.into_iter().map(Option::transpose).collect()
     }
 
     /// Feeds the beginnings of prompts, `(source, sequence, tokens)`, piece by piece. `proceed` is told how many tokens

@@ -49,6 +49,7 @@ mod wire;
 
 pub use config::{Config, Names, RunConfig, SourceConfig, StrategyConfig};
 pub use load::Sample;
+pub use plan::Plan;
 pub use prompter::Prompter;
 pub use strategies::{built_in, strategy};
 pub use wire::Wired;

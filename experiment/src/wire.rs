@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_engine::{Concurrency, Engine, Request, Role, Sampling, TextRules};
-use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime, SourceReport};
+use logitfuse_engine::{Engine, Request, Role, Sampling, TextRules};
+use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime, SourceReport, Spin};
 use logitfuse_text::{SourceVocabulary, Tokenizer, Verdict, compatibility};
 use serde_json::Value;
 
-use crate::{Config, Prompter, SourceConfig, plan, strategies, strategies::strategy};
+use crate::{Config, Plan, Prompter, SourceConfig, strategies, strategies::strategy};
 
 /// An experiment's engine, with what is needed to feed it and to explain it.
 pub struct Wired {
@@ -20,6 +20,8 @@ pub struct Wired {
     pub verdict: Verdict,
     /// One report per opened model: provider, cache policy, threads.
     pub models: Vec<SourceReport>,
+    /// How they share the cores.
+    pub plan: Plan,
     /// How each binding's prompt is written.
     prompters: Vec<Prompter>,
     config: Config,
@@ -58,12 +60,8 @@ impl Wired {
         }
 
         let weights: Vec<u64> = models.iter().map(|m| m.folder.weight_bytes()).collect();
-        let plan = plan::threads(&weights, threads);
-        let mut engine = Engine::builder(strategy).concurrency(if plan.parallel {
-            Concurrency::Parallel
-        } else {
-            Concurrency::Sequential
-        });
+        let plan = Plan::new(&weights, threads);
+        let mut engine = Engine::builder(strategy).concurrency(plan.concurrency());
         let mut reports = Vec::new();
         let mut sources = Vec::new();
         for (model, &threads) in models.iter().zip(&plan.threads) {
@@ -81,7 +79,7 @@ impl Wired {
         let tokenizer = models[0].tokenizer.clone();
         // The engine orders bindings by role and keeps the order within one, as `assign` does.
         let prompters = roles.iter().map(|(_, source)| prompter_of[source].clone()).collect();
-        Ok(Self { engine, tokenizer, verdict, models: reports, prompters, config })
+        Ok(Self { engine, tokenizer, verdict, models: reports, plan, prompters, config })
     }
 
     /// The configuration.
@@ -144,7 +142,7 @@ impl Opened {
             name: Some(self.sources.join("+")),
             threads,
             // Idle workers of one session would steal the cores of the others.
-            spin: alone,
+            spin: if alone { Spin::Always } else { Spin::WhileRunning },
             providers: self.key.providers.iter().map(|p| p.parse()).collect::<Result<_>>()?,
             context_length: self.key.context_length,
             ..OnnxOptions::default()

@@ -48,7 +48,7 @@ mod source;
 
 pub use element::Element;
 pub use folder::{Hints, Layout, ModelFolder};
-pub use options::{KvChoice, OnnxOptions};
+pub use options::{KvChoice, OnnxOptions, Spin};
 pub use port::{Dim, Port};
 pub use providers::Provider;
 pub use report::{KvPolicy, Refused, SourceReport};

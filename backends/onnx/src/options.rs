@@ -1,3 +1,5 @@
+use serde::Serialize;
+
 use crate::Provider;
 
 /// How a model is opened. `OnnxOptions::default()` is right for one model on the CPU.
@@ -20,9 +22,8 @@ pub struct OnnxOptions {
     pub name: Option<String>,
     /// Threads that one operator is split over; 0 leaves it to ONNX Runtime (one a physical core).
     pub threads: usize,
-    /// Whether idle threads burn their core waiting for work. A little faster for a lone model on a quiet machine,
-    /// several times slower as soon as two models take turns.
-    pub spin: bool,
+    /// Whether threads that wait for work burn their core meanwhile.
+    pub spin: Spin,
     /// Execution providers in order of preference: the first that works is used, and what failed before it is
     /// reported. Empty means the CPU.
     pub providers: Vec<Provider>,
@@ -32,6 +33,22 @@ pub struct OnnxOptions {
     pub chunk_tokens: Option<usize>,
     /// Overrides the context length that the model's configuration states.
     pub context_length: Option<usize>,
+}
+
+/// When threads of a session burn their core while they wait for work. Waking a thread takes longer than many operators
+/// of a one-token step, so a session that spins is faster, and whatever else wants the core is slower.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Spin {
+    /// Never: they sleep, and are woken for every operator.
+    #[default]
+    Never,
+    /// From the beginning of a call to its end. Right for several models that take turns.
+    WhileRunning,
+    /// Also for a while after a call, in case that the next one comes soon. Right for a lone model on a quiet machine,
+    /// and several times slower than sleeping as soon as two models take turns.
+    Always,
 }
 
 /// How the key/value cache is kept between calls.

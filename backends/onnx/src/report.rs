@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::Port;
+use crate::{Port, Spin};
 
 /// What became of a model when it was opened: what was found, what was decided, and why.
 #[derive(Clone, Debug, Serialize)]
@@ -16,8 +16,8 @@ pub struct SourceReport {
     pub refused: Vec<Refused>,
     /// Threads of one operation; 0 is ONNX Runtime's own choice.
     pub threads: usize,
-    /// Whether idle threads spin.
-    pub spin: bool,
+    /// When threads that wait for work spin.
+    pub spin: Spin,
     /// The graph's inputs.
     pub inputs: Vec<Port>,
     /// The graph's outputs.

@@ -4,7 +4,7 @@ use ort::session::{
     builder::{AutoDevicePolicy, SessionBuilder},
 };
 
-use crate::{ModelFolder, OnnxOptions, Provider, Refused, Runtime, fault, providers::TensorRtProfile};
+use crate::{ModelFolder, OnnxOptions, Provider, Refused, Runtime, Spin, fault, providers::TensorRtProfile};
 
 /// Loads the model on the first provider of the user's list that takes it.
 pub(crate) fn open(
@@ -38,7 +38,8 @@ fn load(
         .with_auto_device(AutoDevicePolicy::PreferCPU)?
         .with_log_level(ort::logging::LogLevel::Fatal)?
         .with_intra_threads(options.threads)?
-        .with_intra_op_spinning(options.spin)?
+        .with_intra_op_spinning(options.spin != Spin::Never)?
+        .with_config_entry("session.force_spinning_stop", if options.spin == Spin::WhileRunning { "1" } else { "0" })?
         // Every step has a shape of its own; patterns of earlier steps only hold memory.
         .with_memory_pattern(false)?;
     provider.register(builder, profile)?.commit_from_file(folder.onnx())

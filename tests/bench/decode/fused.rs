@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use logitfuse_core::Result;
 use logitfuse_engine::Concurrency;
+use logitfuse_onnx::Spin;
 use logitfuse_static_proxy::{Params, StaticProxy};
 
 use crate::{
@@ -31,13 +32,17 @@ struct Way {
 
 impl Way {
     fn new(concurrency: Concurrency, threads: [Threads; 3]) -> Self {
-        let how = match concurrency {
-            Concurrency::Parallel => "side by side",
-            Concurrency::Sequential => "in turn",
+        let how = match &concurrency {
+            Concurrency::Parallel => "side by side".to_owned(),
+            Concurrency::Sequential => "in turn".to_owned(),
+            Concurrency::Waves(waves) => {
+                let sizes: Vec<_> = waves.iter().map(|wave| wave.len().to_string()).collect();
+                format!("{} at a time", sizes.join(" + "))
+            }
         };
         let name = match threads {
             [a, b, c] if a == b && b == c => format!("{how}, {a} each"),
-            [a, b, c] => format!("{how}, {a} + {b} + {c}"),
+            [a, b, c] => format!("{how}, {a} | {b} | {c}"),
         };
         Self { name, threads, concurrency }
     }
@@ -64,13 +69,13 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
 
 fn compare(bench: &Bench, model: &Model, section: &mut Section) -> Result<()> {
     let case = format!("{}, context {CONTEXT}", model.weights);
-    let alone = model.plan(&bench.runtime, &ROLES[..1], "none")?[0];
-    let ways = ways(&model.plan(&bench.runtime, &ROLES, "static-proxy")?);
+    let alone = model.plan(&bench.runtime, &ROLES[..1], "none")?.0[0];
+    let ways = ways(model.plan(&bench.runtime, &ROLES, "static-proxy")?);
 
     let mut engines = vec![Ours::alone(&bench.runtime, model, alone)?];
     for way in &ways {
         let strategy = Arc::new(StaticProxy::new(Params { alpha: 1.0, ..Params::default() })?);
-        engines.push(Ours::new(&bench.runtime, model, &way.threads, way.concurrency, strategy)?);
+        engines.push(Ours::new(&bench.runtime, model, &way.threads, way.concurrency.clone(), strategy)?);
     }
     say(&format!("(b) {case}: one source alone and three in {} ways, {} rounds", ways.len(), bench.effort.rounds));
     let mut refs: Vec<&mut dyn Contestant> = engines.iter_mut().map(|e| e as _).collect();
@@ -111,17 +116,16 @@ fn compare(bench: &Bench, model: &Model, section: &mut Section) -> Result<()> {
 }
 
 /// What the product does comes first.
-fn ways(plan: &[Threads]) -> Vec<Way> {
-    let all = Threads { count: cores(), spin: false };
-    let single = Threads { count: 1, spin: false };
+fn ways((threads, concurrency): (Vec<Threads>, Concurrency)) -> Vec<Way> {
+    let all = |spin| Threads { count: cores(), spin };
+    let single = Threads { count: 1, spin: Spin::Never };
     let mut ways = vec![
         Way::new(Concurrency::Parallel, [single; 3]),
-        Way::new(Concurrency::Parallel, [all; 3]),
-        Way::new(Concurrency::Sequential, [all; 3]),
+        Way::new(Concurrency::Sequential, [all(Spin::WhileRunning); 3]),
+        Way::new(Concurrency::Sequential, [all(Spin::Never); 3]),
     ];
-    if let &[a, b, c] = plan {
-        ways.retain(|way| way.concurrency != Concurrency::Parallel || way.threads != [a, b, c]);
-        ways.insert(0, Way::new(Concurrency::Parallel, [a, b, c]));
+    if let [a, b, c] = threads[..] {
+        ways.insert(0, Way::new(concurrency, [a, b, c]));
     }
     ways
 }

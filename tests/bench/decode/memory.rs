@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Command, sync::Arc};
 
 use logitfuse_core::{Error, ErrorKind, LogitSource, Result, ResultExt};
 use logitfuse_engine::{BaseOnly, Engine, Request, Role};
-use logitfuse_onnx::Runtime;
+use logitfuse_onnx::{Runtime, Spin};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -62,7 +62,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
 fn compare(bench: &Bench, model: &Model, section: &mut Section) -> Result<()> {
     let case = format!("{}, {CONTEXT} + {} tokens", model.weights, bench.effort.new_tokens);
     say(&format!("(d) {case}"));
-    let threads = model.plan(&bench.runtime, &["base"], "none")?[0];
+    let threads = model.plan(&bench.runtime, &["base"], "none")?.0[0];
     let mut answers = Vec::new();
     for _ in 0..bench.effort.processes {
         answers.push(in_child(bench, model, threads)?);
@@ -99,7 +99,7 @@ fn in_child(bench: &Bench, model: &Model, threads: Threads) -> Result<Answer> {
         .arg("memory")
         .args([bench.runtime.library(), &bench.model_dir])
         .args([model.weights, &bench.effort.new_tokens.to_string(), &threads.count.to_string()])
-        .arg(u8::from(threads.spin).to_string())
+        .arg(u8::from(threads.spin != Spin::Never).to_string())
         .output()
         .or_err(ErrorKind::Io, this.display())?;
     if !output.status.success() {
@@ -116,7 +116,10 @@ pub(crate) fn child(order: &Order) -> Result<String> {
     let prompt = model.prompt(0, CONTEXT)?;
     let runtime = Runtime::load(&order.runtime)?;
     let before = held("VmRSS")?;
-    let source = model.open(&runtime, Threads { count: order.threads, spin: order.spin > 0 })?;
+    let source = model.open(
+        &runtime,
+        Threads { count: order.threads, spin: if order.spin > 0 { Spin::Always } else { Spin::Never } },
+    )?;
     let (opening, opened) = (held("VmHWM")?, held("VmRSS")?);
     let tokens = (prompt.len() + order.new_tokens) as u64;
     let cache = tokens * source.info().kv_bytes_per_token;

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, fmt, path::Path};
 
 use logitfuse_core::{Error, ErrorKind, Result, TokenId};
+use logitfuse_engine::Concurrency;
 use logitfuse_experiment::{Config, RunConfig, SourceConfig, StrategyConfig, Wired};
-use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime};
+use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime, Spin};
 use logitfuse_text::Tokenizer;
 
 use crate::machine::cores;
@@ -16,7 +17,7 @@ const TEXT: &str = include_str!("../../../LICENSE-APACHE");
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Threads {
     pub(crate) count: usize,
-    pub(crate) spin: bool,
+    pub(crate) spin: Spin,
 }
 
 impl Threads {
@@ -26,8 +27,8 @@ impl Threads {
         counts.retain(|&count| count > 0);
         counts.sort_unstable();
         counts.dedup();
-        let both = |count| [true, false].map(|spin| Self { count, spin });
-        counts.into_iter().flat_map(both).filter(|t| t.count > 1 || !t.spin).collect()
+        let both = |count| [Spin::Always, Spin::Never].map(|spin| Self { count, spin });
+        counts.into_iter().flat_map(both).filter(|t| t.count > 1 || t.spin == Spin::Never).collect()
     }
 }
 
@@ -35,7 +36,9 @@ impl fmt::Display for Threads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self { count: 1, .. } => f.write_str("1 thread"),
-            Self { count, spin } => write!(f, "{count} threads, spin {}", if *spin { "on" } else { "off" }),
+            Self { count, spin: Spin::Never } => write!(f, "{count} threads, spin off"),
+            Self { count, spin: Spin::WhileRunning } => write!(f, "{count} threads, spin while running"),
+            Self { count, .. } => write!(f, "{count} threads, spin on"),
         }
     }
 }
@@ -70,7 +73,12 @@ impl Model {
     }
 
     /// How the product itself opens this model, alone or three times: read off sources that it opened.
-    pub(crate) fn plan(&self, runtime: &Runtime, roles: &[&str], strategy: &str) -> Result<Vec<Threads>> {
+    pub(crate) fn plan(
+        &self,
+        runtime: &Runtime,
+        roles: &[&str],
+        strategy: &str,
+    ) -> Result<(Vec<Threads>, Concurrency)> {
         let source = |limit| {
             let mut source = SourceConfig::new(self.folder.root());
             // Sources of one model share a session unless something about the model differs.
@@ -81,6 +89,7 @@ impl Model {
             roles.iter().enumerate().map(|(i, r)| ((*r).to_owned(), source(2048 - i))).collect();
         let strategy = StrategyConfig { id: Some(strategy.to_owned()), ..StrategyConfig::default() };
         let wired = Wired::new(Config { schema: 1, run: RunConfig::default(), sources, strategy }, runtime, 0)?;
-        Ok(wired.models.iter().map(|m| Threads { count: m.threads, spin: m.spin }).collect())
+        let threads = wired.models.iter().map(|m| Threads { count: m.threads, spin: m.spin }).collect();
+        Ok((threads, wired.plan.concurrency()))
     }
 }

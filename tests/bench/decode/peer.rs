@@ -7,6 +7,7 @@ use std::{
 };
 
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt, TokenId};
+use logitfuse_onnx::Spin;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
@@ -47,7 +48,12 @@ impl Peer {
         let mut child = Command::new(python)
             .arg(SCRIPT)
             .arg(model.folder.root())
-            .args(["--threads", &threads.count.to_string(), "--spin", if threads.spin { "on" } else { "off" }])
+            .args([
+                "--threads",
+                &threads.count.to_string(),
+                "--spin",
+                if threads.spin == Spin::Never { "off" } else { "on" },
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -28,7 +28,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
 
 fn compare(bench: &Bench, model: &Model, section: &mut Section) -> Result<()> {
     let case = format!("{}, context {CONTEXT}", model.weights);
-    let threads = model.plan(&bench.runtime, &["base"], "none")?[0];
+    let threads = model.plan(&bench.runtime, &["base"], "none")?.0[0];
     let mut one = Ours::alone(&bench.runtime, model, threads)?;
     let strategy = Arc::new(InContext::new(Params::default())?);
     let mut two = Ours::new(&bench.runtime, model, &[threads], Concurrency::Parallel, strategy)?;

@@ -47,7 +47,7 @@ fn duel(bench: &Bench, model: &Model, context: usize, section: &mut Section) -> 
     let mut entrants = tuned(bench, &case, "genai", peers.collect::<Result<_>>()?, &tuning)?;
     entrants.truncate(1);
 
-    let plan = model.plan(&bench.runtime, &["base"], "none")?[0];
+    let plan = model.plan(&bench.runtime, &["base"], "none")?.0[0];
     let mut candidates = Threads::candidates();
     if !candidates.contains(&plan) {
         candidates.push(plan);
