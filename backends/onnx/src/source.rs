@@ -47,7 +47,7 @@ pub struct OnnxSource {
 }
 
 /// A chunk's logits are kept near this size: larger gains no speed and costs memory.
-const CHUNK_BYTES: usize = 16 << 20;
+const CHUNK_BYTES: usize = 8 << 20;
 
 impl OnnxSource {
     /// Loads a model.
