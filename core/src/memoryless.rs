@@ -1,4 +1,4 @@
-use crate::{FusedRow, FusionState, FusionStep, Result, TokenId};
+use crate::{FusedRow, FusionState, FusionStep, Result, RoleRow, TokenId};
 
 /// A rule that looks at the present position only: most fusion strategies. What implements it is a [`FusionState`] whose
 /// `commit` and `rollback` have nothing to do and whose `fork` is a clone.
@@ -27,11 +27,21 @@ use crate::{FusedRow, FusionState, FusionStep, Result, TokenId};
 pub trait Memoryless: Clone + Send + 'static {
     /// See [`FusionState::fuse`].
     fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()>;
+
+    /// See [`FusionState::settle`].
+    fn settle(&self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+        let _ = (lead, committed, out);
+        Ok(false)
+    }
 }
 
 impl<R: Memoryless> FusionState for R {
     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         Memoryless::fuse(self, step, out)
+    }
+
+    fn settle(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+        Memoryless::settle(self, lead, committed, out)
     }
 
     fn commit(&mut self, _tokens: &[TokenId]) -> Result<()> {

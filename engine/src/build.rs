@@ -56,6 +56,8 @@ pub struct Engine {
     /// The source of each binding of `session`.
     pub(crate) binding_sources: Vec<usize>,
     pub(crate) strategy: Arc<dyn FusionStrategy>,
+    /// The binding that may settle a step alone.
+    pub(crate) lead: Option<usize>,
     pub(crate) session: SessionInfo,
     pub(crate) concurrency: Concurrency,
     pub(crate) end_of_sequence: Vec<TokenId>,
@@ -151,6 +153,19 @@ impl EngineBuilder {
                 binding_sources.push(role.source);
             }
         }
+        let lead = match &info.lead {
+            None => None,
+            Some(lead) => match bindings.iter().enumerate().filter(|(_, b)| b.role == *lead).collect::<Vec<_>>()[..] {
+                [(binding, _)] => Some(binding),
+                ref leads => {
+                    return wrong(format!(
+                        "strategy `{}` is led by role `{lead}`: one source, not {}",
+                        info.id,
+                        leads.len()
+                    ));
+                }
+            },
+        };
         let Some(narrowest) = self.sources.iter().map(|s| s.info().logit_width).min() else {
             return wrong("an engine needs a source".to_owned());
         };
@@ -169,6 +184,7 @@ impl EngineBuilder {
         Ok(Engine {
             fuser: Fuser::new(&info.id, vocabulary.width(), info.trace.len()),
             spare: self.sources.iter().map(|_| Rows::new()).collect(),
+            lead,
             workers: self.sources.into_iter().map(Worker::spawn).collect::<Result<_>>()?,
             binding_sources,
             session: SessionInfo { bindings, vocabulary },

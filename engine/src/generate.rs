@@ -1,12 +1,12 @@
 use std::{ops::ControlFlow, time::Instant};
 
-use logitfuse_core::{Error, ErrorKind, Result, TokenId, numerics};
+use logitfuse_core::{Error, ErrorKind, Result, RoleRow, TokenId, numerics};
 use logitfuse_text::OutputText;
 
 use crate::{
     Cancel, Engine, Event, FinishReason, Generation, Request, RoleReport, Sampler, Timings, TokenReport,
-    sequence::Sequence,
-    step::{Feed, Forwarded, PIECE},
+    sequence::{Sequence, Slot, Yielded},
+    step::PIECE,
 };
 
 /// A request on its way.
@@ -79,33 +79,91 @@ impl Engine {
     ) -> Result<Timings> {
         let mut timings = Timings::new(self.workers.len());
         let start = Instant::now();
-        let Some(mut forwarded) = self.prefill(running, cancel, on_event, &mut timings)? else {
+        let Some(yielded) = self.prefill(running, cancel, on_event, &mut timings)? else {
             return Ok(timings);
         };
         timings.prefill_wall = start.elapsed();
         let start = Instant::now();
-        loop {
-            for (i, r) in running.iter_mut().enumerate() {
-                if r.finish.is_none() && self.choose(i, r, &forwarded, &mut timings, on_event)?.is_break() {
-                    cancel.cancel();
-                }
-            }
-            self.recycle(forwarded);
-            if cancel.is_cancelled() || running.iter().all(|r| r.finish.is_some()) {
-                break;
-            }
-            let mut feeds = self.no_feeds();
-            for r in running.iter_mut().filter(|r| r.finish.is_none()) {
-                for slot in &mut r.sequence.slots {
-                    slot.row = feeds[slot.source].len();
-                    let last = r.sequence.tokens.last().copied().into_iter().collect();
-                    feeds[slot.source].push(Feed { sequence: slot.sequence, tokens: last, rows: 1 });
-                }
-            }
-            forwarded = self.forward(feeds, &mut timings, false)?;
+        let all: Vec<usize> = (0..running.len()).collect();
+        self.choose_all(&all, running, yielded, cancel, &mut timings, on_event)?;
+        while !cancel.is_cancelled() && running.iter().any(|r| r.finish.is_none()) {
+            self.step(running, cancel, &mut timings, on_event)?;
         }
         timings.decode_wall = start.elapsed();
         Ok(timings)
+    }
+
+    /// One more token for every sequence that goes on.
+    fn step(
+        &mut self,
+        running: &mut [Running<'_>],
+        cancel: &Cancel,
+        timings: &mut Timings,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mut unsettled: Vec<usize> = (0..running.len()).filter(|&i| running[i].finish.is_none()).collect();
+        let mut yielded = Yielded::new();
+        if let Some(lead) = self.lead {
+            let mut feeds = self.no_feeds();
+            for &i in &unsettled {
+                running[i].sequence.slot(lead).catch_up(0, &mut feeds);
+            }
+            yielded.push(self.forward(feeds, timings, false)?);
+            let mut open = Vec::new();
+            for i in unsettled {
+                let r = &mut running[i];
+                let start = Instant::now();
+                let row = r.sequence.rows(&yielded, self.session.vocabulary.width())?[lead];
+                let Some(row) = row else { continue };
+                let Sequence { state, tokens, .. } = &mut r.sequence;
+                let settled = self.fuser.settle(state.as_mut(), &row, tokens, r.request.trace)?;
+                timings.fuse += start.elapsed();
+                match settled {
+                    None => open.push(i),
+                    Some(log_normaliser) => {
+                        timings.settled += 1;
+                        if self.emit(i, r, &yielded, log_normaliser, timings, on_event)?.is_break() {
+                            cancel.cancel();
+                        }
+                    }
+                }
+            }
+            unsettled = open;
+        }
+        let mut feeds = self.no_feeds();
+        for &i in &unsettled {
+            for slot in running[i].sequence.slots.iter_mut().filter(|slot| slot.row.is_none()) {
+                slot.catch_up(yielded.len(), &mut feeds);
+            }
+        }
+        yielded.push(self.forward(feeds, timings, false)?);
+        self.choose_all(&unsettled, running, yielded, cancel, timings, on_event)
+    }
+
+    /// Fuses, samples and commits one token of each of these sequences, whose rows are all there.
+    fn choose_all(
+        &mut self,
+        which: &[usize],
+        running: &mut [Running<'_>],
+        yielded: Yielded,
+        cancel: &Cancel,
+        timings: &mut Timings,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<()> {
+        for &i in which.iter().filter(|&&i| running[i].finish.is_none()).collect::<Vec<_>>() {
+            let r = &mut running[i];
+            let start = Instant::now();
+            let rows = r.sequence.rows(&yielded, self.session.vocabulary.width())?;
+            let rows: Vec<_> = rows.into_iter().flatten().collect();
+            let Sequence { state, tokens, .. } = &mut r.sequence;
+            let log_normaliser = self.fuser.fuse(state.as_mut(), &rows, tokens, r.request.trace)?;
+            timings.fuse += start.elapsed();
+            if self.emit(i, r, &yielded, log_normaliser, timings, on_event)?.is_break() {
+                cancel.cancel();
+            }
+        }
+        self.recycle(yielded);
+        Ok(())
     }
 
     /// Feeds all prompts; the last piece of each yields its first row. `None` if cancelled before that.
@@ -115,44 +173,37 @@ impl Engine {
         cancel: &Cancel,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
         timings: &mut Timings,
-    ) -> Result<Option<Vec<Option<Forwarded>>>> {
-        let mut total = 0;
-        let mut prefixes = Vec::new();
+    ) -> Result<Option<Yielded>> {
+        let piece = |slot: &Slot| (slot.prompt.len() - 1) / PIECE * PIECE;
+        let slots = || running.iter().filter(|r| r.finish.is_none()).flat_map(|r| &r.sequence.slots);
+        let total = slots().map(|slot| slot.prompt.len()).sum();
+        let prefixes: Vec<_> = slots().map(|s| (s.source, s.sequence, &s.prompt[..piece(s)])).collect();
+        let mut proceed = |done| !cancel.is_cancelled() && on_event(Event::Prefill { done, total }).is_continue();
+        if !self.fill(&prefixes, timings, &mut proceed)? {
+            return Ok(None);
+        }
         let mut feeds = self.no_feeds();
         for r in running.iter_mut().filter(|r| r.finish.is_none()) {
             for slot in &mut r.sequence.slots {
-                total += slot.prompt.len();
-                let (prefix, last) = slot.prompt.split_at((slot.prompt.len() - 1) / PIECE * PIECE);
-                prefixes.push((slot.source, slot.sequence, prefix));
-                slot.row = feeds[slot.source].len();
-                feeds[slot.source].push(Feed { sequence: slot.sequence, tokens: last.to_vec(), rows: 1 });
+                let last = slot.prompt[piece(slot)..].to_vec();
+                slot.feed(0, last, 1, &mut feeds);
             }
-        }
-        let mut proceed = |done| !cancel.is_cancelled() && on_event(Event::Prefill { done, total }).is_continue();
-        let fed = self.fill(&prefixes, timings, &mut proceed)?;
-        if !fed {
-            return Ok(None);
         }
         let forwarded = self.forward(feeds, timings, true)?;
         let _ = on_event(Event::Prefill { done: total, total });
-        Ok(Some(forwarded))
+        Ok(Some(vec![forwarded]))
     }
 
-    /// Fuses, samples and commits one token of one sequence, and decides whether it ends there.
-    fn choose(
+    /// Samples from the fused row and commits one token of one sequence, and decides whether it ends there.
+    fn emit(
         &mut self,
         index: usize,
         r: &mut Running<'_>,
-        forwarded: &[Option<Forwarded>],
+        yielded: &Yielded,
+        log_normaliser: f64,
         timings: &mut Timings,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
-        let width = self.session.vocabulary.width();
-        let start = Instant::now();
-        let rows = r.sequence.rows(forwarded, width)?;
-        let log_normaliser = self.fuser.fuse(r.sequence.state.as_mut(), &rows, &r.sequence.tokens, r.request.trace)?;
-        timings.fuse += start.elapsed();
-
         let start = Instant::now();
         let favourites = favourites(&self.fuser.row, log_normaliser, r.request.favourites);
         let candidates = r.sampler.candidates(&self.fuser.row);
@@ -165,16 +216,17 @@ impl Engine {
         timings.tokens += 1;
         timings.steps = timings.steps.max(r.sequence.tokens.len() + 1);
 
-        let roles = rows
-            .iter()
-            .map(|row| RoleReport {
+        let report = |row: Option<RoleRow<'_>>| match row {
+            None => RoleReport { log_prob: f64::NAN, favourites: Vec::new() },
+            Some(row) => RoleReport {
                 log_prob: f64::from(row.logits()[token as usize]) - row.log_normaliser,
                 favourites: self::favourites(row.logits(), row.log_normaliser, r.request.favourites),
-            })
-            .collect();
-        drop(rows);
+            },
+        };
+        let rows = r.sequence.rows(yielded, self.session.vocabulary.width())?;
+        let roles = rows.into_iter().map(report).collect();
         r.sampler.commit(token);
-        r.sequence.commit(token, forwarded)?;
+        r.sequence.commit(token, yielded)?;
         r.log_prob += log_prob;
 
         let ends = !r.request.ignore_end_of_sequence && self.end_of_sequence.binary_search(&token).is_ok();

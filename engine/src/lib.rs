@@ -36,6 +36,12 @@
 //! # Ok::<(), logitfuse_core::Error>(())
 //! ```
 //!
+//! # Sources that rest
+//!
+//! A strategy may name a leading role ([`StrategyInfo::lead`](logitfuse_core::StrategyInfo::lead)). Then that source
+//! runs first, and where its row settles the step, the others are not run at all. A source that rested is fed what it
+//! missed, several tokens in one call, as soon as a step needs it; its running log-probability is exact then.
+//!
 //! # Determinism
 //!
 //! The same request gives the same tokens whatever runs beside it: a sequence's random stream depends on its own seed

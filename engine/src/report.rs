@@ -50,7 +50,7 @@ pub struct TokenReport {
 /// What one role thought of a generated token.
 #[derive(Clone, Debug)]
 pub struct RoleReport {
-    /// Log-probability in nats of the token under this role.
+    /// Log-probability in nats of the token under this role; NaN if the step was settled without asking it.
     pub log_prob: f64,
     /// The role's own most probable tokens with their log-probabilities, as many as the request asked for.
     pub favourites: Vec<(TokenId, f64)>,
@@ -123,6 +123,8 @@ pub struct Timings {
     pub steps: usize,
     /// Tokens generated over all sequences.
     pub tokens: usize,
+    /// Those of them that the strategy's leading source settled alone.
+    pub settled: usize,
 }
 
 impl Timings {

@@ -2,8 +2,7 @@ use logitfuse_core::{Error, ErrorKind, Result, TokenId, numerics};
 
 use crate::{
     Cancel, Engine, Timings,
-    sequence::Sequence,
-    step::{Feed, Forwarded},
+    sequence::{RowAt, Sequence, Yielded},
 };
 
 /// Rows are asked for by this many at a time: 64 rows of a vocabulary of 128 k are 32 MB a source.
@@ -76,37 +75,34 @@ impl Engine {
         for piece in continuation.chunks(ROWS) {
             let scored = score.tokens.len();
             let mut feeds = self.no_feeds();
-            let mut offsets = vec![0; self.workers.len()];
+            let mut first_rows = Vec::with_capacity(sequence.slots.len());
             for slot in &mut sequence.slots {
                 let first = if scored == 0 { slot.prompt.last().copied() } else { Some(continuation[scored - 1]) };
                 let tokens: Vec<TokenId> = first.into_iter().chain(piece[..piece.len() - 1].iter().copied()).collect();
-                slot.row = offsets[slot.source];
-                offsets[slot.source] += tokens.len();
-                feeds[slot.source].push(Feed { sequence: slot.sequence, rows: tokens.len(), tokens });
+                first_rows.push(feeds[slot.source].iter().map(|feed| feed.rows).sum::<usize>());
+                let rows = tokens.len();
+                slot.feed(0, tokens, rows, &mut feeds);
             }
             if cancel.is_cancelled() {
                 return Err(cancelled());
             }
-            let forwarded = self.forward(feeds, timings, true)?;
-            for &token in piece {
-                let entry = self.score_token(sequence, &forwarded, token)?;
+            let yielded = vec![self.forward(feeds, timings, true)?];
+            for (nth, &token) in piece.iter().enumerate() {
+                for (slot, first) in sequence.slots.iter_mut().zip(&first_rows) {
+                    slot.row = Some(RowAt { call: 0, index: first + nth });
+                }
+                let entry = self.score_token(sequence, &yielded, token)?;
                 score.log_prob += entry.log_prob;
                 score.is_greedy &= entry.greedy == token;
                 score.tokens.push(entry);
-                sequence.slots.iter_mut().for_each(|slot| slot.row += 1);
             }
-            self.recycle(forwarded);
+            self.recycle(yielded);
         }
         Ok(score)
     }
 
-    fn score_token(
-        &mut self,
-        sequence: &mut Sequence,
-        forwarded: &[Option<Forwarded>],
-        token: TokenId,
-    ) -> Result<TokenScore> {
-        let rows = sequence.rows(forwarded, self.session.vocabulary.width())?;
+    fn score_token(&mut self, sequence: &mut Sequence, yielded: &Yielded, token: TokenId) -> Result<TokenScore> {
+        let rows: Vec<_> = sequence.rows(yielded, self.session.vocabulary.width())?.into_iter().flatten().collect();
         let log_normaliser = self.fuser.fuse(sequence.state.as_mut(), &rows, &sequence.tokens, true)?;
         let log_prob = |row: &[f32], log_normaliser: f64| f64::from(row[token as usize]) - log_normaliser;
         #[expect(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32, ids are u32 throughout")]
@@ -118,7 +114,7 @@ impl Engine {
             trace: self.fuser.trace.clone(),
         };
         drop(rows);
-        sequence.commit(token, forwarded)?;
+        sequence.commit(token, yielded)?;
         Ok(entry)
     }
 }

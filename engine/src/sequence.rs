@@ -2,17 +2,71 @@
 
 use logitfuse_core::{Error, ErrorKind, FusionState, Result, RoleRow, SequenceId, TokenId};
 
-use crate::{Engine, step::Forwarded};
+use crate::{
+    Engine,
+    step::{Feed, Forwarded},
+};
 
 /// One source's sequence. Bindings that share a source *and* a prompt share a slot: the row is computed once.
 pub(crate) struct Slot {
     pub(crate) source: usize,
     pub(crate) sequence: SequenceId,
     pub(crate) prompt: Vec<TokenId>,
-    /// Log-probability in nats of the committed tokens under this source.
+    /// Log-probability in nats of the first `credited` generated tokens under this source.
     pub(crate) log_prob: f64,
-    /// Where this slot's next row lies among the rows that its source yields.
-    pub(crate) row: usize,
+    credited: usize,
+    /// Generated tokens that the source has not been fed.
+    pending: Vec<TokenId>,
+    /// Where the row of the present position lies; `None` if the source was not asked for it.
+    pub(crate) row: Option<RowAt>,
+}
+
+/// Where a row lies among what sources yielded at one step.
+#[derive(Clone, Copy)]
+pub(crate) struct RowAt {
+    /// Which of the step's calls yielded it.
+    pub(crate) call: usize,
+    /// Its place among the rows of its source.
+    pub(crate) index: usize,
+}
+
+/// What the calls of one step yielded, by source.
+pub(crate) type Yielded = Vec<Vec<Option<Forwarded>>>;
+
+impl Slot {
+    /// The last `rows` tokens of this feed yield rows, the last one that of the present position.
+    pub(crate) fn feed(&mut self, call: usize, tokens: Vec<TokenId>, rows: usize, feeds: &mut [Vec<Feed>]) {
+        let feeds = &mut feeds[self.source];
+        let before = feeds.iter().map(|feed| feed.rows).sum::<usize>();
+        self.row = Some(RowAt { call, index: before + rows - 1 });
+        feeds.push(Feed { sequence: self.sequence, tokens, rows });
+    }
+
+    /// Feeds all that is pending. Each token that nobody has asked the source about yields a row too, so that its
+    /// log-probability is known however late the source hears of it.
+    pub(crate) fn catch_up(&mut self, call: usize, feeds: &mut [Vec<Feed>]) {
+        let tokens = std::mem::take(&mut self.pending);
+        let rows = tokens.len();
+        self.feed(call, tokens, rows, feeds);
+    }
+
+    fn yielded<'a>(&self, at: RowAt, yielded: &'a Yielded) -> Result<&'a Forwarded> {
+        yielded[at.call][self.source]
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "a source that was fed yielded no row"))
+    }
+
+    /// Takes the present position's row into account, and those of positions that went by without this source.
+    fn credit(&mut self, tokens: &[TokenId], yielded: &Yielded) -> Result<()> {
+        let Some(at) = self.row.take() else { return Ok(()) };
+        let done = self.yielded(at, yielded)?;
+        let late = &tokens[self.credited..];
+        for (row, &token) in (at.index + 1 - late.len()..).zip(late) {
+            self.log_prob += f64::from(done.rows.row(row)[token as usize]) - done.log_normalisers[row];
+        }
+        self.credited = tokens.len();
+        Ok(())
+    }
 }
 
 pub(crate) struct Sequence {
@@ -24,29 +78,35 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    /// The rows of this position by binding.
-    pub(crate) fn rows<'a>(&self, forwarded: &'a [Option<Forwarded>], width: usize) -> Result<Vec<RoleRow<'a>>> {
+    /// The slot of a binding.
+    pub(crate) fn slot(&mut self, binding: usize) -> &mut Slot {
+        &mut self.slots[self.slot_of[binding]]
+    }
+
+    /// The rows of this position by binding; `None` where the source was not asked.
+    pub(crate) fn rows<'a>(&self, yielded: &'a Yielded, width: usize) -> Result<Vec<Option<RoleRow<'a>>>> {
         self.slot_of
             .iter()
             .map(|&slot| {
                 let slot = &self.slots[slot];
-                let done = forwarded[slot.source]
-                    .as_ref()
-                    .ok_or_else(|| Error::new(ErrorKind::Internal, "a source that was fed yielded no row"))?;
-                Ok(RoleRow::new(done.row(slot.row, width), done.log_normalisers[slot.row], slot.log_prob))
+                let Some(at) = slot.row else { return Ok(None) };
+                let done = slot.yielded(at, yielded)?;
+                // Rows of positions that went by without the source come before the present one.
+                let late = self.tokens[slot.credited..].iter().zip(at.index + slot.credited - self.tokens.len()..);
+                let late = late.map(|(&t, row)| f64::from(done.rows.row(row)[t as usize]) - done.log_normalisers[row]);
+                let log_prob = late.fold(slot.log_prob, |sum, x| sum + x);
+                Ok(Some(RoleRow::new(done.row(at.index, width), done.log_normalisers[at.index], log_prob)))
             })
             .collect()
     }
 
-    /// Makes `token` final: in the strategy's state and in every source's running log-probability.
-    pub(crate) fn commit(&mut self, token: TokenId, forwarded: &[Option<Forwarded>]) -> Result<()> {
-        for slot in &mut self.slots {
-            if let Some(done) = &forwarded[slot.source] {
-                let logit = done.rows.row(slot.row)[token as usize];
-                slot.log_prob += f64::from(logit) - done.log_normalisers[slot.row];
-            }
-        }
+    /// Makes `token` final: in the strategy's state and in the running log-probability of every source that was asked.
+    pub(crate) fn commit(&mut self, token: TokenId, yielded: &Yielded) -> Result<()> {
         self.tokens.push(token);
+        for slot in &mut self.slots {
+            slot.credit(&self.tokens, yielded)?;
+            slot.pending.push(token);
+        }
         self.state.commit(&[token])
     }
 }
@@ -108,7 +168,9 @@ impl Engine {
             match opened {
                 Ok(id) => {
                     sequence.slot_of.push(sequence.slots.len());
-                    sequence.slots.push(Slot { source, sequence: id, prompt: prompt.clone(), log_prob: 0.0, row: 0 });
+                    let prompt = prompt.clone();
+                    let (log_prob, credited, pending) = (0.0, 0, Vec::new());
+                    sequence.slots.push(Slot { source, sequence: id, prompt, log_prob, credited, pending, row: None });
                 }
                 Err(e) => {
                     self.close(&sequence);

@@ -10,7 +10,7 @@ use logitfuse_core::{
     SequenceId, Step, TokenId, numerics,
 };
 
-use crate::{Engine, Timings};
+use crate::{Engine, Timings, sequence::Yielded};
 
 /// Prompts go in by pieces of this many tokens, so that a long one shows progress and can be interrupted.
 pub(crate) const PIECE: usize = 512;
@@ -128,7 +128,7 @@ impl Engine {
                 feeds[source].push(Feed { sequence, tokens, rows: 0 });
             }
             let forwarded = self.forward(feeds, timings, true)?;
-            self.recycle(forwarded);
+            self.recycle(vec![forwarded]);
         }
         Ok(proceed(done))
     }
@@ -138,10 +138,12 @@ impl Engine {
     }
 
     /// Takes row buffers back for the next call.
-    pub(crate) fn recycle(&mut self, forwarded: Vec<Option<Forwarded>>) {
-        for (spare, done) in self.spare.iter_mut().zip(forwarded) {
-            if let Some(done) = done {
-                *spare = done.rows;
+    pub(crate) fn recycle(&mut self, yielded: Yielded) {
+        for forwarded in yielded {
+            for (spare, done) in self.spare.iter_mut().zip(forwarded) {
+                if let Some(done) = done {
+                    *spare = done.rows;
+                }
             }
         }
     }
@@ -170,10 +172,29 @@ impl Fuser {
         committed: &[TokenId],
         trace: bool,
     ) -> Result<f64> {
+        state.fuse(&FusionStep::new(rows, committed), &mut self.blank(trace))?;
+        self.normalise(committed)
+    }
+
+    /// The same from the leading row alone; `None` if that does not settle the step.
+    pub(crate) fn settle(
+        &mut self,
+        state: &mut dyn FusionState,
+        lead: &RoleRow<'_>,
+        committed: &[TokenId],
+        trace: bool,
+    ) -> Result<Option<f64>> {
+        let settled = state.settle(lead, committed, &mut self.blank(trace))?;
+        settled.then(|| self.normalise(committed)).transpose()
+    }
+
+    fn blank(&mut self, trace: bool) -> FusedRow<'_> {
         self.trace.clear();
         self.trace.resize(if trace { self.columns } else { 0 }, f64::NAN);
-        let mut out = FusedRow { logits: &mut self.row, trace: &mut self.trace };
-        state.fuse(&FusionStep::new(rows, committed), &mut out)?;
+        FusedRow { logits: &mut self.row, trace: &mut self.trace }
+    }
+
+    fn normalise(&self, committed: &[TokenId]) -> Result<f64> {
         let log_normaliser = numerics::log_sum_exp(&self.row);
         if log_normaliser.is_finite() {
             return Ok(log_normaliser);

@@ -5,6 +5,7 @@
 mod architecture;
 mod cli;
 mod engine;
+mod engine_lazy;
 mod onnx_bad_input;
 mod onnx_matrix;
 mod onnx_programs;
