@@ -5,7 +5,7 @@ use logitfuse_core::{
     SourceInfo, TokenId,
 };
 
-use crate::{step::Fuser, worker::Worker};
+use crate::{Draft, Speculation, step::Fuser, worker::Worker};
 
 /// Which source plays which role.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,7 @@ pub struct Engine {
     pub(crate) lead: Option<usize>,
     pub(crate) session: SessionInfo,
     pub(crate) concurrency: Concurrency,
+    pub(crate) speculation: Option<Speculation>,
     pub(crate) end_of_sequence: Vec<TokenId>,
     pub(crate) fuser: Fuser,
     /// Row buffers on their way back to the sources, one per source.
@@ -74,6 +75,7 @@ pub struct EngineBuilder {
     vocabulary: Option<EffectiveVocabulary>,
     end_of_sequence: Vec<TokenId>,
     concurrency: Concurrency,
+    speculation: Option<Speculation>,
 }
 
 impl EngineBuilder {
@@ -109,6 +111,14 @@ impl EngineBuilder {
     #[must_use]
     pub fn concurrency(mut self, concurrency: Concurrency) -> Self {
         self.concurrency = concurrency;
+        self
+    }
+
+    /// Sets whether tokens are drafted. With drafts every source runs at every position: a strategy's leading role has
+    /// nothing to settle.
+    #[must_use]
+    pub fn speculation(mut self, speculation: Option<Speculation>) -> Self {
+        self.speculation = speculation;
         self
     }
 
@@ -153,6 +163,15 @@ impl EngineBuilder {
                 binding_sources.push(role.source);
             }
         }
+        match self.speculation.as_ref().map(|speculation| speculation.draft) {
+            Some(Draft::Binding(binding)) if binding >= bindings.len() => {
+                return wrong(format!("binding {binding} cannot draft: there are {}", bindings.len()));
+            }
+            Some(Draft::Source(source)) if source >= self.sources.len() => {
+                return wrong(format!("source {source} cannot draft: there are {}", self.sources.len()));
+            }
+            _ => {}
+        }
         let lead = match &info.lead {
             None => None,
             Some(lead) => match bindings.iter().enumerate().filter(|(_, b)| b.role == *lead).collect::<Vec<_>>()[..] {
@@ -189,6 +208,7 @@ impl EngineBuilder {
             binding_sources,
             session: SessionInfo { bindings, vocabulary },
             concurrency: self.concurrency,
+            speculation: self.speculation,
             end_of_sequence,
             strategy: self.strategy,
         })
@@ -205,6 +225,7 @@ impl Engine {
             vocabulary: None,
             end_of_sequence: Vec::new(),
             concurrency: Concurrency::default(),
+            speculation: None,
         }
     }
 

@@ -1,23 +1,27 @@
 use std::{ops::ControlFlow, time::Instant};
 
-use logitfuse_core::{Error, ErrorKind, Result, RoleRow, TokenId, numerics};
+use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_text::OutputText;
 
 use crate::{
-    Cancel, Engine, Event, FinishReason, Generation, Request, RoleReport, Sampler, Timings, TokenReport,
+    Cancel, Engine, Event, FinishReason, Generation, Request, Sampler, Speculation, Timings,
+    emit::Outlet,
+    pace::Pace,
     sequence::{Sequence, Slot, Yielded},
     step::PIECE,
 };
 
 /// A request on its way.
-struct Running<'a> {
-    request: &'a Request,
-    sequence: Sequence,
-    sampler: Sampler,
-    output: Option<OutputText>,
-    text: String,
-    log_prob: f64,
-    finish: Option<FinishReason>,
+pub(crate) struct Running<'a> {
+    pub(crate) request: &'a Request,
+    pub(crate) sequence: Sequence,
+    pub(crate) sampler: Sampler,
+    pub(crate) output: Option<OutputText>,
+    pub(crate) text: String,
+    pub(crate) log_prob: f64,
+    pub(crate) finish: Option<FinishReason>,
+    /// How much is drafted.
+    pub(crate) pace: Pace,
 }
 
 impl Engine {
@@ -66,6 +70,7 @@ impl Engine {
                 text: String::new(),
                 log_prob: 0.0,
                 finish: (request.max_new_tokens == 0).then_some(FinishReason::Length),
+                pace: self.speculation.as_ref().map_or_else(Pace::none, Speculation::pace),
             });
         }
         Ok(())
@@ -86,8 +91,12 @@ impl Engine {
         let start = Instant::now();
         let all: Vec<usize> = (0..running.len()).collect();
         self.choose_all(&all, running, yielded, cancel, &mut timings, on_event)?;
+        let speculation = self.speculation.clone();
         while !cancel.is_cancelled() && running.iter().any(|r| r.finish.is_none()) {
-            self.step(running, cancel, &mut timings, on_event)?;
+            match &speculation {
+                Some(speculation) => self.round(speculation, running, cancel, &mut timings, on_event)?,
+                None => self.step(running, cancel, &mut timings, on_event)?,
+            }
         }
         timings.decode_wall = start.elapsed();
         Ok(timings)
@@ -106,7 +115,8 @@ impl Engine {
         if let Some(lead) = self.lead {
             let mut feeds = self.no_feeds();
             for &i in &unsettled {
-                running[i].sequence.slot(lead).catch_up(0, &mut feeds);
+                let Sequence { slots, slot_of, tokens, .. } = &mut running[i].sequence;
+                slots[slot_of[lead]].catch_up(0, tokens, &mut feeds);
             }
             yielded.push(self.forward(feeds, timings, false)?);
             let mut open = Vec::new();
@@ -122,7 +132,8 @@ impl Engine {
                     None => open.push(i),
                     Some(log_normaliser) => {
                         timings.settled += 1;
-                        if self.emit(i, r, &yielded, log_normaliser, timings, on_event)?.is_break() {
+                        let mut outlet = Outlet { timings, on_event };
+                        if self.emit(i, r, &yielded, log_normaliser, None, &mut outlet)?.flow.is_break() {
                             cancel.cancel();
                         }
                     }
@@ -132,8 +143,9 @@ impl Engine {
         }
         let mut feeds = self.no_feeds();
         for &i in &unsettled {
-            for slot in running[i].sequence.slots.iter_mut().filter(|slot| slot.row.is_none()) {
-                slot.catch_up(yielded.len(), &mut feeds);
+            let Sequence { slots, tokens, .. } = &mut running[i].sequence;
+            for slot in slots.iter_mut() {
+                slot.catch_up(yielded.len(), tokens, &mut feeds);
             }
         }
         yielded.push(self.forward(feeds, timings, false)?);
@@ -151,14 +163,8 @@ impl Engine {
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<()> {
         for &i in which.iter().filter(|&&i| running[i].finish.is_none()).collect::<Vec<_>>() {
-            let r = &mut running[i];
-            let start = Instant::now();
-            let rows = r.sequence.rows(&yielded, self.session.vocabulary.width())?;
-            let rows: Vec<_> = rows.into_iter().flatten().collect();
-            let Sequence { state, tokens, .. } = &mut r.sequence;
-            let log_normaliser = self.fuser.fuse(state.as_mut(), &rows, tokens, r.request.trace)?;
-            timings.fuse += start.elapsed();
-            if self.emit(i, r, &yielded, log_normaliser, timings, on_event)?.is_break() {
+            let mut outlet = Outlet { timings, on_event };
+            if self.fuse_and_emit(i, &mut running[i], &yielded, None, &mut outlet)?.flow.is_break() {
                 cancel.cancel();
             }
         }
@@ -193,91 +199,4 @@ impl Engine {
         let _ = on_event(Event::Prefill { done: total, total });
         Ok(Some(vec![forwarded]))
     }
-
-    /// Samples from the fused row and commits one token of one sequence, and decides whether it ends there.
-    fn emit(
-        &mut self,
-        index: usize,
-        r: &mut Running<'_>,
-        yielded: &Yielded,
-        log_normaliser: f64,
-        timings: &mut Timings,
-        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>> {
-        let start = Instant::now();
-        let favourites = favourites(&self.fuser.row, log_normaliser, r.request.favourites);
-        let candidates = r.sampler.candidates(&self.fuser.row);
-        if candidates.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidConfig, "logit_bias bans every token that the models allow"));
-        }
-        let token = r.sampler.draw(&candidates);
-        let log_prob = f64::from(self.fuser.row[token as usize]) - log_normaliser;
-        timings.sample += start.elapsed();
-        timings.tokens += 1;
-        timings.steps = timings.steps.max(r.sequence.tokens.len() + 1);
-
-        let report = |row: Option<RoleRow<'_>>| match row {
-            None => RoleReport { log_prob: f64::NAN, favourites: Vec::new() },
-            Some(row) => RoleReport {
-                log_prob: f64::from(row.logits()[token as usize]) - row.log_normaliser,
-                favourites: self::favourites(row.logits(), row.log_normaliser, r.request.favourites),
-            },
-        };
-        let rows = r.sequence.rows(yielded, self.session.vocabulary.width())?;
-        let roles = rows.into_iter().map(report).collect();
-        r.sampler.commit(token);
-        r.sequence.commit(token, yielded)?;
-        r.log_prob += log_prob;
-
-        let ends = !r.request.ignore_end_of_sequence && self.end_of_sequence.binary_search(&token).is_ok();
-        let mut text = String::new();
-        if ends {
-            r.finish = Some(FinishReason::EndOfSequence(token));
-        } else if let Some(output) = &mut r.output {
-            let delta = output.push(token)?;
-            text = delta.text;
-            r.finish = delta.stopped.map(FinishReason::Stop);
-        }
-        if r.finish.is_none() {
-            r.finish = self.exhausted(r);
-        }
-        r.text.push_str(&text);
-        let flow = on_event(Event::Token(TokenReport {
-            request: index,
-            position: r.sequence.tokens.len() - 1,
-            token,
-            text,
-            log_prob,
-            favourites,
-            roles,
-            trace: self.fuser.trace.clone(),
-        }));
-        if let Some(reason) = &r.finish {
-            let text = r.output.take().map_or_else(|| Ok(String::new()), OutputText::finish)?;
-            r.text.push_str(&text);
-            let finished = on_event(Event::Finished { request: index, text, reason: reason.clone() });
-            return Ok(if flow.is_break() { flow } else { finished });
-        }
-        Ok(flow)
-    }
-
-    /// Whether the request's limit or a source's context leaves no room for another token.
-    fn exhausted(&self, r: &Running<'_>) -> Option<FinishReason> {
-        let generated = r.sequence.tokens.len();
-        if generated >= r.request.max_new_tokens {
-            return Some(FinishReason::Length);
-        }
-        r.sequence.slots.iter().find_map(|slot| {
-            let info = self.workers[slot.source].info();
-            let full = info.context_length.is_some_and(|limit| slot.prompt.len() + generated > limit);
-            full.then(|| FinishReason::Context(info.name.clone()))
-        })
-    }
-}
-
-fn favourites(row: &[f32], log_normaliser: f64, count: usize) -> Vec<(TokenId, f64)> {
-    if count == 0 {
-        return Vec::new();
-    }
-    numerics::top_k(row, count).into_iter().map(|(id, x)| (id, f64::from(x) - log_normaliser)).collect()
 }

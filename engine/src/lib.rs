@@ -56,12 +56,15 @@
 mod base_only;
 mod build;
 mod cancel;
+mod emit;
 mod generate;
+mod pace;
 mod report;
 mod request;
 mod sampling;
 mod score;
 mod sequence;
+mod speculate;
 mod step;
 mod worker;
 
@@ -72,3 +75,4 @@ pub use report::{Event, FinishReason, Generation, RoleReport, Timings, TokenRepo
 pub use request::{Request, TextRules};
 pub use sampling::{Candidates, Sampler, Sampling};
 pub use score::{Score, ScoreRequest, TokenScore};
+pub use speculate::{Draft, DraftCosts, DraftLength, Drafted, Speculation};

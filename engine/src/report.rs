@@ -45,6 +45,8 @@ pub struct TokenReport {
     pub roles: Vec<RoleReport>,
     /// One value per trace column of the strategy, NaN where it had none; empty unless the request asked for it.
     pub trace: Vec<f64>,
+    /// Whether it was drafted and stood.
+    pub drafted: bool,
 }
 
 /// What one role thought of a generated token.
@@ -125,6 +127,10 @@ pub struct Timings {
     pub tokens: usize,
     /// Those of them that the strategy's leading source settled alone.
     pub settled: usize,
+    /// Tokens that were drafted.
+    pub drafted: usize,
+    /// Drafted tokens that stood.
+    pub accepted: usize,
 }
 
 impl Timings {

@@ -6,6 +6,8 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
+use crate::Drafted;
+
 /// How a token is chosen from a fused row. The default is greedy, without penalties.
 ///
 /// Applied in this order, each to what the one before left: penalties and bias, temperature, `top_k`, `top_p`, `min_p`.
@@ -162,6 +164,60 @@ impl Sampler {
         kept
     }
 
+    /// What the penalties know, to be handed back to [`recall`](Self::recall) after drafting.
+    pub(crate) fn memory(&self) -> BTreeMap<TokenId, u32> {
+        self.seen.clone()
+    }
+
+    pub(crate) fn recall(&mut self, memory: BTreeMap<TokenId, u32>) {
+        self.seen = memory;
+    }
+
+    /// Draws a draft from a drafter's row and counts it as generated; `None` if nothing may follow.
+    pub(crate) fn draft(&mut self, row: &[f32]) -> Option<Drafted> {
+        let candidates = self.candidates(row);
+        if candidates.is_empty() {
+            return None;
+        }
+        let token = self.draw(&candidates);
+        self.commit(token);
+        Some(Drafted { token, candidates })
+    }
+
+    /// The token at a position that was drafted, and whether it is the draft: accepted with probability `min(1, p/q)`,
+    /// else drawn from the positive part of `p - q`. Its distribution is `candidates`, whatever was drafted.
+    ///
+    /// # Panics
+    /// If there is no candidate.
+    pub fn verify(&mut self, draft: &Drafted, candidates: &Candidates) -> (TokenId, bool) {
+        let probability = |of: &Candidates| of.iter().find(|c| c.0 == draft.token).map_or(0.0, |c| c.1);
+        let (p, q) = (probability(candidates), probability(&draft.candidates));
+        if let [(only, _)] = candidates[..] {
+            return (only, only == draft.token);
+        }
+        if p >= q || self.uniform() * q < p {
+            return (draft.token, true);
+        }
+        let mut drafter = draft.candidates.clone();
+        drafter.sort_by_key(|c| c.0);
+        let drafted = |id| drafter.binary_search_by_key(&id, |c| c.0).map_or(0.0, |at| drafter[at].1);
+        let mut rest: Candidates = candidates.iter().map(|&(id, p)| (id, (p - drafted(id)).max(0.0))).collect();
+        let mass: f64 = rest.iter().map(|c| c.1).sum();
+        if mass <= 0.0 {
+            // The two are equal but for rounding.
+            return (self.draw(candidates), false);
+        }
+        for (_, p) in &mut rest {
+            *p /= mass;
+        }
+        (self.draw(&rest), false)
+    }
+
+    /// 53 random bits: every multiple of 2^-53 in [0, 1).
+    fn uniform(&mut self) -> f64 {
+        (self.rng.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
+    }
+
     /// Chooses by inverting the cumulative distribution at one draw of the stream. Greedy draws nothing.
     ///
     /// # Panics
@@ -171,8 +227,7 @@ impl Sampler {
         if let [(only, _)] = candidates[..] {
             return only;
         }
-        // 53 random bits: every multiple of 2^-53 in [0, 1).
-        let mut left = (self.rng.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64);
+        let mut left = self.uniform();
         for &(id, p) in candidates {
             left -= p;
             if left < 0.0 {

@@ -2,7 +2,7 @@ use logitfuse_core::{Error, ErrorKind, Result, TokenId, numerics};
 
 use crate::{
     Cancel, Engine, Timings,
-    sequence::{RowAt, Sequence, Yielded},
+    sequence::{Sequence, Yielded},
 };
 
 /// Rows are asked for by this many at a time: 64 rows of a vocabulary of 128 k are 32 MB a source.
@@ -75,11 +75,9 @@ impl Engine {
         for piece in continuation.chunks(ROWS) {
             let scored = score.tokens.len();
             let mut feeds = self.no_feeds();
-            let mut first_rows = Vec::with_capacity(sequence.slots.len());
             for slot in &mut sequence.slots {
                 let first = if scored == 0 { slot.prompt.last().copied() } else { Some(continuation[scored - 1]) };
                 let tokens: Vec<TokenId> = first.into_iter().chain(piece[..piece.len() - 1].iter().copied()).collect();
-                first_rows.push(feeds[slot.source].iter().map(|feed| feed.rows).sum::<usize>());
                 let rows = tokens.len();
                 slot.feed(0, tokens, rows, &mut feeds);
             }
@@ -87,10 +85,7 @@ impl Engine {
                 return Err(cancelled());
             }
             let yielded = vec![self.forward(feeds, timings, true)?];
-            for (nth, &token) in piece.iter().enumerate() {
-                for (slot, first) in sequence.slots.iter_mut().zip(&first_rows) {
-                    slot.row = Some(RowAt { call: 0, index: first + nth });
-                }
+            for &token in piece {
                 let entry = self.score_token(sequence, &yielded, token)?;
                 score.log_prob += entry.log_prob;
                 score.is_greedy &= entry.greedy == token;

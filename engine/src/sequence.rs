@@ -3,7 +3,7 @@
 use logitfuse_core::{Error, ErrorKind, FusionState, Result, RoleRow, SequenceId, TokenId};
 
 use crate::{
-    Engine,
+    Draft, Engine,
     step::{Feed, Forwarded},
 };
 
@@ -12,60 +12,109 @@ pub(crate) struct Slot {
     pub(crate) source: usize,
     pub(crate) sequence: SequenceId,
     pub(crate) prompt: Vec<TokenId>,
+    /// Generated tokens that the source holds, drafted ones included.
+    pub(crate) fed: usize,
     /// Log-probability in nats of the first `credited` generated tokens under this source.
-    pub(crate) log_prob: f64,
+    log_prob: f64,
     credited: usize,
-    /// Generated tokens that the source has not been fed.
-    pending: Vec<TokenId>,
-    /// Where the row of the present position lies; `None` if the source was not asked for it.
-    pub(crate) row: Option<RowAt>,
+    /// Where the rows of the positions from `credited` on lie, as far as the source was asked for them.
+    rows: Vec<RowAt>,
 }
 
-/// Where a row lies among what sources yielded at one step.
+/// Where a row lies among what sources yielded since the last position was settled.
 #[derive(Clone, Copy)]
-pub(crate) struct RowAt {
-    /// Which of the step's calls yielded it.
-    pub(crate) call: usize,
+struct RowAt {
+    /// Which of the calls yielded it.
+    call: usize,
     /// Its place among the rows of its source.
-    pub(crate) index: usize,
+    index: usize,
 }
 
-/// What the calls of one step yielded, by source.
+/// What calls yielded, by source.
 pub(crate) type Yielded = Vec<Vec<Option<Forwarded>>>;
 
 impl Slot {
-    /// The last `rows` tokens of this feed yield rows, the last one that of the present position.
+    fn new(source: usize, sequence: SequenceId, prompt: &[TokenId]) -> Self {
+        Self { source, sequence, prompt: prompt.to_vec(), fed: 0, log_prob: 0.0, credited: 0, rows: Vec::new() }
+    }
+
+    /// Feeds these tokens; the last `rows` of them yield rows.
     pub(crate) fn feed(&mut self, call: usize, tokens: Vec<TokenId>, rows: usize, feeds: &mut [Vec<Feed>]) {
         let feeds = &mut feeds[self.source];
         let before = feeds.iter().map(|feed| feed.rows).sum::<usize>();
-        self.row = Some(RowAt { call, index: before + rows - 1 });
+        self.rows.extend((before..before + rows).map(|index| RowAt { call, index }));
         feeds.push(Feed { sequence: self.sequence, tokens, rows });
     }
 
-    /// Feeds all that is pending. Each token that nobody has asked the source about yields a row too, so that its
-    /// log-probability is known however late the source hears of it.
-    pub(crate) fn catch_up(&mut self, call: usize, feeds: &mut [Vec<Feed>]) {
-        let tokens = std::mem::take(&mut self.pending);
+    /// Feeds what the source does not hold of `tokens`, the generated text so far and perhaps a draft of its
+    /// continuation. Every token yields a row, so that a token's log-probability is known however late the source hears
+    /// of it.
+    pub(crate) fn catch_up(&mut self, call: usize, tokens: &[TokenId], feeds: &mut [Vec<Feed>]) {
+        let tokens = tokens[self.fed..].to_vec();
+        self.fed += tokens.len();
         let rows = tokens.len();
-        self.feed(call, tokens, rows, feeds);
+        if rows > 0 {
+            self.feed(call, tokens, rows, feeds);
+        }
     }
 
-    fn yielded<'a>(&self, at: RowAt, yielded: &'a Yielded) -> Result<&'a Forwarded> {
-        yielded[at.call][self.source]
+    /// Whether there is a row for the position after `generated` tokens.
+    pub(crate) fn has_row(&self, generated: usize) -> bool {
+        self.credited + self.rows.len() > generated
+    }
+
+    /// The row of the position after `tokens`.
+    pub(crate) fn row<'a>(
+        &self,
+        tokens: &[TokenId],
+        yielded: &'a Yielded,
+        width: usize,
+    ) -> Result<Option<RoleRow<'a>>> {
+        if !self.has_row(tokens.len()) {
+            return Ok(None);
+        }
+        let mut log_prob = self.log_prob;
+        for (at, &token) in self.rows.iter().zip(&tokens[self.credited..]) {
+            log_prob += at.log_prob(token, self.source, yielded)?;
+        }
+        let at = self.rows[tokens.len() - self.credited];
+        let done = at.found(self.source, yielded)?;
+        Ok(Some(RoleRow::new(done.row(at.index, width), done.log_normalisers[at.index], log_prob)))
+    }
+
+    /// Takes the rows of generated tokens into account.
+    fn credit(&mut self, tokens: &[TokenId], yielded: &Yielded) -> Result<()> {
+        let late = &tokens[self.credited..];
+        let known = late.len().min(self.rows.len());
+        for (at, &token) in self.rows.drain(..known).zip(late) {
+            self.log_prob += at.log_prob(token, self.source, yielded)?;
+        }
+        self.credited += known;
+        Ok(())
+    }
+
+    /// Forgets rows that nobody used, whose buffers go back to their source, and drafted tokens that did not become text.
+    /// Of the generated tokens the last one is never fed: its row belongs to the next step. Returns how many tokens the
+    /// source should keep, if it holds more.
+    pub(crate) fn rewind(&mut self, generated: usize) -> Option<usize> {
+        self.rows.clear();
+        let kept = self.fed.min(generated.saturating_sub(1));
+        let surplus = self.fed > kept;
+        self.fed = kept;
+        surplus.then_some(self.prompt.len() + kept)
+    }
+}
+
+impl RowAt {
+    fn found(self, source: usize, yielded: &Yielded) -> Result<&Forwarded> {
+        yielded[self.call][source]
             .as_ref()
             .ok_or_else(|| Error::new(ErrorKind::Internal, "a source that was fed yielded no row"))
     }
 
-    /// Takes the present position's row into account, and those of positions that went by without this source.
-    fn credit(&mut self, tokens: &[TokenId], yielded: &Yielded) -> Result<()> {
-        let Some(at) = self.row.take() else { return Ok(()) };
-        let done = self.yielded(at, yielded)?;
-        let late = &tokens[self.credited..];
-        for (row, &token) in (at.index + 1 - late.len()..).zip(late) {
-            self.log_prob += f64::from(done.rows.row(row)[token as usize]) - done.log_normalisers[row];
-        }
-        self.credited = tokens.len();
-        Ok(())
+    fn log_prob(self, token: TokenId, source: usize, yielded: &Yielded) -> Result<f64> {
+        let done = self.found(source, yielded)?;
+        Ok(f64::from(done.rows.row(self.index)[token as usize]) - done.log_normalisers[self.index])
     }
 }
 
@@ -78,26 +127,9 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    /// The slot of a binding.
-    pub(crate) fn slot(&mut self, binding: usize) -> &mut Slot {
-        &mut self.slots[self.slot_of[binding]]
-    }
-
     /// The rows of this position by binding; `None` where the source was not asked.
     pub(crate) fn rows<'a>(&self, yielded: &'a Yielded, width: usize) -> Result<Vec<Option<RoleRow<'a>>>> {
-        self.slot_of
-            .iter()
-            .map(|&slot| {
-                let slot = &self.slots[slot];
-                let Some(at) = slot.row else { return Ok(None) };
-                let done = slot.yielded(at, yielded)?;
-                // Rows of positions that went by without the source come before the present one.
-                let late = self.tokens[slot.credited..].iter().zip(at.index + slot.credited - self.tokens.len()..);
-                let late = late.map(|(&t, row)| f64::from(done.rows.row(row)[t as usize]) - done.log_normalisers[row]);
-                let log_prob = late.fold(slot.log_prob, |sum, x| sum + x);
-                Ok(Some(RoleRow::new(done.row(at.index, width), done.log_normalisers[at.index], log_prob)))
-            })
-            .collect()
+        self.slot_of.iter().map(|&slot| self.slots[slot].row(&self.tokens, yielded, width)).collect()
     }
 
     /// Makes `token` final: in the strategy's state and in the running log-probability of every source that was asked.
@@ -105,7 +137,6 @@ impl Sequence {
         self.tokens.push(token);
         for slot in &mut self.slots {
             slot.credit(&self.tokens, yielded)?;
-            slot.pending.push(token);
         }
         self.state.commit(&[token])
     }
@@ -153,24 +184,24 @@ impl Engine {
             state: self.strategy.start(&self.session)?,
             tokens: Vec::new(),
         };
-        for (prompt, &source) in prompts.iter().zip(&self.binding_sources) {
+        let drafter = match self.speculation.as_ref().map(|speculation| speculation.draft) {
+            Some(Draft::Source(source)) => prompts.first().map(|prompt| (prompt, source)),
+            _ => None,
+        };
+        let bound = prompts.iter().zip(self.binding_sources.iter().copied());
+        for (nth, (prompt, source)) in bound.chain(drafter).enumerate() {
+            let is_bound = nth < prompts.len();
             let shared = sequence.slots.iter().position(|s| s.source == source && s.prompt == *prompt);
-            if let Some(slot) = shared {
+            if let Some(slot) = shared.filter(|_| is_bound) {
                 sequence.slot_of.push(slot);
                 continue;
             }
-            let limit = self.workers[source].info().context_length.unwrap_or(usize::MAX);
-            let tokens = prompt.len().saturating_add(reach).min(limit);
-            let opened = self.workers[source].call(move |source| {
-                let id = source.open()?;
-                source.reserve(id, tokens).inspect_err(|_| source.close(id)).map(|()| id)
-            })?;
-            match opened {
-                Ok(id) => {
-                    sequence.slot_of.push(sequence.slots.len());
-                    let prompt = prompt.clone();
-                    let (log_prob, credited, pending) = (0.0, 0, Vec::new());
-                    sequence.slots.push(Slot { source, sequence: id, prompt, log_prob, credited, pending, row: None });
+            match self.open_slot(prompt, source, reach) {
+                Ok(slot) => {
+                    if is_bound {
+                        sequence.slot_of.push(sequence.slots.len());
+                    }
+                    sequence.slots.push(slot);
                 }
                 Err(e) => {
                     self.close(&sequence);
@@ -179,6 +210,16 @@ impl Engine {
             }
         }
         Ok(sequence)
+    }
+
+    fn open_slot(&self, prompt: &[TokenId], source: usize, reach: usize) -> Result<Slot> {
+        let limit = self.workers[source].info().context_length.unwrap_or(usize::MAX);
+        let tokens = prompt.len().saturating_add(reach).min(limit);
+        let id = self.workers[source].call(move |source| {
+            let id = source.open()?;
+            source.reserve(id, tokens).inspect_err(|_| source.close(id)).map(|()| id)
+        })??;
+        Ok(Slot::new(source, id, prompt))
     }
 
     /// Releases what a sequence holds in its sources.

@@ -1,0 +1,139 @@
+//! From a fused row to a token that is final.
+
+use std::{ops::ControlFlow, time::Instant};
+
+use logitfuse_core::{Error, ErrorKind, Result, RoleRow, TokenId, numerics};
+use logitfuse_text::OutputText;
+
+use crate::{
+    Drafted, Engine, Event, FinishReason, RoleReport, Timings, TokenReport,
+    generate::Running,
+    sequence::{Sequence, Yielded},
+};
+
+/// Where tokens and times are reported.
+pub(crate) struct Outlet<'a> {
+    pub(crate) timings: &'a mut Timings,
+    pub(crate) on_event: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
+}
+
+/// What came of one position.
+pub(crate) struct Emitted {
+    /// Whether whoever listens wants to go on.
+    pub(crate) flow: ControlFlow<()>,
+    /// Whether the token is the drafted one.
+    pub(crate) drafted: bool,
+}
+
+impl Engine {
+    /// Fuses the rows of a position, which are all there, and emits its token.
+    pub(crate) fn fuse_and_emit(
+        &mut self,
+        index: usize,
+        r: &mut Running<'_>,
+        yielded: &Yielded,
+        draft: Option<&Drafted>,
+        outlet: &mut Outlet<'_>,
+    ) -> Result<Emitted> {
+        let start = Instant::now();
+        let rows = r.sequence.rows(yielded, self.session.vocabulary.width())?;
+        let rows: Vec<_> = rows.into_iter().flatten().collect();
+        let Sequence { state, tokens, .. } = &mut r.sequence;
+        let log_normaliser = self.fuser.fuse(state.as_mut(), &rows, tokens, r.request.trace)?;
+        outlet.timings.fuse += start.elapsed();
+        self.emit(index, r, yielded, log_normaliser, draft, outlet)
+    }
+
+    /// Chooses from the fused row, commits the token, reports it, and decides whether the sequence ends with it.
+    pub(crate) fn emit(
+        &mut self,
+        index: usize,
+        r: &mut Running<'_>,
+        yielded: &Yielded,
+        log_normaliser: f64,
+        draft: Option<&Drafted>,
+        outlet: &mut Outlet<'_>,
+    ) -> Result<Emitted> {
+        let start = Instant::now();
+        let favourites = favourites(&self.fuser.row, log_normaliser, r.request.favourites);
+        let candidates = r.sampler.candidates(&self.fuser.row);
+        if candidates.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidConfig, "logit_bias bans every token that the models allow"));
+        }
+        let (token, drafted) = match draft {
+            Some(draft) => r.sampler.verify(draft, &candidates),
+            None => (r.sampler.draw(&candidates), false),
+        };
+        let log_prob = f64::from(self.fuser.row[token as usize]) - log_normaliser;
+        let timings = &mut *outlet.timings;
+        timings.sample += start.elapsed();
+        timings.tokens += 1;
+        timings.steps = timings.steps.max(r.sequence.tokens.len() + 1);
+
+        let report = |row: Option<RoleRow<'_>>| match row {
+            None => RoleReport { log_prob: f64::NAN, favourites: Vec::new() },
+            Some(row) => RoleReport {
+                log_prob: f64::from(row.logits()[token as usize]) - row.log_normaliser,
+                favourites: self::favourites(row.logits(), row.log_normaliser, r.request.favourites),
+            },
+        };
+        let rows = r.sequence.rows(yielded, self.session.vocabulary.width())?;
+        let roles = rows.into_iter().map(report).collect();
+        r.sampler.commit(token);
+        r.sequence.commit(token, yielded)?;
+        r.log_prob += log_prob;
+
+        let ends = !r.request.ignore_end_of_sequence && self.end_of_sequence.binary_search(&token).is_ok();
+        let mut text = String::new();
+        if ends {
+            r.finish = Some(FinishReason::EndOfSequence(token));
+        } else if let Some(output) = &mut r.output {
+            let delta = output.push(token)?;
+            text = delta.text;
+            r.finish = delta.stopped.map(FinishReason::Stop);
+        }
+        if r.finish.is_none() {
+            r.finish = self.exhausted(r);
+        }
+        r.text.push_str(&text);
+        let flow = (outlet.on_event)(Event::Token(TokenReport {
+            request: index,
+            position: r.sequence.tokens.len() - 1,
+            token,
+            text,
+            log_prob,
+            favourites,
+            roles,
+            trace: self.fuser.trace.clone(),
+            drafted,
+        }));
+        if let Some(reason) = &r.finish {
+            let text = r.output.take().map_or_else(|| Ok(String::new()), OutputText::finish)?;
+            r.text.push_str(&text);
+            let finished = (outlet.on_event)(Event::Finished { request: index, text, reason: reason.clone() });
+            let flow = if flow.is_break() { flow } else { finished };
+            return Ok(Emitted { flow, drafted });
+        }
+        Ok(Emitted { flow, drafted })
+    }
+
+    /// Whether the request's limit or a source's context leaves no room for another token.
+    fn exhausted(&self, r: &Running<'_>) -> Option<FinishReason> {
+        let generated = r.sequence.tokens.len();
+        if generated >= r.request.max_new_tokens {
+            return Some(FinishReason::Length);
+        }
+        r.sequence.slot_of.iter().map(|&slot| &r.sequence.slots[slot]).find_map(|slot| {
+            let info = self.workers[slot.source].info();
+            let full = info.context_length.is_some_and(|limit| slot.prompt.len() + generated > limit);
+            full.then(|| FinishReason::Context(info.name.clone()))
+        })
+    }
+}
+
+fn favourites(row: &[f32], log_normaliser: f64, count: usize) -> Vec<(TokenId, f64)> {
+    if count == 0 {
+        return Vec::new();
+    }
+    numerics::top_k(row, count).into_iter().map(|(id, x)| (id, f64::from(x) - log_normaliser)).collect()
+}

@@ -1,0 +1,244 @@
+//! Drafting several tokens and verifying them at once.
+
+use std::ops::ControlFlow;
+
+use logitfuse_core::{Error, ErrorKind, Result, TokenId};
+
+use crate::{
+    Cancel, Candidates, Engine, Event, Timings,
+    emit::Outlet,
+    generate::Running,
+    pace::Pace,
+    sequence::{Sequence, Yielded},
+};
+
+/// Speculative decoding: somebody cheap drafts the next tokens, all sources look at the whole draft in one `forward`
+/// each, and the *fused* distribution accepts a prefix of it.
+///
+/// Nothing is lost: greedy, a drafted token stands if it is the fused row's favourite; sampled, it stands with
+/// probability `min(1, p/q)` and is replaced by a draw from `max(0, p − q)` otherwise, where `p` is the fused
+/// distribution after penalties, temperature and truncation, and `q` the drafter's. Tokens are then distributed as
+/// without drafts (Leviathan et al. 2023, theorem in appendix A.1; Chen et al. 2023, theorem 1). The strategy fuses every
+/// position by itself, so a strength that is solved per token is the one of that very prefix, and it sees `commit` only
+/// for tokens that stand.
+///
+/// ```
+/// use logitfuse_engine::{Draft, DraftLength, Speculation};
+///
+/// // The source in the second binding, usually the expert, drafts four tokens at a time.
+/// let speculation = Speculation { draft: Draft::Binding(1), length: DraftLength::Fixed(4) };
+/// # let _ = speculation;
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Speculation {
+    /// Who drafts.
+    pub draft: Draft,
+    /// How much.
+    pub length: DraftLength,
+}
+
+/// Who drafts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draft {
+    /// The source of this binding, which has to run anyway: its rows at drafted positions are not computed twice.
+    Binding(usize),
+    /// A source that plays no role. It reads the prompt of the first binding.
+    Source(usize),
+    /// Nobody: what followed the last tokens where they occurred before, in the first binding's prompt or in the text.
+    PromptLookup {
+        /// How many tokens are compared at most; two must agree at least.
+        longest: usize,
+    },
+}
+
+/// How many tokens are drafted at once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DraftLength {
+    /// Always this many.
+    Fixed(usize),
+    /// As many as promise the most tokens per time, given these costs and the share of drafts that a sequence accepted so
+    /// far; none where drafts do not pay. Depends on the sequence alone, never on a clock.
+    Adaptive(DraftCosts),
+}
+
+/// What speculation costs on a machine, in any unit of time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DraftCosts {
+    /// Drafting one token.
+    pub draft: f64,
+    /// `verify[n]`: running what remains to be run for a draft of `n` tokens. `verify[0]` is a step without draft; the
+    /// length of the list limits that of a draft.
+    pub verify: Vec<f64>,
+}
+
+/// A drafted token and the distribution that it was drawn from.
+#[derive(Clone, Debug)]
+pub struct Drafted {
+    /// The token.
+    pub token: TokenId,
+    /// Where it was drawn from; the token alone if it was not drawn.
+    pub candidates: Candidates,
+}
+
+impl Engine {
+    /// Drafts, verifies, and emits one token or more for every sequence that goes on.
+    pub(crate) fn round(
+        &mut self,
+        speculation: &Speculation,
+        running: &mut [Running<'_>],
+        cancel: &Cancel,
+        timings: &mut Timings,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let active: Vec<usize> = (0..running.len()).filter(|&i| running[i].finish.is_none()).collect();
+        let mut yielded = Yielded::new();
+        let drafts = self.draft(speculation, &active, running, &mut yielded, timings)?;
+
+        let unbound = matches!(speculation.draft, Draft::Source(_));
+        let mut feeds = self.no_feeds();
+        for (&i, drafts) in active.iter().zip(&drafts) {
+            let Sequence { slots, tokens, .. } = &mut running[i].sequence;
+            let text: Vec<TokenId> = tokens.iter().copied().chain(drafts.iter().map(|d| d.token)).collect();
+            let bound = slots.len() - usize::from(unbound);
+            slots[..bound].iter_mut().for_each(|slot| slot.catch_up(yielded.len(), &text, &mut feeds));
+        }
+        yielded.push(self.forward(feeds, timings, false)?);
+
+        let mut truncated = Vec::new();
+        for (&i, drafts) in active.iter().zip(&drafts) {
+            let r = &mut running[i];
+            let mut stood = 0;
+            for place in 0..=drafts.len() {
+                let draft = drafts.get(place);
+                let mut outlet = Outlet { timings, on_event };
+                let emitted = self.fuse_and_emit(i, r, &yielded, draft, &mut outlet)?;
+                stood += usize::from(emitted.drafted);
+                if emitted.flow.is_break() {
+                    cancel.cancel();
+                }
+                if r.finish.is_some() || (draft.is_some() && !emitted.drafted) {
+                    break;
+                }
+            }
+            timings.drafted += drafts.len();
+            timings.accepted += stood;
+            r.pace.learn(drafts.len(), stood);
+            for slot in &mut r.sequence.slots {
+                if let Some(len) = slot.rewind(r.sequence.tokens.len()) {
+                    let id = slot.sequence;
+                    truncated.push(self.workers[slot.source].submit(move |source| source.truncate(id, len)));
+                }
+            }
+        }
+        self.recycle(yielded);
+        for pending in truncated {
+            pending.wait().flatten()?;
+        }
+        Ok(())
+    }
+
+    /// A draft for each active sequence, which may be empty.
+    fn draft(
+        &mut self,
+        speculation: &Speculation,
+        active: &[usize],
+        running: &mut [Running<'_>],
+        yielded: &mut Yielded,
+        timings: &mut Timings,
+    ) -> Result<Vec<Vec<Drafted>>> {
+        let lengths: Vec<usize> =
+            active.iter().map(|&i| running[i].pace.length().min(self.room(&running[i]))).collect();
+        if let Draft::PromptLookup { longest } = speculation.draft {
+            let look = |(&i, &length): (&usize, &usize)| {
+                let sequence = &running[i].sequence;
+                looked_up(&sequence.slots[0].prompt, &sequence.tokens, longest, length)
+            };
+            return Ok(active.iter().zip(&lengths).map(look).collect());
+        }
+        let drafter = |sequence: &Sequence| match speculation.draft {
+            Draft::Binding(binding) => sequence.slot_of[binding],
+            _ => sequence.slots.len() - 1,
+        };
+        let width = self.session.vocabulary.width();
+        let mut drafts: Vec<Vec<Drafted>> = vec![Vec::new(); active.len()];
+        let seen: Vec<_> = active.iter().map(|&i| running[i].sampler.memory()).collect();
+        for nth in 0..lengths.iter().copied().max().unwrap_or(0) {
+            // A draft that broke off earlier stays as it is.
+            let going: Vec<usize> = (0..active.len()).filter(|&a| lengths[a] > nth && drafts[a].len() == nth).collect();
+            let mut feeds = self.no_feeds();
+            let text = |sequence: &Sequence, draft: &[Drafted]| -> Vec<TokenId> {
+                sequence.tokens.iter().copied().chain(draft.iter().map(|d| d.token)).collect()
+            };
+            for &a in &going {
+                let sequence = &mut running[active[a]].sequence;
+                let text = text(sequence, &drafts[a]);
+                let slot = drafter(sequence);
+                sequence.slots[slot].catch_up(yielded.len(), &text, &mut feeds);
+            }
+            if feeds.iter().all(Vec::is_empty) {
+                break;
+            }
+            yielded.push(self.forward(feeds, timings, false)?);
+            for &a in &going {
+                let r = &mut running[active[a]];
+                let text = text(&r.sequence, &drafts[a]);
+                let row = r.sequence.slots[drafter(&r.sequence)].row(&text, yielded, width)?;
+                let row = row.ok_or_else(|| Error::new(ErrorKind::Internal, "a drafter yielded no row"))?;
+                if let Some(draft) = r.sampler.draft(row.logits()) {
+                    drafts[a].push(draft);
+                }
+            }
+        }
+        for (&i, seen) in active.iter().zip(seen) {
+            running[i].sampler.recall(seen);
+        }
+        Ok(drafts)
+    }
+
+    /// How many tokens may be drafted: the last one of a text needs no draft behind it, and every source must be able to
+    /// hold the draft.
+    fn room(&self, r: &Running<'_>) -> usize {
+        let generated = r.sequence.tokens.len();
+        let wanted = (r.request.max_new_tokens - generated).saturating_sub(1);
+        let held = r.sequence.slots.iter().filter_map(|slot| {
+            let limit = self.workers[slot.source].info().context_length?;
+            Some(limit.saturating_sub(slot.prompt.len() + generated))
+        });
+        held.min().unwrap_or(usize::MAX).min(wanted)
+    }
+}
+
+/// What followed the longest end of the text that occurred before, latest occurrence first.
+fn looked_up(prompt: &[TokenId], tokens: &[TokenId], longest: usize, length: usize) -> Vec<Drafted> {
+    let text: Vec<TokenId> = prompt.iter().chain(tokens).copied().collect();
+    let found = (2..=longest.min(text.len().saturating_sub(1))).rev().find_map(|n| {
+        let (before, end) = (&text[..text.len() - 1], &text[text.len() - n..]);
+        before.windows(n).rposition(|window| window == end).map(|at| at + n)
+    });
+    let follows = found.map_or(&[][..], |at| &text[at..]);
+    follows.iter().take(length).map(|&token| Drafted { token, candidates: vec![(token, 1.0)] }).collect()
+}
+
+impl Speculation {
+    pub(crate) fn pace(&self) -> Pace {
+        Pace::new(&self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lookup_prefers_the_longest_and_then_the_latest() {
+        let tokens = |prompt: &[TokenId], text: &[TokenId], length| -> Vec<TokenId> {
+            looked_up(prompt, text, 3, length).into_iter().map(|d| d.token).collect()
+        };
+        assert_eq!(tokens(&[1, 2, 3, 4, 9, 2, 3, 5], &[2, 3], 2), [5, 2]);
+        assert_eq!(tokens(&[1, 2, 3, 4, 9, 2, 3, 5, 1], &[2, 3], 2), [4, 9]);
+        assert_eq!(tokens(&[1, 2, 3], &[4, 5], 2), []);
+        // A repetition may run into what it repeats.
+        assert_eq!(tokens(&[7, 7], &[7], 5), [7]);
+        assert_eq!(tokens(&[], &[3], 5), []);
+    }
+}
