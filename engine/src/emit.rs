@@ -29,8 +29,7 @@ impl Engine {
     /// Fuses the rows of a position, which are all there, and emits its token.
     pub(crate) fn fuse_and_emit(
         &mut self,
-        index: usize,
-        r: &mut Running<'_>,
+        r: &mut Running,
         yielded: &Yielded,
         draft: Option<&Drafted>,
         outlet: &mut Outlet<'_>,
@@ -41,14 +40,13 @@ impl Engine {
         let Sequence { state, tokens, .. } = &mut r.sequence;
         let log_normaliser = self.fuser.fuse(state.as_mut(), &rows, tokens, r.request.trace)?;
         outlet.timings.fuse += start.elapsed();
-        self.emit(index, r, yielded, log_normaliser, draft, outlet)
+        self.emit(r, yielded, log_normaliser, draft, outlet)
     }
 
     /// Chooses from the fused row, commits the token, reports it, and decides whether the sequence ends with it.
     pub(crate) fn emit(
         &mut self,
-        index: usize,
-        r: &mut Running<'_>,
+        r: &mut Running,
         yielded: &Yielded,
         log_normaliser: f64,
         draft: Option<&Drafted>,
@@ -97,7 +95,7 @@ impl Engine {
         }
         r.text.push_str(&text);
         let flow = (outlet.on_event)(Event::Token(TokenReport {
-            request: index,
+            request: r.index,
             position: r.sequence.tokens.len() - 1,
             token,
             text,
@@ -110,7 +108,7 @@ impl Engine {
         if let Some(reason) = &r.finish {
             let text = r.output.take().map_or_else(|| Ok(String::new()), OutputText::finish)?;
             r.text.push_str(&text);
-            let finished = (outlet.on_event)(Event::Finished { request: index, text, reason: reason.clone() });
+            let finished = (outlet.on_event)(Event::Finished { request: r.index, text, reason: reason.clone() });
             let flow = if flow.is_break() { flow } else { finished };
             return Ok(Emitted { flow, drafted });
         }
@@ -118,7 +116,7 @@ impl Engine {
     }
 
     /// Whether the request's limit or a source's context leaves no room for another token.
-    fn exhausted(&self, r: &Running<'_>) -> Option<FinishReason> {
+    fn exhausted(&self, r: &Running) -> Option<FinishReason> {
         let generated = r.sequence.tokens.len();
         if generated >= r.request.max_new_tokens {
             return Some(FinishReason::Length);

@@ -12,8 +12,10 @@ use crate::{
 };
 
 /// A request on its way.
-pub(crate) struct Running<'a> {
-    pub(crate) request: &'a Request,
+pub(crate) struct Running {
+    /// Its number among the requests of the call.
+    pub(crate) index: usize,
+    pub(crate) request: Request,
     pub(crate) sequence: Sequence,
     pub(crate) sampler: Sampler,
     pub(crate) output: Option<OutputText>,
@@ -41,71 +43,150 @@ impl Engine {
         cancel: &Cancel,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Vec<Generation>> {
-        let mut running = Vec::with_capacity(requests.len());
-        let result = self.start(requests, &mut running).and_then(|()| self.decode(&mut running, cancel, on_event));
-        for r in &running {
-            self.close(&r.sequence);
+        let mut done: Vec<Option<Generation>> = vec![None; requests.len()];
+        let mut collect = |event| match event {
+            Event::Done { request, generation } => {
+                done[request] = Some(*generation);
+                ControlFlow::Continue(())
+            }
+            event => on_event(event),
+        };
+        let mut each = requests.iter().cloned().map(Ok);
+        let timings = self.serve(&mut each, requests.len(), cancel, &mut collect)?;
+        let done: Option<Vec<Generation>> = done.into_iter().collect();
+        let mut done = done.ok_or_else(|| Error::new(ErrorKind::Internal, "a request gave no generation"))?;
+        for generation in &mut done {
+            generation.timings = timings.clone();
         }
-        let timings = result?;
-        Ok(running
-            .into_iter()
-            .map(|r| Generation {
-                tokens: r.sequence.tokens,
-                text: r.text,
-                finish: r.finish.unwrap_or(FinishReason::Cancelled),
-                log_prob: r.log_prob,
-                timings: timings.clone(),
-            })
-            .collect())
+        Ok(done)
     }
 
-    fn start<'a>(&self, requests: &'a [Request], running: &mut Vec<Running<'a>>) -> Result<()> {
-        for request in requests {
-            let first = request.prompts.first().map_or(&[][..], Vec::as_slice);
-            running.push(Running {
-                sampler: Sampler::new(&request.sampling, first)?,
-                output: request.text.as_ref().map(|t| OutputText::new(&t.tokenizer, &t.stop)),
-                sequence: self.open(&request.prompts, request.max_new_tokens)?,
-                request,
-                text: String::new(),
-                log_prob: 0.0,
-                finish: (request.max_new_tokens == 0).then_some(FinishReason::Length),
-                pace: self.speculation.as_ref().map_or_else(Pace::none, Speculation::pace),
-            });
-        }
-        Ok(())
-    }
-
-    fn decode(
+    /// Generates for requests as an iterator yields them, at most `limit` at a time: a sequence that ends makes room for
+    /// the next, so that short texts do not wait for long ones. Each ends with an [`Event::Done`], in the order in which
+    /// they end; requests are numbered as they come. What comes out does not depend on `limit`.
+    ///
+    /// Cancelling ends the running sequences, which are reported as they are, and asks for no more requests.
+    ///
+    /// # Errors
+    /// The first error of the iterator, a source or the strategy. Sequences that were reported before it are done.
+    ///
+    /// ```
+    /// use std::{ops::ControlFlow, sync::Arc};
+    /// use logitfuse_engine::{BaseOnly, Cancel, Engine, Event, Request, Role};
+    /// use logitfuse_replay::SyntheticSource;
+    ///
+    /// let mut engine = Engine::builder(Arc::new(BaseOnly::new()))
+    ///     .source(Box::new(SyntheticSource::new("toy", 32, 1)))
+    ///     .roles([Role::new("base", 0)])
+    ///     .build()?;
+    /// let mut requests = (0..100).map(|n| Ok(Request::new([vec![n % 32]]).max_new_tokens(1 + n as usize % 7)));
+    /// let mut tokens = 0;
+    /// let mut on_event = |event| {
+    ///     if let Event::Done { generation, .. } = event {
+    ///         tokens += generation.tokens.len();
+    ///     }
+    ///     ControlFlow::Continue(())
+    /// };
+    /// let timings = engine.serve(&mut requests, 8, &Cancel::new(), &mut on_event)?;
+    /// assert_eq!(timings.tokens, tokens);
+    /// # Ok::<(), logitfuse_core::Error>(())
+    /// ```
+    pub fn serve(
         &mut self,
-        running: &mut [Running<'_>],
+        requests: &mut dyn Iterator<Item = Result<Request>>,
+        limit: usize,
         cancel: &Cancel,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Timings> {
         let mut timings = Timings::new(self.workers.len());
-        let start = Instant::now();
-        let Some(yielded) = self.prefill(running, cancel, on_event, &mut timings)? else {
-            return Ok(timings);
-        };
-        timings.prefill_wall = start.elapsed();
-        let start = Instant::now();
-        let all: Vec<usize> = (0..running.len()).collect();
-        self.choose_all(&all, running, yielded, cancel, &mut timings, on_event)?;
+        let mut running = Vec::new();
+        let result = self.serve_all(requests, limit.max(1), &mut running, cancel, &mut timings, on_event);
+        for r in &running {
+            self.close(&r.sequence);
+        }
+        result.map(|()| timings)
+    }
+
+    fn serve_all(
+        &mut self,
+        requests: &mut dyn Iterator<Item = Result<Request>>,
+        limit: usize,
+        running: &mut Vec<Running>,
+        cancel: &Cancel,
+        timings: &mut Timings,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<()> {
         let speculation = self.speculation.clone();
-        while !cancel.is_cancelled() && running.iter().any(|r| r.finish.is_none()) {
-            match &speculation {
-                Some(speculation) => self.round(speculation, running, cancel, &mut timings, on_event)?,
-                None => self.step(running, cancel, &mut timings, on_event)?,
+        let mut count = 0;
+        loop {
+            let before = running.len();
+            while running.len() < limit && !cancel.is_cancelled() {
+                let Some(request) = requests.next() else { break };
+                running.push(self.start(count, request?)?);
+                count += 1;
+            }
+            let start = Instant::now();
+            if running.len() > before {
+                self.join(&mut running[before..], cancel, timings, on_event)?;
+                timings.prefill_wall += start.elapsed();
+            } else if running.is_empty() {
+                return Ok(());
+            } else {
+                match &speculation {
+                    Some(speculation) => self.round(speculation, running, cancel, timings, on_event)?,
+                    None => self.step(running, cancel, timings, on_event)?,
+                }
+                timings.decode_wall += start.elapsed();
+            }
+            let cancelled = cancel.is_cancelled();
+            for r in running.extract_if(.., |r| cancelled || r.finish.is_some()) {
+                self.close(&r.sequence);
+                let generation = Generation {
+                    tokens: r.sequence.tokens,
+                    text: r.text,
+                    finish: r.finish.unwrap_or(FinishReason::Cancelled),
+                    log_prob: r.log_prob,
+                    timings: timings.clone(),
+                };
+                if on_event(Event::Done { request: r.index, generation: Box::new(generation) }).is_break() {
+                    cancel.cancel();
+                }
             }
         }
-        timings.decode_wall = start.elapsed();
-        Ok(timings)
+    }
+
+    fn start(&self, index: usize, request: Request) -> Result<Running> {
+        let first = request.prompts.first().map_or(&[][..], Vec::as_slice);
+        Ok(Running {
+            index,
+            sampler: Sampler::new(&request.sampling, first)?,
+            output: request.text.as_ref().map(|t| OutputText::new(&t.tokenizer, &t.stop)),
+            sequence: self.open(&request.prompts, request.max_new_tokens)?,
+            text: String::new(),
+            log_prob: 0.0,
+            finish: (request.max_new_tokens == 0).then_some(FinishReason::Length),
+            pace: self.speculation.as_ref().map_or_else(Pace::none, Speculation::pace),
+            request,
+        })
+    }
+
+    /// Feeds the prompts of new sequences and emits the first token of each.
+    fn join(
+        &mut self,
+        joining: &mut [Running],
+        cancel: &Cancel,
+        timings: &mut Timings,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let Some(yielded) = self.prefill(joining, cancel, on_event, timings)? else { return Ok(()) };
+        let all: Vec<usize> = (0..joining.len()).collect();
+        self.choose_all(&all, joining, yielded, cancel, timings, on_event)
     }
 
     /// One more token for every sequence that goes on.
     fn step(
         &mut self,
-        running: &mut [Running<'_>],
+        running: &mut [Running],
         cancel: &Cancel,
         timings: &mut Timings,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
@@ -133,7 +214,7 @@ impl Engine {
                     Some(log_normaliser) => {
                         timings.settled += 1;
                         let mut outlet = Outlet { timings, on_event };
-                        if self.emit(i, r, &yielded, log_normaliser, None, &mut outlet)?.flow.is_break() {
+                        if self.emit(r, &yielded, log_normaliser, None, &mut outlet)?.flow.is_break() {
                             cancel.cancel();
                         }
                     }
@@ -156,7 +237,7 @@ impl Engine {
     fn choose_all(
         &mut self,
         which: &[usize],
-        running: &mut [Running<'_>],
+        running: &mut [Running],
         yielded: Yielded,
         cancel: &Cancel,
         timings: &mut Timings,
@@ -164,7 +245,7 @@ impl Engine {
     ) -> Result<()> {
         for &i in which.iter().filter(|&&i| running[i].finish.is_none()).collect::<Vec<_>>() {
             let mut outlet = Outlet { timings, on_event };
-            if self.fuse_and_emit(i, &mut running[i], &yielded, None, &mut outlet)?.flow.is_break() {
+            if self.fuse_and_emit(&mut running[i], &yielded, None, &mut outlet)?.flow.is_break() {
                 cancel.cancel();
             }
         }
@@ -175,7 +256,7 @@ impl Engine {
     /// Feeds all prompts; the last piece of each yields its first row. `None` if cancelled before that.
     fn prefill(
         &mut self,
-        running: &mut [Running<'_>],
+        running: &mut [Running],
         cancel: &Cancel,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
         timings: &mut Timings,

@@ -24,6 +24,14 @@ pub enum Event {
         /// Why it ended.
         reason: FinishReason,
     },
+    /// Nothing more comes of a request. The last event of each, also of one that was cancelled.
+    /// [`generate`](crate::Engine::generate) returns the generations instead.
+    Done {
+        /// The index of the request.
+        request: usize,
+        /// What came of it; its timings are those of the call so far.
+        generation: Box<Generation>,
+    },
 }
 
 /// One generated token and how it came about.

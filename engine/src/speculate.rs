@@ -85,7 +85,7 @@ impl Engine {
     pub(crate) fn round(
         &mut self,
         speculation: &Speculation,
-        running: &mut [Running<'_>],
+        running: &mut [Running],
         cancel: &Cancel,
         timings: &mut Timings,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
@@ -111,7 +111,7 @@ impl Engine {
             for place in 0..=drafts.len() {
                 let draft = drafts.get(place);
                 let mut outlet = Outlet { timings, on_event };
-                let emitted = self.fuse_and_emit(i, r, &yielded, draft, &mut outlet)?;
+                let emitted = self.fuse_and_emit(r, &yielded, draft, &mut outlet)?;
                 stood += usize::from(emitted.drafted);
                 if emitted.flow.is_break() {
                     cancel.cancel();
@@ -142,7 +142,7 @@ impl Engine {
         &mut self,
         speculation: &Speculation,
         active: &[usize],
-        running: &mut [Running<'_>],
+        running: &mut [Running],
         yielded: &mut Yielded,
         timings: &mut Timings,
     ) -> Result<Vec<Vec<Drafted>>> {
@@ -197,7 +197,7 @@ impl Engine {
 
     /// How many tokens may be drafted: the last one of a text needs no draft behind it, and every source must be able to
     /// hold the draft.
-    fn room(&self, r: &Running<'_>) -> usize {
+    fn room(&self, r: &Running) -> usize {
         let generated = r.sequence.tokens.len();
         let wanted = (r.request.max_new_tokens - generated).saturating_sub(1);
         let held = r.sequence.slots.iter().filter_map(|slot| {

@@ -220,3 +220,53 @@ fn wiring_that_does_not_fit_is_refused() {
     );
     assert_eq!(message(builder().roles([Role::new("base", 7)])), "role `base` names source 7, there are 1");
 }
+
+#[test]
+fn sequences_join_as_others_end_and_nothing_else_changes() {
+    let request = |n: TokenId| Request { max_new_tokens: 1 + (n as usize * 5) % 17, ..request(n, 3) };
+    let requests: Vec<Request> = (0..12).map(request).collect();
+    let expected =
+        three(1.0, Concurrency::Parallel).generate(&requests, &Cancel::new(), &mut |_| ControlFlow::Continue(()));
+    let expected: Vec<_> = expected.unwrap().into_iter().map(|g| (g.tokens, g.log_prob.to_bits())).collect();
+    for limit in [1, 3, 100] {
+        let (mut order, mut most, mut open) = (Vec::new(), 0, std::collections::BTreeSet::new());
+        let mut on_event = |event| {
+            match event {
+                Event::Token(t) => {
+                    open.insert(t.request);
+                    most = most.max(open.len());
+                }
+                Event::Done { request, generation } => {
+                    open.remove(&request);
+                    assert_eq!((generation.tokens, generation.log_prob.to_bits()), expected[request]);
+                    order.push(request);
+                }
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        };
+        let mut each = requests.iter().cloned().map(Ok);
+        three(1.0, Concurrency::Parallel).serve(&mut each, limit, &Cancel::new(), &mut on_event).unwrap();
+        assert_eq!(most, limit.min(12));
+        if limit == 3 {
+            assert_ne!(order, (0..12).collect::<Vec<_>>(), "short ones do not wait");
+        }
+        order.sort_unstable();
+        assert_eq!(order, (0..12).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_is_done_survives_a_request_that_is_wrong() {
+    let mut each = [Ok(request(1, 3)), Ok(Request::new(vec![Vec::new(); 3]))].into_iter();
+    let mut done = 0;
+    let mut on_event = |event| {
+        done += usize::from(matches!(event, Event::Done { .. }));
+        ControlFlow::Continue(())
+    };
+    let mut engine = three(1.0, Concurrency::Parallel);
+    let error = engine.serve(&mut each, 1, &Cancel::new(), &mut on_event).unwrap_err();
+    assert_eq!((done, error.kind()), (1, ErrorKind::InvalidConfig));
+    // And the engine goes on working.
+    assert_eq!(engine.generate_one(&request(1, 3)).unwrap().tokens.len(), 24);
+}
