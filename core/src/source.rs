@@ -15,8 +15,11 @@ pub struct SourceInfo {
     pub context_length: Option<usize>,
     /// The ids that end a text, as the model's own configuration lists them; several are common.
     pub end_of_sequence: Vec<TokenId>,
-    /// Bytes of key/value cache that one token of one sequence occupies.
+    /// Bytes of key/value cache that one token of one sequence occupies; 0 if it keeps none.
     pub kv_bytes_per_token: u64,
+    /// Tokens that are run at once when more are fed. A text that is fed in several calls gives the same bits as in one if
+    /// the calls are cut at multiples of this; 1 if every cut does.
+    pub chunk_tokens: usize,
 }
 
 /// One sequence's part of a [`LogitSource::forward`] call.

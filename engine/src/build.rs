@@ -5,7 +5,7 @@ use logitfuse_core::{
     SourceInfo, TokenId,
 };
 
-use crate::{Draft, Speculation, step::Fuser, worker::Worker};
+use crate::{Draft, Speculation, prefixes::Prefixes, step::Fuser, worker::Worker};
 
 /// Which source plays which role.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,7 @@ pub struct Engine {
     pub(crate) session: SessionInfo,
     pub(crate) concurrency: Concurrency,
     pub(crate) speculation: Option<Speculation>,
+    pub(crate) prefixes: Prefixes,
     pub(crate) end_of_sequence: Vec<TokenId>,
     pub(crate) fuser: Fuser,
     /// Row buffers on their way back to the sources, one per source.
@@ -76,6 +77,7 @@ pub struct EngineBuilder {
     end_of_sequence: Vec<TokenId>,
     concurrency: Concurrency,
     speculation: Option<Speculation>,
+    prefix_cache_bytes: u64,
 }
 
 impl EngineBuilder {
@@ -119,6 +121,14 @@ impl EngineBuilder {
     #[must_use]
     pub fn speculation(mut self, speculation: Option<Speculation>) -> Self {
         self.speculation = speculation;
+        self
+    }
+
+    /// Sets how many bytes of key/value cache may be spent on beginnings that prompts share, over all sources; 0 keeps
+    /// none. Without it 256 MB.
+    #[must_use]
+    pub fn prefix_cache_bytes(mut self, bytes: u64) -> Self {
+        self.prefix_cache_bytes = bytes;
         self
     }
 
@@ -204,6 +214,7 @@ impl EngineBuilder {
             fuser: Fuser::new(&info.id, vocabulary.width(), info.trace.len()),
             spare: self.sources.iter().map(|_| Rows::new()).collect(),
             lead,
+            prefixes: Prefixes::new(self.sources.len(), self.prefix_cache_bytes),
             workers: self.sources.into_iter().map(Worker::spawn).collect::<Result<_>>()?,
             binding_sources,
             session: SessionInfo { bindings, vocabulary },
@@ -226,6 +237,7 @@ impl Engine {
             end_of_sequence: Vec::new(),
             concurrency: Concurrency::default(),
             speculation: None,
+            prefix_cache_bytes: 256 << 20,
         }
     }
 

@@ -261,11 +261,20 @@ impl Engine {
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
         timings: &mut Timings,
     ) -> Result<Option<Yielded>> {
-        let piece = |slot: &Slot| (slot.prompt.len() - 1) / PIECE * PIECE;
         let slots = || running.iter().filter(|r| r.finish.is_none()).flat_map(|r| &r.sequence.slots);
         let total = slots().map(|slot| slot.prompt.len()).sum();
-        let prefixes: Vec<_> = slots().map(|s| (s.source, s.sequence, &s.prompt[..piece(s)])).collect();
         let mut proceed = |done| !cancel.is_cancelled() && on_event(Event::Prefill { done, total }).is_continue();
+        for r in running.iter_mut().filter(|r| r.finish.is_none()) {
+            for slot in &mut r.sequence.slots {
+                if !self.reuse(slot, r.request.max_new_tokens, timings, &mut |_| proceed(0))? {
+                    return Ok(None);
+                }
+            }
+        }
+        // The last piece of a prompt yields its row; all pieces end where those of a prompt that was not reused do.
+        let piece = |slot: &Slot| ((slot.prompt.len() - 1) / PIECE * PIECE).max(slot.held);
+        let slots = || running.iter().filter(|r| r.finish.is_none()).flat_map(|r| &r.sequence.slots);
+        let prefixes: Vec<_> = slots().map(|s| (s.source, s.sequence, &s.prompt[s.held..piece(s)])).collect();
         if !self.fill(&prefixes, timings, &mut proceed)? {
             return Ok(None);
         }

@@ -59,6 +59,7 @@ mod cancel;
 mod emit;
 mod generate;
 mod pace;
+mod prefixes;
 mod report;
 mod request;
 mod sampling;

@@ -117,6 +117,8 @@ pub struct Timings {
     pub prefill: Vec<Duration>,
     /// Prompt tokens fed to each source.
     pub prefill_tokens: Vec<usize>,
+    /// Prompt tokens that each source had run before, for another prompt.
+    pub reused_tokens: Vec<usize>,
     /// One entry per source: time inside its `forward`, generation only. Sources overlap, so the sum may exceed the wall.
     pub forward: Vec<Duration>,
     /// Log-normalisers and masking, on the sources' threads.
@@ -146,6 +148,7 @@ impl Timings {
         Self {
             prefill: vec![Duration::ZERO; sources],
             prefill_tokens: vec![0; sources],
+            reused_tokens: vec![0; sources],
             forward: vec![Duration::ZERO; sources],
             normalise: vec![Duration::ZERO; sources],
             ..Self::default()

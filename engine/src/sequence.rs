@@ -12,6 +12,8 @@ pub(crate) struct Slot {
     pub(crate) source: usize,
     pub(crate) sequence: SequenceId,
     pub(crate) prompt: Vec<TokenId>,
+    /// Tokens of the prompt that the source held before the prompt was fed: a prefix that another one had, too.
+    pub(crate) held: usize,
     /// Generated tokens that the source holds, drafted ones included.
     pub(crate) fed: usize,
     /// Log-probability in nats of the first `credited` generated tokens under this source.
@@ -35,7 +37,16 @@ pub(crate) type Yielded = Vec<Vec<Option<Forwarded>>>;
 
 impl Slot {
     fn new(source: usize, sequence: SequenceId, prompt: &[TokenId]) -> Self {
-        Self { source, sequence, prompt: prompt.to_vec(), fed: 0, log_prob: 0.0, credited: 0, rows: Vec::new() }
+        Self {
+            source,
+            sequence,
+            prompt: prompt.to_vec(),
+            held: 0,
+            fed: 0,
+            log_prob: 0.0,
+            credited: 0,
+            rows: Vec::new(),
+        }
     }
 
     /// Feeds these tokens; the last `rows` of them yield rows.
@@ -212,7 +223,7 @@ impl Engine {
         Ok(sequence)
     }
 
-    fn open_slot(&self, prompt: &[TokenId], source: usize, reach: usize) -> Result<Slot> {
+    pub(crate) fn open_slot(&self, prompt: &[TokenId], source: usize, reach: usize) -> Result<Slot> {
         let limit = self.workers[source].info().context_length.unwrap_or(usize::MAX);
         let tokens = prompt.len().saturating_add(reach).min(limit);
         let id = self.workers[source].call(move |source| {

@@ -6,6 +6,7 @@ mod architecture;
 mod cli;
 mod engine;
 mod engine_lazy;
+mod engine_prefixes;
 mod engine_speculation;
 mod onnx_bad_input;
 mod onnx_matrix;

@@ -29,7 +29,7 @@ pub struct OnnxOptions {
     pub providers: Vec<Provider>,
     /// How the key/value cache is kept.
     pub kv: KvChoice,
-    /// Prompt tokens that are run at once. `None` keeps a chunk's logits near 8 MB.
+    /// Prompt tokens that are run at once. `None` keeps a chunk's logits below 12 MB.
     pub chunk_tokens: Option<usize>,
     /// Overrides the context length that the model's configuration states.
     pub context_length: Option<usize>,

@@ -46,8 +46,8 @@ pub struct OnnxSource {
     next_sequence: u64,
 }
 
-/// A chunk's logits are kept near this size: larger gains no speed and costs memory.
-const CHUNK_BYTES: usize = 8 << 20;
+/// A chunk's logits are kept below this size: larger gains no speed and costs memory.
+const CHUNK_BYTES: usize = 12 << 20;
 
 impl OnnxSource {
     /// Loads a model.
@@ -82,6 +82,7 @@ impl OnnxSource {
             context_length,
             end_of_sequence: hints.end_of_sequence.clone(),
             kv_bytes_per_token: decoder.signature.kv_bytes_per_token(),
+            chunk_tokens: decoder.chunk_tokens,
         };
         let report = SourceReport {
             onnx: folder.onnx().to_owned(),
@@ -228,7 +229,8 @@ fn context_length(folder: &ModelFolder) -> Option<usize> {
 
 fn chunk_tokens(signature: &Signature) -> usize {
     let row = signature.width.unwrap_or(1 << 16) * signature.logits.element.bytes();
-    (CHUNK_BYTES / row.max(1)).next_multiple_of(16).clamp(16, 512)
+    // A power of two, so that it divides the pieces in which an engine feeds prompts.
+    1 << (CHUNK_BYTES / row.max(1)).clamp(16, 512).ilog2()
 }
 
 fn chunk_tokens_of(decoder: &Decoder) -> usize {

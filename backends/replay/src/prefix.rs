@@ -56,6 +56,7 @@ impl<M: PrefixModel> PrefixSource<M> {
             context_length: None,
             end_of_sequence: Vec::new(),
             kv_bytes_per_token: size_of::<TokenId>() as u64,
+            chunk_tokens: 1,
         };
         Self { info, model, sequences: BTreeMap::new(), opened: 0 }
     }
