@@ -11,5 +11,8 @@ mod engine_speculation;
 mod onnx_bad_input;
 mod onnx_matrix;
 mod onnx_programs;
+mod oracles;
 mod peers;
+mod real_model;
+mod strategies;
 mod support;
