@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use logitfuse_plugin_host::Policy;
+
+use crate::plugin::PluginCommand;
+
 /// Fuse the next-token distributions of several ONNX language models while they decode.
 #[derive(Parser)]
 #[command(name = "logitfuse", version, propagate_version = true, arg_required_else_help = true)]
@@ -28,9 +32,38 @@ pub(crate) struct Global {
     /// Say nothing on stderr but errors
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
+    /// Folder of plugins, before those of LOGITFUSE_PLUGIN_PATH; repeat for each
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) plugin_dir: Vec<PathBuf>,
+    /// What to do with a plugin whose sha256 nobody has written down
+    #[arg(long, global = true, value_name = "POLICY", default_value = "warn")]
+    pub(crate) plugin_trust: Trust,
+    /// Load only plugins that `logitfuse.lock` beside the experiment lists, with that sha256
+    #[arg(long, global = true)]
+    pub(crate) locked: bool,
     /// When to use colour; `NO_COLOR` is honoured
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub(crate) color: Color,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Trust {
+    /// Refuse it
+    RequirePin,
+    /// Load it, and say so
+    Warn,
+    /// Load it
+    Off,
+}
+
+impl From<Trust> for Policy {
+    fn from(trust: Trust) -> Self {
+        match trust {
+            Trust::RequirePin => Self::RequirePin,
+            Trust::Warn => Self::Warn,
+            Trust::Off => Self::Off,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -57,6 +90,12 @@ pub(crate) enum Command {
     Generate(Box<GenerateArgs>),
     /// Generate for every prompt of an experiment's TOML, as JSONL
     Run(RunArgs),
+    /// What strategies there are, and what they compute
+    #[command(subcommand)]
+    Strategies(StrategiesCommand),
+    /// Strategies in shared libraries: find, look at, check, write and pin them
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Look at models
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -97,7 +136,7 @@ pub(crate) struct GenerateArgs {
     /// The model of a role; repeat for each
     #[arg(long, value_name = "ROLE=DIR", value_parser = key_value, help_heading = "Models and fusion")]
     pub(crate) role: Vec<(String, String)>,
-    /// Fusion strategy: none, static-proxy, in-context [default: in-context with --context, else none]
+    /// Fusion strategy, see `logitfuse strategies list` [default: in-context with --context, else none]
     #[arg(long, value_name = "ID", help_heading = "Models and fusion")]
     pub(crate) strategy: Option<String>,
     /// A parameter of the strategy, its value in JSON or a bare word; repeat for each
@@ -226,6 +265,24 @@ pub(crate) struct InspectArgs {
     /// text or json
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum StrategiesCommand {
+    /// One line each
+    List {
+        /// text, json, or jsonl
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        format: Format,
+    },
+    /// Equation, roles, parameters with their defaults and ranges, trace, laws, and a TOML to start from
+    Show {
+        /// The strategy's id, or `gate` or `schedule`, which wrap any strategy
+        name: String,
+        /// text, json, or jsonl
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        format: Format,
+    },
 }
 
 #[derive(Subcommand)]

@@ -7,12 +7,13 @@ use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_engine::{Cancel, Event, FinishReason, Generation, TokenReport};
 use logitfuse_experiment::{Config, Sample, Wired};
 use logitfuse_onnx::Runtime;
+use logitfuse_plugin_host::LogLevel;
 use logitfuse_setup::{Environment, find_runtime};
 use serde_json::{Value, json};
 
 use crate::{
     args::{Format, Global, PrintArgs},
-    output,
+    output, plugin,
     trace::{self, Table},
 };
 
@@ -24,7 +25,16 @@ pub(crate) fn open(global: &Global, config: Config) -> Result<Wired> {
 
 /// Wires the experiment and says what is worth knowing about its models.
 pub(crate) fn wire(global: &Global, config: Config, runtime: &Runtime) -> Result<Wired> {
-    let wired = Wired::new(config, runtime, global.threads)?;
+    let quiet = global.quiet;
+    logitfuse_plugin_host::forward_log(move |level, plugin, line| {
+        if level <= LogLevel::Info {
+            output::say(quiet, &format!("{plugin}: {line}"));
+        }
+    });
+    let wired = Wired::with_plugins(config, runtime, global.threads, &plugin::settings(global))?;
+    if let Some(warning) = wired.plugin.as_ref().and_then(|plugin| plugin.warning.as_ref()) {
+        output::say(quiet, &format!("warning: {warning}"));
+    }
     for model in &wired.models {
         for refused in &model.refused {
             let note = format!("note: {}: {} not used: {}", model.provider, refused.provider, refused.reason);

@@ -77,5 +77,5 @@ fn config(model: &Path, user: &str, alpha: Option<f64>) -> Config {
         strategy.id = Some("in-context".to_owned());
         strategy.params.insert("alpha".to_owned(), json!(alpha));
     }
-    Config { schema: 1, run: RunConfig { max_new_tokens: 40, ..RunConfig::default() }, sources, strategy }
+    Config { run: RunConfig { max_new_tokens: 40, ..RunConfig::default() }, ..Config::new(sources, strategy) }
 }

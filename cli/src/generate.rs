@@ -53,12 +53,7 @@ fn config(args: &GenerateArgs) -> Result<Config> {
         system: args.system.clone(),
         ..SourceConfig::new(model)
     };
-    let mut config = Config {
-        schema: 1,
-        run: RunConfig::default(),
-        sources: std::collections::BTreeMap::new(),
-        strategy: StrategyConfig::default(),
-    };
+    let mut config = Config::new(std::collections::BTreeMap::new(), StrategyConfig::default());
     strategy_flags(args, &mut config.strategy)?;
     for (role, model) in &args.role {
         let nth = config.strategy.roles.get(role).map_or(0, |names| names.0.len());

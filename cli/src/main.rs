@@ -10,9 +10,11 @@ mod doctor;
 mod generate;
 mod inspect;
 mod output;
+mod plugin;
 mod run;
 mod runtime;
 mod signal;
+mod strategies;
 mod trace;
 
 use std::process::ExitCode;
@@ -20,7 +22,7 @@ use std::process::ExitCode;
 use anstream::eprintln;
 use clap::{CommandFactory, Parser};
 
-use crate::args::{Arguments, Command, ModelsCommand, RuntimeCommand};
+use crate::args::{Arguments, Command, ModelsCommand, RuntimeCommand, StrategiesCommand};
 
 /// Interrupted by Ctrl-C, as shells count it.
 const INTERRUPTED: u8 = 130;
@@ -45,6 +47,9 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(global, args),
         Command::Doctor => doctor::run(global),
         Command::Models(ModelsCommand::Inspect(args)) => inspect::run(global, args),
+        Command::Strategies(StrategiesCommand::List { format }) => strategies::list(*format),
+        Command::Strategies(StrategiesCommand::Show { name, format }) => strategies::show(name, *format),
+        Command::Plugin(command) => plugin::run(global, command),
         Command::Runtime(RuntimeCommand::Show) => runtime::show(global),
         Command::Runtime(RuntimeCommand::Install { cuda }) => runtime::install(global, *cuda),
         Command::Completions { shell } => {
@@ -64,6 +69,11 @@ fn report(error: &anyhow::Error) {
         // Its message holds that of its cause already.
         Some(ours) => eprintln!("{style}error:{style:#} {ours}"),
         None => eprintln!("{style}error:{style:#} {error:#}"),
+    }
+    let snippet =
+        ours.and_then(std::error::Error::source).and_then(|e| e.downcast_ref::<logitfuse_experiment::Snippet>());
+    if let Some(snippet) = snippet {
+        eprintln!("{snippet}");
     }
     if let Some(help) = ours.and_then(logitfuse_core::Error::help) {
         eprintln!("{help_style}help:{help_style:#} {help}");

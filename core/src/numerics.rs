@@ -40,19 +40,38 @@
 #![expect(clippy::float_cmp, reason = "a maximum is one of the entries, and promises about bits are about equality")]
 #![expect(clippy::inline_always, reason = "only what is inlined into the dispatched function uses the wide registers")]
 
+mod atoms;
+mod bins;
 #[cfg(test)]
 mod bits;
+mod bulk;
 mod check;
 mod combine;
 mod divergence;
+mod family;
+mod geometric;
+mod grid;
 mod lanes;
 mod normalise;
+mod objective;
 mod rank;
+mod solve;
+mod summary;
+mod targets;
 mod tilt;
 
 pub use check::check_row;
 pub use combine::{Contrast, linear_combination, mask_implausible, masked_difference};
 pub use divergence::{kl_both, kl_divergence};
+pub use family::{TiltFamily, TiltPoint};
+pub use grid::Grid;
 pub use normalise::{entropy, log_softmax, log_sum_exp, softmax};
+pub use objective::Objective;
 pub use rank::{argmax, top_k};
+pub use solve::{Bounds, Solution};
+pub use targets::Targets;
 pub use tilt::{TiltMoments, exponential_tilt, tilt_moments};
+
+/// The largest difference of log-probabilities, in nats, that the solver tells from larger ones. Its square still is an
+/// f32, and no sum over a vocabulary overflows.
+const LIMIT: f32 = 1_048_576.0;

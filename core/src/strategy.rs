@@ -274,10 +274,11 @@ pub trait FusionState: Send {
         Ok(false)
     }
 
-    /// These tokens are final now; the state may adapt, using what the last `fuse` saw.
+    /// These tokens are final now; the state may adapt, using what the last `fuse` since the last `commit` or `rollback`
+    /// saw. Where there was none, somebody else chose the tokens: a gate that was closed, a user who wrote the beginning.
     fn commit(&mut self, tokens: &[TokenId]) -> Result<()>;
 
-    /// Undoes the last `n` committed tokens.
+    /// Undoes the last `n` committed tokens, and forgets a `fuse` that no `commit` followed: with `n` 0, only that.
     fn rollback(&mut self, n: usize) -> Result<()>;
 
     /// An independent copy: equal inputs give equal outputs from here on.

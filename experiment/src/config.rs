@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use logitfuse_engine::Sampling;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::{ConfigOrigin, PluginConfig, SpeculationConfig};
+
 /// A whole experiment, as its TOML states it. See the [crate's page](crate) for one.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +21,30 @@ pub struct Config {
     /// How they are fused.
     #[serde(default)]
     pub strategy: StrategyConfig,
+    /// Libraries with strategies, by names of the experiment's choice.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub plugins: BTreeMap<String, PluginConfig>,
+    /// Where it was read from.
+    #[serde(skip)]
+    pub origin: ConfigOrigin,
+    /// Whether tokens are drafted; they are not if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speculation: Option<SpeculationConfig>,
+}
+
+impl Config {
+    /// An experiment with these sources and this strategy, and defaults for everything else.
+    pub fn new(sources: BTreeMap<String, SourceConfig>, strategy: StrategyConfig) -> Self {
+        Self {
+            schema: 1,
+            run: RunConfig::default(),
+            sources,
+            strategy,
+            plugins: BTreeMap::new(),
+            origin: ConfigOrigin::default(),
+            speculation: None,
+        }
+    }
 }
 
 /// `[run]`: what to generate and how tokens are chosen.
@@ -109,6 +135,19 @@ pub struct SourceConfig {
     /// How the answer begins, a Jinja text over the sample's fields; it is fed, not generated.
     #[serde(default)]
     pub assistant: String,
+    /// A JSONL file of demonstrations, one object a line; relative to the TOML. They are shown before the sample, written
+    /// with the same `user` and `assistant`, and answered by `answer`.
+    #[serde(default)]
+    pub demonstrations: Option<PathBuf>,
+    /// How many demonstrations, from the first on; all if absent.
+    #[serde(default)]
+    pub shots: Option<usize>,
+    /// The rest of a demonstration's answer, a Jinja text over its fields.
+    #[serde(default = "default_answer")]
+    pub answer: String,
+    /// What stands between demonstrations where no chat template separates them.
+    #[serde(default = "default_separator")]
+    pub separator: String,
 }
 
 fn default_chat_template() -> String {
@@ -117,6 +156,14 @@ fn default_chat_template() -> String {
 
 fn default_user() -> String {
     "{{ prompt }}".to_owned()
+}
+
+fn default_answer() -> String {
+    "{{ answer }}".to_owned()
+}
+
+fn default_separator() -> String {
+    "\n\n".to_owned()
 }
 
 impl SourceConfig {
@@ -132,6 +179,10 @@ impl SourceConfig {
             system: None,
             user: default_user(),
             assistant: String::new(),
+            demonstrations: None,
+            shots: None,
+            answer: default_answer(),
+            separator: default_separator(),
         }
     }
 }
@@ -149,6 +200,12 @@ pub struct StrategyConfig {
     /// The strategy's own parameters.
     #[serde(default)]
     pub params: serde_json::Map<String, serde_json::Value>,
+    /// Scales the strategy with the length of the text, if present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Lets the strategy, with its schedule, act only where the base needs help, if present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// One name, or a list of them.

@@ -41,15 +41,26 @@
 #![deny(missing_docs)]
 
 mod config;
+mod demonstrations;
+mod example;
 mod load;
+mod parameters;
 mod plan;
+mod plugins;
 mod prompter;
+mod snippet;
+mod speculation;
 mod strategies;
 mod wire;
 
 pub use config::{Config, Names, RunConfig, SourceConfig, StrategyConfig};
+pub use example::example;
 pub use load::Sample;
+pub use parameters::{Choice, Parameter, parameters};
 pub use plan::Plan;
+pub use plugins::{PluginConfig, PluginRecord, PluginSettings, PluginUse};
 pub use prompter::Prompter;
-pub use strategies::{built_in, strategy};
+pub use snippet::{ConfigOrigin, Snippet};
+pub use speculation::{Costs, DraftTokens, SpeculationConfig};
+pub use strategies::{built_in, configured, strategy, wrappers};
 pub use wire::Wired;

@@ -5,7 +5,7 @@ use std::path::Path;
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
 use serde_json::{Value, json};
 
-use crate::Config;
+use crate::{Config, ConfigOrigin};
 
 /// One line of data: its fields fill the places of the prompts.
 #[derive(Clone, Debug)]
@@ -30,10 +30,17 @@ impl Config {
             if !matches!(source.chat_template.as_str(), "model" | "none") {
                 source.chat_template = folder.join(&source.chat_template).display().to_string();
             }
+            if let Some(demonstrations) = &mut source.demonstrations {
+                *demonstrations = folder.join(&*demonstrations);
+            }
         }
         if let Some(data) = &mut config.run.data {
             *data = folder.join(&*data);
         }
+        for plugin in config.plugins.values_mut() {
+            plugin.path = folder.join(&plugin.path);
+        }
+        config.origin = ConfigOrigin::new(path, text);
         Ok(config)
     }
 
@@ -84,7 +91,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-fn read_jsonl(path: &Path, samples: &mut Vec<Sample>) -> Result<()> {
+pub(crate) fn read_jsonl(path: &Path, samples: &mut Vec<Sample>) -> Result<()> {
     let text = std::fs::read_to_string(path).or_err(ErrorKind::NotFound, path.display())?;
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |why: String| {

@@ -7,7 +7,7 @@ use logitfuse_onnx::ModelFolder;
 use logitfuse_text::{ChatTemplate, Message, PromptTemplate, Tokenizer};
 use serde_json::Value;
 
-use crate::SourceConfig;
+use crate::{SourceConfig, demonstrations::Demonstrations};
 
 /// One source's way of writing a prompt.
 #[derive(Clone, Debug)]
@@ -17,6 +17,7 @@ pub struct Prompter {
     system: Option<PromptTemplate>,
     user: PromptTemplate,
     assistant: PromptTemplate,
+    demonstrations: Demonstrations,
 }
 
 impl Prompter {
@@ -41,12 +42,15 @@ impl Prompter {
             .with_help("write the text into `user`, or name a template file in `chat_template`"));
         }
         let template = |key: &str, text: &str| PromptTemplate::new(&format!("sources.{name}.{key}"), text);
+        let user = template("user", &config.user)?;
+        let assistant = template("assistant", &config.assistant)?;
         Ok(Self {
             tokenizer: tokenizer.clone(),
             chat,
             system: config.system.as_deref().map(|text| template("system", text)).transpose()?,
-            user: template("user", &config.user)?,
-            assistant: template("assistant", &config.assistant)?,
+            demonstrations: Demonstrations::load(name, config, &user, &assistant)?,
+            user,
+            assistant,
         })
     }
 
@@ -54,11 +58,15 @@ impl Prompter {
     pub fn text(&self, fields: &Value) -> Result<String> {
         let user = self.user.render(fields)?;
         let mut text = match &self.chat {
-            None => user,
+            None => self.demonstrations.as_text() + &user,
             Some(chat) => {
                 let mut messages = Vec::new();
                 if let Some(system) = &self.system {
                     messages.push(Message::new("system", system.render(fields)?));
+                }
+                for shot in self.demonstrations.shots() {
+                    messages.push(Message::new("user", shot.user.clone()));
+                    messages.push(Message::new("assistant", shot.assistant.clone()));
                 }
                 messages.push(Message::new("user", user));
                 chat.render(&messages, true)?

@@ -3,24 +3,35 @@
 use std::sync::Arc;
 
 use logitfuse_core::{Error, ErrorKind, FusionStrategy, Result, StrategyInfo};
+use logitfuse_dynamic_kl::DynamicKl;
 use logitfuse_engine::BaseOnly;
+use logitfuse_ensemble::{Contrastive, Ensemble, TriMix};
 use logitfuse_in_context::InContext;
 use logitfuse_static_proxy::StaticProxy;
-use serde_json::Value;
+use logitfuse_task_arithmetic::TaskArithmetic;
+use logitfuse_wrappers::{Gate, Schedule};
+use serde_json::{Map, Value};
 
-use crate::{Config, Names};
+use crate::{Config, Names, StrategyConfig};
 
 type Make = fn(&Value) -> Result<Arc<dyn FusionStrategy>>;
 
 const BUILT_IN: &[(&str, Make)] = &[
     ("none", |params| match params.as_object() {
         Some(params) if !params.is_empty() => {
-            Err(Error::new(ErrorKind::InvalidConfig, "strategy `none` has no parameters"))
+            let first = params.keys().next().map_or("", String::as_str);
+            Err(Error::new(ErrorKind::InvalidConfig, format!("/{first}: strategy `none` has no parameters"))
+                .with_help("leave params out, or name another strategy in `use`"))
         }
         _ => Ok(Arc::new(BaseOnly::new())),
     }),
     ("static-proxy", |params| Ok(Arc::new(StaticProxy::from_json(params)?))),
+    ("dynamic-kl", |params| Ok(Arc::new(DynamicKl::from_json(params)?))),
     ("in-context", |params| Ok(Arc::new(InContext::from_json(params)?))),
+    ("task-arithmetic", |params| Ok(Arc::new(TaskArithmetic::from_json(params)?))),
+    ("ensemble", |params| Ok(Arc::new(Ensemble::from_json(params)?))),
+    ("contrastive", |params| Ok(Arc::new(Contrastive::from_json(params)?))),
+    ("trimix", |params| Ok(Arc::new(TriMix::from_json(params)?))),
 ];
 
 /// A strategy by its id, with its parameters.
@@ -31,6 +42,55 @@ pub fn strategy(id: &str, params: &Value) -> Result<Arc<dyn FusionStrategy>> {
             .with_help(format!("there are {}", known.join(", "))));
     };
     make(params).map_err(|e| e.context(format!("strategy.params of `{id}`")))
+}
+
+/// The strategy of a configuration, in its schedule if it has one, and that in its gate if it has one.
+///
+/// ```
+/// use logitfuse_experiment::{Config, configured};
+///
+/// let config = Config::from_toml(
+///     r#"
+///     schema = 1
+///     [sources.base]
+///     model = "models/large"
+///     [strategy]
+///     use = "static-proxy"
+///     [strategy.gate]
+///     max_prob = 0.3
+///     "#,
+/// )?;
+/// assert_eq!(configured(&config.strategy)?.info().id, "static-proxy+gate");
+/// # Ok::<(), logitfuse_core::Error>(())
+/// ```
+pub fn configured(config: &StrategyConfig) -> Result<Arc<dyn FusionStrategy>> {
+    let params = Value::Object(config.params.clone());
+    wrapped(config, strategy(config.id.as_deref().unwrap_or("none"), &params)?)
+}
+
+/// A strategy in the wrappers of a configuration.
+pub(crate) fn wrapped(config: &StrategyConfig, strategy: Arc<dyn FusionStrategy>) -> Result<Arc<dyn FusionStrategy>> {
+    let value = |params: &Map<String, Value>| Value::Object(params.clone());
+    let mut strategy = strategy;
+    if let Some(params) = &config.schedule {
+        let schedule = Schedule::from_json(&value(params), strategy).map_err(|e| e.context("strategy.schedule"))?;
+        strategy = Arc::new(schedule);
+    }
+    if let Some(params) = &config.gate {
+        let gate = Gate::from_json(&value(params), strategy).map_err(|e| e.context("strategy.gate"))?;
+        strategy = Arc::new(gate);
+    }
+    Ok(strategy)
+}
+
+/// Whether this is the id of a strategy that is built in.
+pub(crate) fn is_built_in(id: &str) -> bool {
+    BUILT_IN.iter().any(|(known, _)| *known == id)
+}
+
+/// What the wrappers say of themselves, whatever they wrap; the tables `[strategy.ID]` of a configuration.
+pub fn wrappers() -> Vec<StrategyInfo> {
+    vec![Schedule::about(), Gate::about()]
 }
 
 /// What the built-in strategies say of themselves, each with its default parameters.

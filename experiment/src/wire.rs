@@ -8,7 +8,11 @@ use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime, SourceReport
 use logitfuse_text::{SourceVocabulary, Tokenizer, Verdict, compatibility};
 use serde_json::Value;
 
-use crate::{Config, Plan, Prompter, SourceConfig, strategies, strategies::strategy};
+use crate::{
+    Config, Plan, PluginSettings, PluginUse, Prompter, SourceConfig, plugins,
+    speculation::{self, Costs, DraftTokens, drafter, settings},
+    strategies,
+};
 
 /// An experiment's engine, with what is needed to feed it and to explain it.
 pub struct Wired {
@@ -22,6 +26,8 @@ pub struct Wired {
     pub models: Vec<SourceReport>,
     /// How they share the cores.
     pub plan: Plan,
+    /// The plugin that the strategy comes from, if it is not built in.
+    pub plugin: Option<PluginUse>,
     /// How each binding's prompt is written.
     prompters: Vec<Prompter>,
     config: Config,
@@ -38,12 +44,22 @@ struct Opened {
 impl Wired {
     /// Opens the models and starts the engine. `threads` is how many cores to use in all; 0 is all there are.
     pub fn new(config: Config, runtime: &Runtime, threads: usize) -> Result<Self> {
-        let id = config.strategy.id.as_deref().unwrap_or("none");
-        let strategy = strategy(id, &Value::Object(config.strategy.params.clone()))?;
+        Self::with_plugins(config, runtime, threads, &PluginSettings::default())
+    }
+
+    /// As [`new`](Self::new), with what the machine says of plugins. Those that the experiment names need none of it.
+    pub fn with_plugins(config: Config, runtime: &Runtime, threads: usize, plugins: &PluginSettings) -> Result<Self> {
+        let plugin = config.plugin_strategy(plugins).map_err(|e| config.underline(e))?;
+        let strategy = match &plugin {
+            Some(plugin) => strategies::wrapped(&config.strategy, plugins::shared(&plugin.strategy)),
+            None => strategies::configured(&config.strategy),
+        };
+        let strategy = strategy.map_err(|e| config.underline(e))?;
         let roles = strategies::assign(&config, strategy.info())?;
 
         // What can be wrong without loading weights is found first.
-        let used: Vec<&str> = roles.iter().map(|(_, source)| source.as_str()).collect();
+        let drafting = config.speculation.as_ref().map(|speculation| speculation.draft.as_str());
+        let used: Vec<&str> = roles.iter().map(|(_, source)| source.as_str()).chain(drafting).collect();
         let mut models: Vec<Opened> = Vec::new();
         let mut model_of = BTreeMap::new();
         let mut prompter_of = BTreeMap::new();
@@ -61,6 +77,9 @@ impl Wired {
 
         let weights: Vec<u64> = models.iter().map(|m| m.folder.weight_bytes()).collect();
         let plan = Plan::new(&weights, threads);
+        let names: Vec<String> = config.sources.keys().cloned().collect();
+        let drafter = |speculation| drafter(speculation, &roles, &names, |name| model_of.get(name).copied());
+        let drafter = config.speculation.as_ref().map(drafter).transpose()?;
         let mut engine = Engine::builder(strategy).concurrency(plan.concurrency());
         let mut reports = Vec::new();
         let mut sources = Vec::new();
@@ -69,8 +88,21 @@ impl Wired {
             reports.push(source.report().clone());
             sources.push(source);
         }
+        let speculation = match (&config.speculation, drafter) {
+            (Some(speculation), Some(drafter)) => {
+                let ask_the_clock = speculation.tokens == DraftTokens::Auto && config.run.temperature == 0.0;
+                let costs = if ask_the_clock {
+                    let of = sources.iter_mut().map(|source| speculation::time(source)).collect::<Result<_>>()?;
+                    Some(Costs { of, plan: plan.clone() })
+                } else {
+                    None
+                };
+                Some(settings(speculation, &roles, drafter, costs.as_ref(), &plan, &weights))
+            }
+            _ => None,
+        };
         let verdict = verdict(&models, &sources);
-        engine = engine.vocabulary(verdict.vocabulary()?);
+        engine = engine.vocabulary(verdict.vocabulary()?).speculation(speculation);
         for source in sources {
             engine = engine.source(Box::new(source));
         }
@@ -79,7 +111,7 @@ impl Wired {
         let tokenizer = models[0].tokenizer.clone();
         // The engine orders bindings by role and keeps the order within one, as `assign` does.
         let prompters = roles.iter().map(|(_, source)| prompter_of[source].clone()).collect();
-        Ok(Self { engine, tokenizer, verdict, models: reports, plan, prompters, config })
+        Ok(Self { engine, tokenizer, verdict, models: reports, plan, plugin, prompters, config })
     }
 
     /// The configuration.

@@ -57,6 +57,28 @@ impl Case {
         case
     }
 
+    /// The same text with other roles: each `(new, old)` is a row of role `new` that says what the first row of role `old`
+    /// says. Strategies with different roles can so be compared on one case.
+    ///
+    /// ```
+    /// use logitfuse_laws::generators;
+    /// use proptest::prelude::*;
+    ///
+    /// proptest!(|(case in generators::case(&[("base", 1), ("anti", 1)]))| {
+    ///     let three = case.recast(&[("base", "base"), ("expert", "base"), ("anti", "anti")]);
+    ///     prop_assert_eq!(&three.steps[0][1], &case.steps[0][0]);
+    /// });
+    /// ```
+    #[must_use]
+    pub fn recast(&self, roles: &[(&str, &str)]) -> Self {
+        let places = roles.iter().filter_map(|(new, old)| Some((*new, self.session.row_of(old)?)));
+        let (bindings, places): (Vec<RoleBinding>, Vec<usize>) = places
+            .map(|(new, old)| (RoleBinding { role: new.to_owned(), ..self.session.bindings[old].clone() }, old))
+            .unzip();
+        let steps = self.steps.iter().map(|rows| places.iter().map(|&old| rows[old].clone()).collect()).collect();
+        Self { session: SessionInfo { bindings, ..self.session.clone() }, steps, tokens: self.tokens.clone() }
+    }
+
     /// The session of rows of these roles, each with a source of its own.
     pub(crate) fn session(roles: &[(&str, usize)], width: usize) -> SessionInfo {
         let bindings = roles.iter().flat_map(|&(role, count)| {
@@ -77,16 +99,34 @@ impl Case {
 
     /// Fuses one position, asking for so many trace columns: all or none.
     pub(crate) fn fuse_with_trace(&self, state: &mut dyn FusionState, step: usize, columns: usize) -> Result<Output> {
-        let rows: Vec<RoleRow<'_>> = self.steps[step]
-            .iter()
-            .enumerate()
-            .map(|(index, row)| RoleRow::new(row, log_sum_exp(row), self.sequence_log_prob(index, step)))
-            .collect();
+        let rows = self.rows(step);
         // NaN everywhere, so that an entry that was not written shows.
         let mut output = Output { logits: vec![f32::NAN; self.width()], trace: vec![f64::NAN; columns] };
         let mut fused = FusedRow { logits: &mut output.logits, trace: &mut output.trace };
         state.fuse(&FusionStep::new(&rows, &self.tokens[..step]), &mut fused)?;
         Ok(output)
+    }
+
+    /// Offers the row of the strategy's lead (of the first role, if it names none); what was written if that settled the
+    /// position.
+    pub(crate) fn settle(
+        &self,
+        strategy: &dyn FusionStrategy,
+        state: &mut dyn FusionState,
+        step: usize,
+    ) -> Result<Option<Output>> {
+        let info = strategy.info();
+        let lead = info.lead.as_deref().or_else(|| info.roles.first().map(|role| role.name.as_str()));
+        let lead = lead.and_then(|role| self.session.row_of(role)).unwrap_or(0);
+        let mut output = Output { logits: vec![f32::NAN; self.width()], trace: vec![f64::NAN; info.trace.len()] };
+        let mut out = FusedRow { logits: &mut output.logits, trace: &mut output.trace };
+        let settled = state.settle(&self.rows(step)[lead], &self.tokens[..step], &mut out)?;
+        Ok(settled.then_some(output))
+    }
+
+    fn rows(&self, step: usize) -> Vec<RoleRow<'_>> {
+        let rows = self.steps[step].iter().enumerate();
+        rows.map(|(index, row)| RoleRow::new(row, log_sum_exp(row), self.sequence_log_prob(index, step))).collect()
     }
 
     /// Fuses and commits the positions `from..to`.

@@ -46,6 +46,7 @@
 //! * [`generators`]: rows shaped like a language model's, and whole [`Case`]s of them.
 //! * [`strategy_laws`]: [`contract`](strategy_laws::contract) holds for every strategy,
 //!   [`claimed`](strategy_laws::claimed) for those that say so in their `StrategyInfo::laws`; each law is also a function.
+//! * [`oracles`]: two strategies that must agree where one rule contains the other, on one case.
 //! * [`source_laws`]: what a `LogitSource` must obey, with a tolerance for kernels that round differently by batch.
 //!
 //! A broken law is a [`Violation`], which `?` turns into a failed property test.
@@ -55,6 +56,7 @@
 
 mod case;
 pub mod generators;
+pub mod oracles;
 pub mod source_laws;
 pub mod strategy_laws;
 mod violation;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, Result, RoleSpec, Rows,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, Result, RoleRow, RoleSpec, Rows,
     SequenceId, SessionInfo, SourceInfo, Step, StrategyInfo, TokenId,
 };
-use logitfuse_laws::{Case, Violation, generators, source_laws, strategy_laws};
+use logitfuse_laws::{Case, Violation, generators, oracles, source_laws, strategy_laws};
 use logitfuse_replay::SyntheticSource;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
@@ -23,11 +23,16 @@ enum Fault {
     CountsFuses,
     ForksAfresh,
     ForgetsToRollBack,
+    RemembersAbandonedFuses,
     SharesAcrossStates,
     AddsAnExpertLogit,
     PrefersLowIds,
     Unmasks,
     HeedsTheTrace,
+    SettlesOtherwise,
+    SettlesWithoutALead,
+    Overtakes,
+    AddsExpertProbabilities,
 }
 
 struct Faulty {
@@ -40,6 +45,9 @@ struct State {
     fault: Fault,
     fuses: usize,
     commits: usize,
+    /// Tokens that were fused before they were committed, and whether the next one was.
+    charged: usize,
+    pending: usize,
     shared: Arc<AtomicUsize>,
 }
 
@@ -49,8 +57,11 @@ impl Faulty {
             "shift-invariant",
             "vocab-equivariant",
             "mask-preserving",
+            "argmax-invariant",
+            "linear-in: expert",
         ]);
         let info = info.with_trace("nothing", "1");
+        let info = if fault == Fault::SettlesOtherwise { info.with_lead("base") } else { info };
         Self { fault, info, shared: Arc::default() }
     }
 }
@@ -61,7 +72,14 @@ impl FusionStrategy for Faulty {
     }
 
     fn start(&self, _session: &SessionInfo) -> Result<Box<dyn FusionState>> {
-        Ok(Box::new(State { fault: self.fault, fuses: 0, commits: 0, shared: self.shared.clone() }))
+        Ok(Box::new(State {
+            fault: self.fault,
+            fuses: 0,
+            commits: 0,
+            charged: 0,
+            pending: 0,
+            shared: self.shared.clone(),
+        }))
     }
 }
 
@@ -75,6 +93,10 @@ impl FusionState for State {
             Fault::LeavesAnEntry => out.logits[last] = f32::NAN,
             Fault::CountsFuses => out.logits[0] = (self.fuses - self.commits) as f32,
             Fault::ForksAfresh | Fault::ForgetsToRollBack => out.logits[0] = self.commits as f32,
+            Fault::RemembersAbandonedFuses => {
+                out.logits[0] = self.charged as f32;
+                self.pending = 1;
+            }
             Fault::SharesAcrossStates => out.logits[0] = self.shared.load(Ordering::SeqCst) as f32,
             Fault::AddsAnExpertLogit => {
                 for (out, expert) in out.logits.iter_mut().zip(expert) {
@@ -84,13 +106,29 @@ impl FusionState for State {
             Fault::PrefersLowIds => out.logits[0] = out.logits[0].max(base.iter().copied().fold(0.0, f32::max) + 3.0),
             Fault::Unmasks => out.logits.iter_mut().filter(|x| x.is_infinite()).for_each(|x| *x = -1e30),
             Fault::HeedsTheTrace => out.logits[0] += out.trace.len() as f32,
-            Fault::Nothing => {}
+            Fault::Overtakes => out.logits.iter_mut().filter(|x| x.is_finite()).for_each(|x| *x = -*x),
+            Fault::AddsExpertProbabilities => {
+                let best = expert.iter().copied().fold(f32::MIN, f32::max);
+                for (out, expert) in out.logits.iter_mut().zip(expert) {
+                    *out += 5.0 * (expert - best).exp();
+                }
+            }
+            Fault::SettlesOtherwise | Fault::SettlesWithoutALead | Fault::Nothing => {}
         }
         Ok(())
     }
 
+    fn settle(&mut self, lead: &RoleRow<'_>, _committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+        out.logits.copy_from_slice(lead.logits());
+        if self.fault == Fault::SettlesOtherwise {
+            out.logits[0] += 1.0;
+        }
+        Ok(matches!(self.fault, Fault::SettlesOtherwise | Fault::SettlesWithoutALead))
+    }
+
     fn commit(&mut self, tokens: &[TokenId]) -> Result<()> {
         self.commits += tokens.len();
+        self.charged += std::mem::take(&mut self.pending);
         self.shared.fetch_add(tokens.len(), Ordering::SeqCst);
         Ok(())
     }
@@ -108,13 +146,18 @@ impl FusionState for State {
     }
 }
 
-/// The first violation that a law reports within a few hundred cases.
+/// The first violation that a strategy with this fault shows.
 fn violation(fault: Fault, law: Law) -> Option<&'static str> {
+    first_violation(|case| law(&Faulty::new(fault), case))
+}
+
+/// The first violation within a few hundred cases.
+fn first_violation(law: impl Fn(&Case) -> Result<(), Violation>) -> Option<&'static str> {
     let mut runner = TestRunner::deterministic();
     let cases = generators::case(&[("base", 1), ("expert", 1)]);
     (0..300).find_map(|_| {
         let case = cases.new_tree(&mut runner).expect("the generators reject nothing").current();
-        law(&Faulty::new(fault), &case).err().map(|violation| violation.law)
+        law(&case).err().map(|violation| violation.law)
     })
 }
 
@@ -129,17 +172,22 @@ fn a_sound_strategy_passes() {
 #[test]
 fn every_strategy_law_catches_its_fault() {
     use strategy_laws as laws;
-    let all: [(Fault, Law, &str); 10] = [
+    let all: [(Fault, Law, &str); 15] = [
         (Fault::LeavesAnEntry, laws::valid_output, "valid-output"),
         (Fault::CountsFuses, laws::fuse_is_idempotent, "fuse-is-idempotent"),
         (Fault::ForksAfresh, laws::fork_is_a_copy, "fork-is-a-copy"),
         (Fault::ForgetsToRollBack, laws::rollback_is_replay, "rollback-is-replay"),
+        (Fault::RemembersAbandonedFuses, laws::an_abandoned_fuse_is_forgotten, "an-abandoned-fuse-is-forgotten"),
         (Fault::SharesAcrossStates, laws::states_are_independent, "states-are-independent"),
         (Fault::SharesAcrossStates, laws::threads_agree, "threads-agree"),
         (Fault::AddsAnExpertLogit, laws::shift_invariant, "shift-invariant"),
         (Fault::PrefersLowIds, laws::vocab_equivariant, "vocab-equivariant"),
         (Fault::Unmasks, laws::mask_preserving, "mask-preserving"),
         (Fault::HeedsTheTrace, laws::trace_is_a_bystander, "trace-is-a-bystander"),
+        (Fault::SettlesOtherwise, laws::settle_equals_fuse, "settle-equals-fuse"),
+        (Fault::SettlesWithoutALead, laws::settle_equals_fuse, "settle-equals-fuse"),
+        (Fault::Overtakes, laws::argmax_invariant, "argmax-invariant"),
+        (Fault::AddsExpertProbabilities, |s, case| laws::linear_in(s, case, "expert"), "linear-in"),
     ];
     for (fault, law, name) in all {
         assert_eq!(violation(fault, law), Some(name), "{fault:?}");
@@ -147,7 +195,31 @@ fn every_strategy_law_catches_its_fault() {
     assert_eq!(violation(Fault::AddsAnExpertLogit, laws::identity), Some("identity"));
     // The collections call the single laws.
     assert_eq!(violation(Fault::CountsFuses, laws::contract), Some("fuse-is-idempotent"));
+    assert_eq!(violation(Fault::SettlesOtherwise, laws::contract), Some("settle-equals-fuse"));
     assert_eq!(violation(Fault::Unmasks, laws::claimed), Some("mask-preserving"));
+    assert_eq!(violation(Fault::Overtakes, laws::claimed), Some("argmax-invariant"));
+    assert_eq!(violation(Fault::AddsExpertProbabilities, laws::claimed), Some("linear-in"));
+}
+
+#[test]
+fn going_back_is_caught() {
+    let (near, far) = (Faulty::new(Fault::Nothing), Faulty::new(Fault::Overtakes));
+    let monotone = |order: [&dyn FusionStrategy; 2]| first_violation(|case| strategy_laws::monotone_kl(&order, case));
+    assert_eq!(monotone([&near, &far]), None);
+    assert_eq!(monotone([&far, &near]), Some("monotone-kl-in"));
+}
+
+#[test]
+fn oracles_that_disagree_are_caught() {
+    let (base, other) = (Faulty::new(Fault::Nothing), Faulty::new(Fault::AddsAnExpertLogit));
+    let (base, other): (&dyn FusionStrategy, &dyn FusionStrategy) = (&base, &other);
+    assert_eq!(first_violation(|case| oracles::same_bits((base, case), (base, case))), None);
+    assert_eq!(first_violation(|case| oracles::same_distribution((base, case), (base, case))), None);
+    assert_eq!(first_violation(|case| oracles::is_role(base, case, "base")), None);
+    assert_eq!(first_violation(|case| oracles::same_bits((base, case), (other, case))), Some("same-bits"));
+    let disagree = first_violation(|case| oracles::same_distribution((base, case), (other, case)));
+    assert_eq!(disagree, Some("same-distribution"));
+    assert_eq!(first_violation(|case| oracles::is_role(base, case, "expert")), Some("is-role"));
 }
 
 /// What a source does wrong.

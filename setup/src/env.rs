@@ -43,8 +43,10 @@ variables! {
     MODELS = "LOGITFUSE_MODELS": "folder that models are made in and looked for";
     TINY_MODELS = "LOGITFUSE_TINY_MODELS": "generated decoders that the tests run on";
     PEER_PYTHON = "LOGITFUSE_PEER_PYTHON": "Python with the packages that the tests compare with";
+    PLUGIN_PATH = "LOGITFUSE_PLUGIN_PATH": "folders of plugins, before those of the user and of the installation";
     ORT_DYLIB_PATH = "ORT_DYLIB_PATH": "as LOGITFUSE_ORT_LIB, which goes before it; other programs know this name";
     XDG_CACHE_HOME = "XDG_CACHE_HOME": "parent of the cache folder, if LOGITFUSE_CACHE_DIR is not set";
+    XDG_DATA_HOME = "XDG_DATA_HOME": "parent of the user's folder of plugins";
     HOME = "HOME": "home folder, parent of the cache folder on Unix";
     LOCALAPPDATA = "LOCALAPPDATA": "parent of the cache folder on Windows";
     PATH = "PATH": "where python3 is looked for";

@@ -57,6 +57,7 @@ mod fake;
 mod folder;
 mod manifest;
 mod model;
+mod plugins;
 mod python;
 mod runtime;
 mod wheel;
@@ -66,6 +67,7 @@ pub use env::Environment;
 pub use folder::{Check, make_once};
 pub use manifest::sha256_of_texts;
 pub use model::{Weights, default_model_dir, model_smollm2, smollm2_dir};
+pub use plugins::plugin_dirs;
 pub use python::Python;
 pub use runtime::{
     Candidate, FoundRuntime, Origin, find_or_install_runtime, find_runtime, install_runtime, runtime_candidates,

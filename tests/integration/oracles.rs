@@ -106,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn a_budget_without_end_is_the_largest_strength(case in generators::case(&THREE), high in 0.5..2.0) {
+    fn a_budget_without_end_is_the_largest_strength(case in generators::related_case(&THREE), high in 0.5..2.0) {
         let unbounded = dynamic(&json!({ "objective": "budget", "budget_nats": 1e300, "bounds": [0.0, high] }));
         oracles::same_distribution((unbounded.as_ref(), &case), (proxy(high).as_ref(), &case))?;
     }

@@ -1,11 +1,14 @@
 //! The strategies as users find and configure them: `logitfuse strategies`, parameters that are refused.
 
-use std::process::Output;
+use std::{ops::ControlFlow, process::Output};
 
 use assert_cmd::Command;
 use logitfuse_core::{ErrorKind, StrategyInfo};
-use logitfuse_experiment::{Config, built_in, configured, example, parameters, strategy, wrappers};
+use logitfuse_engine::{Cancel, Event};
+use logitfuse_experiment::{Config, Wired, built_in, configured, example, parameters, strategy, wrappers};
 use serde_json::{Map, Value, json};
+
+use crate::support::{runtime, tiny};
 
 fn strategies(args: &[&str]) -> Output {
     let mut command = Command::cargo_bin("logitfuse").expect("`cargo build` made the command");
@@ -66,7 +69,7 @@ fn the_page_of_proxy_tuning() {
     let page = stdout(&["show", "static-proxy"]);
     for part in [
         "Equation\n  fused = base_weight · base + alpha · Σ weights[t] · (expert[t] − anti[t])\n",
-        "\nRoles\n  base    one source            the large model\n",
+        "\nRoles\n  base    one source          the large model\n",
         "\n  base_weight: number; 0 or more; default 1.0\n      The factor of the base's logits.",
         "\n  kl_fused_base   nats\n",
         "\n  [sources.expert]\n  model = \"models/expert\"\n",
@@ -122,9 +125,9 @@ fn refusal(id: &str, params: &Value) -> logitfuse_core::Error {
         config.id = Some("static-proxy".to_owned());
         let table = params.as_object().cloned();
         if id == "gate" {
-            config.gate = table
+            config.gate = table;
         } else {
-            config.schedule = table
+            config.schedule = table;
         }
         configured(&config)
     } else {
@@ -164,7 +167,9 @@ fn what_the_schema_forbids_is_refused_by_name() {
                 (kind, Some(range)) => {
                     let list = kind.starts_with("list");
                     for outside in outside(range) {
-                        let value = if kind.contains("integer") { json!(outside as i64) } else { json!(outside) };
+                        // `-1` is an integer, `-1.0` is not.
+                        let integer = serde_json::from_str(&format!("{outside:.0}")).unwrap();
+                        let value = if kind.contains("integer") { integer } else { json!(outside) };
                         let name = if list { format!("{}/0", p.name) } else { p.name.clone() };
                         let value = if list { json!([value]) } else { value };
                         let error = refusal(&info.id, &with(&p.name, value)).to_string();
@@ -222,5 +227,49 @@ fn refusals_name_the_allowed_range() {
         let error = refusal(id, &params);
         let said = format!("{error}\n{}", error.help().unwrap_or_default());
         assert!(error.to_string().contains(pointer) && said.contains(range), "{id} {params}: {said}");
+    }
+}
+
+/// A whole file: demonstrations for one of two sources of one model, a schedule and a gate around the strategy.
+#[test]
+fn demonstrations_schedules_and_gates_run() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let write = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).expect("the test's folder is writable");
+    };
+    write("shots.jsonl", "{\"q\": \"a\", \"a\": \"b\"}\n{\"q\": \"c\", \"a\": \"d\"}\n{\"q\": \"e\", \"a\": \"f\"}\n");
+    write("data.jsonl", "{\"q\": \"b c\"}\n");
+    let model = tiny("gqa_fp32");
+    let source = format!("model = '{}'\nchat_template = 'none'\nuser = \"{{{{ q }}}} \"\n", model.display());
+    let toml = format!(
+        "schema = 1\n[run]\ndata = 'data.jsonl'\nmax_new_tokens = 6\nignore_end_of_sequence = true\n\
+         [sources.base]\n{source}demonstrations = 'shots.jsonl'\nshots = 2\nanswer = '{{{{ a }}}}'\nseparator = '; '\n\
+         [sources.anti]\n{source}[strategy]\nuse = 'in-context'\n\
+         [strategy.schedule]\nshape = 'warmup'\nsteps = 2\n[strategy.gate]\nmax_prob = 0.999\n"
+    );
+    write("x.toml", &toml);
+    let config = Config::load(&folder.path().join("x.toml")).unwrap();
+    let samples = config.samples().unwrap();
+    let mut wired = Wired::new(config, &runtime(), 1).unwrap();
+    assert_eq!(wired.prompts(&samples[0].fields).unwrap(), ["a b; c d; b c ", "b c "]);
+    let info = wired.engine.strategy().info().clone();
+    assert_eq!((info.id.as_str(), info.lead.as_deref()), ("in-context+schedule+gate", Some("base")));
+    let request = wired.request(0, &samples[0].fields).unwrap().trace();
+    let mut scales: Vec<(f64, f64)> = Vec::new();
+    let place = |name: &str| info.trace.iter().position(|column| column.name == name).unwrap();
+    let (schedule, open) = (place("schedule"), place("gate_open"));
+    let mut collect = |event| {
+        if let Event::Token(report) = event {
+            scales.push((report.trace[schedule], report.trace[open]));
+        }
+        ControlFlow::Continue(())
+    };
+    wired.engine.generate(&[request], &Cancel::new(), &mut collect).unwrap();
+    assert_eq!(scales.len(), 6);
+    for (position, (scale, open)) in scales.into_iter().enumerate() {
+        let expected = if position < 2 { 0.0 } else { 1.0 };
+        let seen = (open.to_string(), scale.to_string());
+        let possible = [("1".to_owned(), expected.to_string()), ("0".to_owned(), "NaN".to_owned())];
+        assert!(possible.contains(&seen), "{position}: {seen:?}");
     }
 }

@@ -1,3 +1,8 @@
+use std::{
+    process::Command,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
 use anyhow::Result;
 use logitfuse_setup::Environment;
 
@@ -6,12 +11,17 @@ use crate::{
     steps::{cargo, output_of, step},
 };
 
+/// How often every property is tried, unless the caller's environment says otherwise. More than proptest's own 256: laws
+/// break at rare rows, and a case is cheap.
+const CASES: &str = "1000";
+
 /// Sets up, then runs the tests; the runner's own counts come last.
 pub(crate) fn run(env: &Environment, runner_args: &[String]) -> Result<()> {
     let prepared = Prepared::new(env)?;
+    let properties = Properties::new();
     // Whoever asks for certain tests does not ask for the doctests.
     let doctests = if runner_args.is_empty() {
-        step(prepared.tell(&mut cargo(["test", "--workspace", "--doc", "--quiet", "--no-fail-fast"])))
+        step(properties.tell(prepared.tell(&mut cargo(["test", "--workspace", "--doc", "--quiet", "--no-fail-fast"]))))
     } else {
         Ok(())
     };
@@ -24,6 +34,36 @@ pub(crate) fn run(env: &Environment, runner_args: &[String]) -> Result<()> {
         say("cargo-nextest is not installed; cargo test does the same, a little slower");
         cargo(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
     };
-    step(prepared.tell(runner.args(runner_args)))?;
+    step(properties.tell(prepared.tell(runner.args(runner_args)))).inspect_err(|_| say(&properties.replay()))?;
     doctests
+}
+
+/// The number of cases of property tests and the seed that they are drawn from: a new one every time, so that runs add up,
+/// and told, so that what failed can be seen to fail again.
+struct Properties {
+    cases: String,
+    seed: String,
+}
+
+impl Properties {
+    fn new() -> Self {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let properties = Self {
+            cases: std::env::var("PROPTEST_CASES").unwrap_or_else(|_| CASES.to_owned()),
+            seed: std::env::var("PROPTEST_RNG_SEED").unwrap_or_else(|_| time.as_micros().to_string()),
+        };
+        say(&properties.replay());
+        properties
+    }
+
+    fn tell<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("PROPTEST_CASES", &self.cases).env("PROPTEST_RNG_SEED", &self.seed)
+    }
+
+    fn replay(&self) -> String {
+        format!(
+            "these property tests again: PROPTEST_CASES={} PROPTEST_RNG_SEED={} cargo xtask test",
+            self.cases, self.seed
+        )
+    }
 }

@@ -86,7 +86,7 @@ pub fn mask_implausible(base: &[f32], plausibility: f64, out: &mut [f32]) {
 
 /// To f32, huge values to its ends.
 #[expect(clippy::cast_possible_truncation, reason = "entries are f32, and so their weights")]
-fn narrow(x: f64) -> f32 {
+pub(super) fn narrow(x: f64) -> f32 {
     (x as f32).clamp(f32::MIN, f32::MAX)
 }
 

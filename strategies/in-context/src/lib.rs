@@ -10,6 +10,7 @@
 //! | mode | result | known as |
 //! |---|---|---|
 //! | `cad` | `(1 + alpha) · base − alpha · anti`, `alpha` 0.5 | context-aware decoding |
+//! | `adacad` | as `cad`; at every token `alpha` is the Jensen–Shannon divergence of the two rows, `floor` at least | adaptive context-aware decoding |
 //! | `cfg` | `anti + gamma · (base − anti)`, `gamma` 1.5 | classifier-free guidance, negative prompts |
 //! | `icl_expert` | `base + alpha · (expert − anti)`, `alpha` 1 | a small model's in-context learning, lent to a large one |
 //!
@@ -45,7 +46,7 @@
 //!
 //! Roles are named by what they do in the result, as everywhere: `base` is what would be decoded without fusion.
 //!
-//! | role | `cad` | `cfg` | `icl_expert` |
+//! | role | `cad`, `adacad` | `cfg` | `icl_expert` |
 //! |---|---|---|---|
 //! | `base` | prompt *with* the passage | the prompt that is wanted | the large model |
 //! | `expert` | – | – | the small model, prompt *with* demonstrations |
@@ -53,7 +54,7 @@
 //!
 //! | trace | unit | meaning |
 //! |---|---|---|
-//! | `alpha` | 1 | the factor of the difference that is added to the base: `alpha`, or `gamma − 1` |
+//! | `alpha` | 1 | the factor of the difference that is added to the base: `alpha`, `gamma − 1`, or the divergence in nats |
 //! | `kl_fused_base` | nats | KL(fused‖base): how far fusion went |
 //! | `kl_base_fused` | nats | KL(base‖fused); `+inf` when `plausibility` masks something |
 //! | `kl_with_without` | nats | KL between the two rows of the difference: how much the context had to say |
@@ -62,10 +63,18 @@
 //! rearranged, and log-probabilities would only add a constant. So `alpha` 0 and `gamma` 1 give the base bit for bit, and
 //! so do two rows that are equal bit for bit. Ids masked in the base stay masked; where only another row lacks an id, its
 //! log-probabilities count as equal there, so the base decides. The strategy keeps nothing between steps.
+//!
+//! `adacad` asks how much the passage changes *this* token: where the two prompts agree nothing is amplified, so a strong
+//! `alpha` no longer harms what needs no context. The divergence is between 0 and log 2 = 0.693 nats and belongs to one
+//! row of one sequence: what else is in a batch does not show in it.
+//!
+//! Cost: one pass over two rows (three for `icl_expert`), one more with two exponentials and two logarithms an entry for
+//! `adacad`; nothing is allocated. The trace, where it is asked for, adds a normaliser and two passes for divergences.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod divergence;
 mod params;
 mod strategy;
 

@@ -4,14 +4,13 @@ use logitfuse_core::{
     StrategyInfo,
 };
 
-use crate::{Mode, Params};
+use crate::{Mode, Params, divergence::jensen_shannon, params::Strength};
 
 /// The strategy; see the [crate's page](crate) for what it computes.
 #[derive(Clone, Debug)]
 pub struct InContext {
     params: Params,
-    /// The factor of the difference.
-    strength: f64,
+    strength: Strength,
     info: StrategyInfo,
 }
 
@@ -24,16 +23,30 @@ impl InContext {
         let strength = params.strength()?;
         let mut info = StrategyInfo::new("in-context", roles(params.mode))
             .with_summary("strengthens what a passage, a prompt or demonstrations change")
+            .with_equation(equation(params.mode))
+            .with_reference(
+                "context-aware decoding (arXiv 2305.14739, eq. 2), AdaCAD (2409.07394, eq. 3 to 5), \
+                 classifier-free guidance for language models (2306.17806, eq. 7)",
+            )
             .with_params_schema(schemars::schema_for!(Params).as_value().to_string())
             .with_laws(["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving"])
             .with_trace("alpha", "1")
             .with_trace("kl_fused_base", "nats")
             .with_trace("kl_base_fused", "nats")
             .with_trace("kl_with_without", "nats");
+        let neutral = match params.mode {
+            Mode::Cad | Mode::IclExpert => Some("identity-at: alpha=0"),
+            Mode::Cfg => Some("identity-at: gamma=1"),
+            Mode::Adacad => None,
+        };
         if params.plausibility.is_none() {
-            let neutral = if params.mode == Mode::Cfg { "identity-at: gamma=1" } else { "identity-at: alpha=0" };
-            info = info.with_laws([neutral]);
+            info = info.with_laws(neutral);
         }
+        info = match params.mode {
+            Mode::Cad | Mode::Cfg => info.with_laws(["linear-in: anti"]),
+            Mode::IclExpert => info.with_laws(["linear-in: expert", "linear-in: anti"]),
+            Mode::Adacad => info,
+        };
         Ok(Self { params, strength, info })
     }
 
@@ -51,10 +64,22 @@ impl InContext {
     }
 }
 
+fn equation(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Cad => "fused = (1 + alpha) · base − alpha · anti",
+        Mode::Adacad => {
+            "fused = (1 + alpha) · base − alpha · anti\n\
+             alpha = max(floor, JSD), JSD = ½ KL(base‖mean) + ½ KL(anti‖mean), mean = ½ (base + anti)"
+        }
+        Mode::Cfg => "fused = anti + gamma · (base − anti)",
+        Mode::IclExpert => "fused = base + alpha · (expert − anti)",
+    }
+}
+
 fn roles(mode: Mode) -> Vec<RoleSpec> {
     let role = |name, summary| RoleSpec::one(name).with_summary(summary);
     match mode {
-        Mode::Cad => {
+        Mode::Cad | Mode::Adacad => {
             vec![role("base", "the prompt with the passage"), role("anti", "the same prompt without the passage")]
         }
         Mode::Cfg => vec![role("base", "the prompt that is wanted"), role("anti", "the negative or empty prompt")],
@@ -80,7 +105,7 @@ impl FusionStrategy for InContext {
             )
             .with_help(match self.params.mode {
                 Mode::IclExpert => "mode icl_expert fuses one base, one expert and one anti",
-                Mode::Cad | Mode::Cfg => "modes cad and cfg fuse one base and one anti: one model, two prompts",
+                _ => "modes cad, adacad and cfg fuse one base and one anti: one model, two prompts",
             })),
         };
         let base = place("base")?;
@@ -94,7 +119,7 @@ impl FusionStrategy for InContext {
 /// What one step does, with the rows' places looked up.
 #[derive(Clone, Copy)]
 struct State {
-    strength: f64,
+    strength: Strength,
     plausibility: Option<f64>,
     base: usize,
     towards: usize,
@@ -104,7 +129,11 @@ struct State {
 impl Memoryless for State {
     fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let [base, towards, away] = [self.base, self.towards, self.away].map(|row| step.row(row));
-        linear_combination(base.logits(), 1.0, &[Contrast::between(self.strength, towards, away)], out.logits);
+        let strength = match self.strength {
+            Strength::Fixed(strength) => strength,
+            Strength::Divergence { floor } => jensen_shannon(towards, away).max(floor),
+        };
+        linear_combination(base.logits(), 1.0, &[Contrast::between(strength, towards, away)], out.logits);
         if let Some(plausibility) = self.plausibility {
             mask_implausible(base.logits(), plausibility, out.logits);
         }
@@ -115,7 +144,7 @@ impl Memoryless for State {
         let fused_normaliser = log_sum_exp(out.logits);
         let (fused_base, base_fused) = kl_both(out.logits, fused_normaliser, base.logits(), base.log_normaliser);
         let with_without = kl_divergence(towards.logits(), towards.log_normaliser, away.logits(), away.log_normaliser);
-        for (column, value) in out.trace.iter_mut().zip([self.strength, fused_base, base_fused, with_without]) {
+        for (column, value) in out.trace.iter_mut().zip([strength, fused_base, base_fused, with_without]) {
             *column = value;
         }
         Ok(())

@@ -22,6 +22,21 @@ fn cfg(gamma: f64) -> InContext {
     InContext::new(Params { mode: Mode::Cfg, gamma: Some(gamma), ..Params::default() }).unwrap()
 }
 
+fn adacad(floor: f64) -> InContext {
+    InContext::new(Params { mode: Mode::Adacad, floor: Some(floor), ..Params::default() }).unwrap()
+}
+
+/// The definition, in f64.
+fn jensen_shannon(p: &[f32], q: &[f32]) -> f64 {
+    let probabilities = |row: &[f32]| {
+        let z = log_sum_exp(row);
+        row.iter().map(move |&x| (f64::from(x) - z).exp()).collect::<Vec<f64>>()
+    };
+    let half_kl = |p: f64, m: f64| if p > 0.0 { 0.5 * p * (p / m).ln() } else { 0.0 };
+    let pairs = probabilities(p).into_iter().zip(probabilities(q));
+    pairs.map(|(p, q)| half_kl(p, 0.5 * (p + q)) + half_kl(q, 0.5 * (p + q))).sum()
+}
+
 fn icl_expert(alpha: f64) -> InContext {
     InContext::new(Params { mode: Mode::IclExpert, alpha: Some(alpha), ..Params::default() }).unwrap()
 }
@@ -68,6 +83,25 @@ proptest! {
     }
 
     #[test]
+    fn the_laws_hold_where_the_strength_adapts(case in generators::case(&TWO), floor in prop_oneof![Just(0.0), 0.0..1.0]) {
+        strategy_laws::contract(&adacad(floor), &case)?;
+        strategy_laws::claimed(&adacad(floor), &case)?;
+    }
+
+    /// The published rule: context-aware decoding whose alpha is the divergence of this row alone.
+    #[test]
+    fn adaptive_is_cad_at_the_divergence(case in generators::case(&TWO), floor in prop_oneof![Just(0.0), 0.0..1.0]) {
+        for (step, (logits, trace)) in fuse(&adacad(floor), &case).into_iter().enumerate() {
+            let alpha = trace[0];
+            let divergence = jensen_shannon(&case.steps[step][0], &case.steps[step][1]);
+            prop_assert!((alpha - divergence.max(floor)).abs() < 2e-6, "{alpha} {divergence}");
+            // The position by itself: no other position, row or sequence has a say.
+            let alone = Case { steps: vec![case.steps[step].clone()], tokens: vec![case.tokens[step]], ..case.clone() };
+            prop_assert_eq!(&fuse(&cad(alpha), &alone)[0].0, &logits);
+        }
+    }
+
+    #[test]
     fn neutral_strengths_are_the_base(two in generators::case(&TWO), three in generators::case(&THREE)) {
         strategy_laws::identity(&cad(0.0), &two)?;
         strategy_laws::identity(&cfg(1.0), &two)?;
@@ -78,6 +112,7 @@ proptest! {
     fn a_context_that_changes_nothing_is_the_base(two in generators::case(&TWO), three in generators::case(&THREE), strength in -9.0..9.0) {
         strategy_laws::identity(&cad(strength), &two.with_role_equal("anti", "base"))?;
         strategy_laws::identity(&cfg(strength), &two.with_role_equal("anti", "base"))?;
+        strategy_laws::identity(&adacad(strength.abs()), &two.with_role_equal("anti", "base"))?;
         strategy_laws::identity(&icl_expert(strength), &three.with_role_equal("expert", "anti"))?;
     }
 
@@ -159,9 +194,15 @@ fn defaults_are_those_of_the_papers() {
 fn bad_parameters_are_named() {
     use serde_json::json;
     let cases = [
-        (json!({ "mode": "cda" }), "/mode: unknown variant `cda`, expected one of `cad`, `cfg`, `icl_expert`"),
+        (
+            json!({ "mode": "cda" }),
+            "/mode: unknown variant `cda`, expected one of `cad`, `adacad`, `cfg`, `icl_expert`",
+        ),
         (json!({ "mode": "icl_expert", "gamma": 1.0 }), "/gamma: mode icl_expert has no such parameter"),
         (json!({ "mode": "cfg", "alpha": 1.0 }), "/alpha: mode cfg has no such parameter"),
+        (json!({ "mode": "adacad", "alpha": 1.0 }), "/alpha: mode adacad has no such parameter"),
+        (json!({ "floor": 0.1 }), "/floor: mode cad has no such parameter"),
+        (json!({ "mode": "adacad", "floor": -0.1 }), "/floor: must be 0 or more, and finite"),
         (json!({ "alpha": true }), "/alpha: invalid type: boolean `true`, expected f64"),
         (json!({ "beta": 1.0 }), "/beta: unknown field `beta`"),
         (json!({ "plausibility": -0.1 }), "/plausibility: must be above 0 and at most 1"),

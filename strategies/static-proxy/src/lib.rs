@@ -50,10 +50,16 @@
 //! |---|---|---|
 //! | `alpha` | 1 | the strength used |
 //! | `kl_fused_base` | nats | KL(fused‖base): how far fusion went |
-//! | `kl_base_fused` | nats | KL(base‖fused); `+inf` when `plausibility` masks something |
+//! | `kl_base_fused` | nats | KL(base‖fused); `+inf` when a head filter masks something |
 //! | `kl_expert_anti` | nats | mean over experts of KL(expert‖anti): how much tuning had to say |
 //!
 //! Parameters are the fields of [`Params`]. The strategy keeps nothing between steps.
+//!
+//! Two head filters keep a strong contrast from promoting what the base finds absurd: `plausibility` keeps what is not
+//! much less probable than the base's favourite, `top_p` keeps the base's nucleus. With both, an id must pass both.
+//!
+//! Cost: one pass over the rows to fuse. `top_p` adds four passes over the base's row and no sort; neither allocates. The
+//! trace, where it is asked for, adds a normaliser and two passes for divergences.
 //!
 //! Ids masked in the base stay masked. Where an expert or its anti lacks an id, their log-probabilities count as equal
 //! there, so the base decides. With `alpha` 0, and wherever expert and anti agree bit for bit, the result is the base bit
@@ -62,6 +68,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod nucleus;
 mod params;
 mod strategy;
 

@@ -25,11 +25,14 @@ pub struct Params {
     /// Masks every id whose probability under the base is below this times that of the base's favourite; off when absent.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub plausibility: Option<f64>,
+    /// Keeps only the base's nucleus: its most probable ids that together hold this mass, ties included; off when absent.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    pub top_p: Option<f64>,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Self { alpha: 1.0, weights: None, base_weight: 1.0, plausibility: None }
+        Self { alpha: 1.0, weights: None, base_weight: 1.0, plausibility: None, top_p: None }
     }
 }
 
@@ -51,10 +54,13 @@ impl Params {
         if let Some(plausibility) = self.plausibility {
             params::fraction("/plausibility", plausibility)?;
         }
+        if let Some(top_p) = self.top_p {
+            params::fraction("/top_p", top_p)?;
+        }
         Ok(())
     }
 }
 
 fn with_help(error: Error) -> Error {
-    error.with_help("static-proxy takes alpha, weights, base_weight and plausibility")
+    error.with_help("static-proxy takes alpha and weights (any finite numbers), base_weight (0 or more), plausibility and top_p (above 0, at most 1)")
 }

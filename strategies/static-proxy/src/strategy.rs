@@ -3,8 +3,9 @@ use logitfuse_core::{
     Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, RoleSpec, SessionInfo,
     StrategyInfo,
 };
+use smallvec::SmallVec;
 
-use crate::Params;
+use crate::{Params, nucleus::mask_outside_nucleus};
 
 /// The strategy; see the [crate's page](crate) for what it computes.
 #[derive(Clone, Debug)]
@@ -36,14 +37,19 @@ impl StaticProxy {
             ],
         )
         .with_summary("steers a large model by what tuning changed in small ones, at a fixed strength")
+        .with_equation("fused = base_weight · base + alpha · Σ weights[t] · (expert[t] − anti[t])")
+        .with_reference(
+            "DExperts (arXiv 2105.03023, eq. 1), emulated fine-tuning (2310.12962), proxy tuning (2401.08565, eq. 1)",
+        )
         .with_params_schema(schemars::schema_for!(Params).as_value().to_string())
         .with_laws(["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving"])
+        .with_laws(["linear-in: expert", "linear-in: anti"])
         .with_trace("alpha", "1")
         .with_trace("kl_fused_base", "nats")
         .with_trace("kl_base_fused", "nats")
         .with_trace("kl_expert_anti", "nats");
         #[expect(clippy::float_cmp, reason = "the law is about bits, which any other weight changes")]
-        if params.base_weight == 1.0 && params.plausibility.is_none() {
+        if params.base_weight == 1.0 && params.plausibility.is_none() && params.top_p.is_none() {
             info = info.with_laws(["identity-at: alpha=0"]);
         }
         Ok(Self { params, info })
@@ -79,6 +85,7 @@ struct Plan {
     alpha: f64,
     base_weight: f64,
     plausibility: Option<f64>,
+    top_p: Option<f64>,
     base: usize,
     terms: Vec<Term>,
 }
@@ -116,8 +123,8 @@ impl Plan {
             .zip(weights)
             .map(|((expert, &anti), weight)| Term { weight: params.alpha * weight, expert, anti })
             .collect();
-        let Params { alpha, base_weight, plausibility, .. } = *params;
-        Ok(Self { alpha, base_weight, plausibility, base, terms })
+        let Params { alpha, base_weight, plausibility, top_p, .. } = *params;
+        Ok(Self { alpha, base_weight, plausibility, top_p, base, terms })
     }
 }
 
@@ -128,15 +135,19 @@ fn misfit(what: String) -> Error {
 
 impl Memoryless for Plan {
     fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
-        let Plan { alpha, base_weight, plausibility, base, terms } = self;
+        let Plan { alpha, base_weight, plausibility, top_p, base, terms } = self;
         let base = step.row(*base);
-        let contrasts: Vec<Contrast<'_>> = terms
+        // Inline: a step allocates nothing unless there are more experts than anybody runs.
+        let contrasts: SmallVec<[Contrast<'_>; 8]> = terms
             .iter()
             .map(|term| Contrast::between(term.weight, step.row(term.expert), step.row(term.anti)))
             .collect();
         linear_combination(base.logits(), *base_weight, &contrasts, out.logits);
         if let Some(plausibility) = plausibility {
             mask_implausible(base.logits(), *plausibility, out.logits);
+        }
+        if let Some(top_p) = top_p {
+            mask_outside_nucleus(base, *top_p, out.logits);
         }
 
         if out.trace.is_empty() {

@@ -31,12 +31,15 @@ fn fuse(strategy: &StaticProxy, case: &Case) -> Vec<(Vec<f32>, Vec<f64>)> {
 fn params() -> impl Strategy<Value = Params> {
     let weights = prop_oneof![Just(None), prop::collection::vec(-1.0..2.0, 2).prop_map(Some)];
     let plausibility = prop_oneof![2 => Just(None), 1 => Just(Some(0.1))];
+    let top_p = prop_oneof![2 => Just(None), 1 => (0.05..1.0).prop_map(Some)];
     let base_weight = prop_oneof![Just(1.0), 0.0..2.0];
-    (-2.0..3.0, weights, base_weight, plausibility).prop_map(|(alpha, weights, base_weight, plausibility)| Params {
+    let all = (-2.0..3.0, weights, base_weight, plausibility, top_p);
+    all.prop_map(|(alpha, weights, base_weight, plausibility, top_p)| Params {
         alpha,
         weights,
         base_weight,
         plausibility,
+        top_p,
     })
 }
 
@@ -130,6 +133,25 @@ proptest! {
 }
 
 #[test]
+fn top_p_keeps_to_the_nucleus_of_the_base() {
+    // Probabilities of the base: 0.5, 0.25, 0.125 twice.
+    let rows = vec![
+        vec![2.0, 1.0, 0.0, 0.0].into_iter().map(|x: f32| x * std::f32::consts::LN_2).collect(),
+        vec![0.0; 4],
+        vec![0.0; 4],
+    ];
+    let bindings = ["base", "expert", "anti"];
+    let bindings = bindings.map(|role| logitfuse_core::RoleBinding { role: role.into(), source: role.into() }).into();
+    let session = logitfuse_core::SessionInfo { bindings, vocabulary: logitfuse_core::EffectiveVocabulary::new(4, []) };
+    let case = Case { session, steps: vec![rows], tokens: vec![0] };
+    let kept = |top_p| {
+        let (logits, _) = fuse(&strategy(Params { top_p: Some(top_p), ..Params::default() }), &case).remove(0);
+        logits.iter().filter(|x| x.is_finite()).count()
+    };
+    assert_eq!([0.1, 0.4, 0.6, 0.8, 1.0].map(kept), [1, 1, 2, 4, 4]);
+}
+
+#[test]
 fn bad_parameters_are_named() {
     use serde_json::json;
     let cases = [
@@ -141,6 +163,7 @@ fn bad_parameters_are_named() {
         (json!({ "base_weight": -1.0 }), "/base_weight: must be 0 or more, and finite"),
         (json!({ "plausibility": 0.0 }), "/plausibility: must be above 0 and at most 1"),
         (json!({ "plausibility": 1.5 }), "/plausibility: must be above 0 and at most 1"),
+        (json!({ "top_p": 0.0 }), "/top_p: must be above 0 and at most 1"),
         (json!({ "weights": [1.0, null] }), "/weights/1: invalid type: null, expected f64"),
         (json!([1.0]), "params: must be a table of names and values"),
         (json!(null), "params: must be a table of names and values"),
@@ -198,7 +221,7 @@ fn the_schema_describes_the_parameters() {
     assert_eq!(schema["additionalProperties"], false);
     let properties = schema["properties"].as_object().unwrap();
     let names: Vec<&str> = properties.keys().map(String::as_str).collect();
-    assert_eq!(names, ["alpha", "base_weight", "plausibility", "weights"]);
+    assert_eq!(names, ["alpha", "base_weight", "plausibility", "top_p", "weights"]);
     assert!(properties.values().all(|p| p["description"].is_string()));
     assert_eq!(properties["alpha"]["default"], 1.0);
     assert_eq!(strategy.info().trace.len(), 4);
@@ -210,4 +233,5 @@ fn the_identity_is_claimed_where_it_holds() {
     assert!(claims(Params::default()));
     assert!(!claims(Params { base_weight: 0.5, ..Params::default() }));
     assert!(!claims(Params { plausibility: Some(0.1), ..Params::default() }));
+    assert!(!claims(Params { top_p: Some(0.9), ..Params::default() }));
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::Path};
 
 use logitfuse_core::{Error, ErrorKind, Result, TokenId};
 use logitfuse_engine::Concurrency;
-use logitfuse_experiment::{Config, RunConfig, SourceConfig, StrategyConfig, Wired};
+use logitfuse_experiment::{Config, SourceConfig, StrategyConfig, Wired};
 use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime, Spin};
 use logitfuse_text::Tokenizer;
 
@@ -88,7 +88,7 @@ impl Model {
         let sources: BTreeMap<_, _> =
             roles.iter().enumerate().map(|(i, r)| ((*r).to_owned(), source(2048 - i))).collect();
         let strategy = StrategyConfig { id: Some(strategy.to_owned()), ..StrategyConfig::default() };
-        let wired = Wired::new(Config { schema: 1, run: RunConfig::default(), sources, strategy }, runtime, 0)?;
+        let wired = Wired::new(Config::new(sources, strategy), runtime, 0)?;
         let threads = wired.models.iter().map(|m| Threads { count: m.threads, spin: m.spin }).collect();
         Ok((threads, wired.plan.concurrency()))
     }

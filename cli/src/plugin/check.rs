@@ -1,0 +1,91 @@
+//! `logitfuse plugin check`.
+
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
+use logitfuse_plugin_host::check::{self, CaseResult, Options, Place, Report, Verdict};
+
+use crate::{
+    output,
+    plugin::{CheckArgs, ReportFormat},
+};
+
+pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let options = Options {
+        strategy: args.strategy.clone(),
+        params: args.params.as_deref().map(params).transpose()?,
+        seed: args.seed,
+        cases: args.cases,
+        filter: args.filter.clone(),
+        fuzz: args.fuzz,
+        timeout: args.timeout,
+        jobs: args.jobs,
+    };
+    let place = if args.in_process {
+        Place::InProcess
+    } else {
+        let program = std::env::current_exe().or_err(ErrorKind::Io, "this program cannot find itself")?;
+        Place::Child { program, arguments: vec!["plugin".to_owned(), "check-case".to_owned()] }
+    };
+    let mut written = Ok(());
+    let report = check::run(&args.plugin, &options, &place, &mut |result| {
+        if args.format == ReportFormat::Text && written.is_ok() {
+            written = output::line(&line(result));
+        }
+    })?;
+    written?;
+    match args.format {
+        ReportFormat::Text => output::line(&summary(&report))?,
+        ReportFormat::Json => output::json(&report.to_json(), true)?,
+        ReportFormat::Junit => output::write_all(report.to_junit().as_bytes())?,
+    }
+    if report.results.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidConfig, "no case was asked for")
+            .with_help("--filter takes a part of GROUP/NAME, --strategy the id of one of the plugin's strategies")
+            .into());
+    }
+    Ok(if report.findings().next().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn params(text: &str) -> Result<serde_json::Value> {
+    let value: serde_json::Value = serde_json::from_str(text).or_err(ErrorKind::InvalidConfig, "--params")?;
+    if value.is_object() {
+        return Ok(value);
+    }
+    Err(Error::new(ErrorKind::InvalidConfig, "--params: not a table")
+        .with_help("write a JSON object: '{\"alpha\": 1.5}'"))
+}
+
+fn line(result: &CaseResult) -> String {
+    let (word, colour) = match result.verdict {
+        Verdict::Passed => ("ok", AnsiColor::Green),
+        Verdict::Skipped => ("skipped", AnsiColor::BrightBlack),
+        Verdict::Warning => ("warning", AnsiColor::Yellow),
+        Verdict::Failed => ("FAILED", AnsiColor::Red),
+        Verdict::Crashed => ("CRASHED", AnsiColor::Red),
+        Verdict::Hung => ("HUNG", AnsiColor::Red),
+    };
+    let style = Style::new().fg_color(Some(colour.into()));
+    let what = format!("{}/{}", result.group, result.name);
+    let strategy = result.strategy.as_deref().unwrap_or("");
+    let line = format!("{style}{word:<8}{style:#} {strategy:<16} {what:<36} {}", result.detail);
+    line.trim_end().to_owned()
+}
+
+fn summary(report: &Report) -> String {
+    let count = |verdict| report.count(verdict);
+    let findings = report.findings().count();
+    let mut line = format!("{} passed", count(Verdict::Passed));
+    for (verdict, word) in [(Verdict::Warning, "warnings"), (Verdict::Skipped, "skipped")] {
+        if count(verdict) > 0 {
+            line.push_str(&format!(", {} {word}", count(verdict)));
+        }
+    }
+    let name = if report.plugin.is_empty() { &report.path } else { &report.plugin };
+    line = format!("{name} {}: {findings} findings, {line}, seed {}", report.version, report.seed);
+    if findings == 0 && !report.sha256.is_empty() {
+        line.push_str(&format!("\nsha256 = \"{}\"", report.sha256));
+    }
+    line
+}

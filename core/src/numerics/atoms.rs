@@ -1,0 +1,137 @@
+//! An exponential family on a few hundred points.
+
+use pulp::NullaryFnOnce;
+
+use super::lanes::{dispatch, exp_f64};
+
+/// Points worked on together: one AVX-512 register of f64.
+const LANES: usize = 8;
+/// Points whose terms stay in the first-level cache between computing and adding them.
+const BLOCK: usize = 8 * LANES;
+
+/// One point, or several that lie close together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Atom {
+    /// Mass divided by `exp(log_scale)`; may be negative.
+    pub(super) mass: f64,
+    pub(super) log_scale: f64,
+    /// Where it is: the centroid.
+    pub(super) y: f64,
+    /// The variance of what it stands for.
+    pub(super) spread: f64,
+    /// Its third central moment.
+    pub(super) skew: f64,
+}
+
+/// Blocks of atoms, field by field, so that their terms are computed side by side.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Atoms {
+    blocks: Vec<Block>,
+    filled: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    mass: [f64; BLOCK],
+    log_scale: [f64; BLOCK],
+    y: [f64; BLOCK],
+    spread: [f64; BLOCK],
+    skew: [f64; BLOCK],
+}
+
+impl Block {
+    /// Atoms without mass, at no place that could be the largest.
+    const EMPTY: Self = Self {
+        mass: [0.0; BLOCK],
+        log_scale: [f64::MIN; BLOCK],
+        y: [0.0; BLOCK],
+        spread: [0.0; BLOCK],
+        skew: [0.0; BLOCK],
+    };
+}
+
+/// The sum over all atoms at one tilt, as logarithm, and mean and variance of `y`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moments {
+    pub(super) log_sum: f64,
+    pub(super) mean: f64,
+    pub(super) variance: f64,
+}
+
+impl Atoms {
+    pub(super) fn clear(&mut self) {
+        self.blocks.clear();
+        self.filled = 0;
+    }
+
+    pub(super) fn push(&mut self, atom: Atom) {
+        let place = self.filled % BLOCK;
+        if place == 0 {
+            self.blocks.push(Block::EMPTY);
+        }
+        self.filled += 1;
+        if let Some(block) = self.blocks.last_mut() {
+            block.mass[place] = atom.mass;
+            block.log_scale[place] = atom.log_scale;
+            block.y[place] = atom.y;
+            block.spread[place] = atom.spread;
+            block.skew[place] = atom.skew;
+        }
+    }
+
+    /// The moments where every atom weighs `mass · exp(log_scale + share · y)`.
+    pub(super) fn at(&self, share: f64) -> Moments {
+        let (shift, [sum, first, second]) = dispatch(Tilted { blocks: &self.blocks, share });
+        let mean = first / sum;
+        Moments { log_sum: shift + sum.ln(), mean, variance: (second / sum - mean * mean).max(0.0) }
+    }
+}
+
+/// The largest exponent, and `Σ`, `Σ y` and `Σ y²` of the weights divided by its exponential.
+struct Tilted<'a> {
+    blocks: &'a [Block],
+    share: f64,
+}
+
+impl NullaryFnOnce for Tilted<'_> {
+    type Output = (f64, [f64; 3]);
+
+    #[inline(always)]
+    fn call(self) -> Self::Output {
+        let Self { blocks, share } = self;
+        let mut largest = [f64::MIN; LANES];
+        for block in blocks {
+            for (scales, ys) in block.log_scale.as_chunks::<LANES>().0.iter().zip(block.y.as_chunks::<LANES>().0) {
+                for lane in 0..LANES {
+                    let exponent = scales[lane] + share * ys[lane];
+                    largest[lane] = if exponent > largest[lane] { exponent } else { largest[lane] };
+                }
+            }
+        }
+        let shift = largest.into_iter().fold(f64::MIN, f64::max);
+        let mut totals = [[0.0_f64; LANES]; 3];
+        let mut terms = [[0.0_f64; BLOCK]; 3];
+        for block in blocks {
+            for atom in 0..BLOCK {
+                let y = block.y[atom];
+                let weight = block.mass[atom] * exp_f64(block.log_scale[atom] + share * y - shift);
+                // exp(share · (y' − y)) averaged over what the atom stands for, and its derivatives by the share.
+                let (spread, skew) = (block.spread[atom], block.skew[atom]);
+                let second = spread + share * skew;
+                let first = share * (spread + 0.5 * share * skew);
+                let zeroth = 1.0 + share * share * (0.5 * spread + share * skew * (1.0 / 6.0));
+                terms[0][atom] = weight * zeroth;
+                terms[1][atom] = weight * (y * zeroth + first);
+                terms[2][atom] = weight * (y * (y * zeroth + 2.0 * first) + second);
+            }
+            for (total, terms) in totals.iter_mut().zip(&terms) {
+                for chunk in terms.as_chunks::<LANES>().0 {
+                    for lane in 0..LANES {
+                        total[lane] += chunk[lane];
+                    }
+                }
+            }
+        }
+        (shift, totals.map(|lanes| lanes.iter().sum()))
+    }
+}

@@ -1,0 +1,202 @@
+//! All strengths of a grid in one pass: `exp(α d)` on equally spaced strengths is a geometric sequence.
+
+use pulp::NullaryFnOnce;
+
+use super::grid::{Grid, Search, whole};
+use super::lanes::{BLOCK, Chunks, LANES, brief_exp, dispatch, first, larger, max};
+use super::{LIMIT, argmax, summary::LIFT, tilt_moments};
+
+/// Strengths that one pass computes.
+const GROUP: usize = 24;
+/// Nats that a group may spread the tokens by: e^-60 of the heaviest is lost to nobody, and f32 still can say it.
+const SPREAD: f64 = 60.0;
+/// Nats behind the heaviest token from which on a token cannot catch up with it, within one group.
+const NOTHING: f32 = -100.0;
+
+/// What the search runs over. Logits and directions are measured from the favourite's, where nothing that matters is
+/// rounded away.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    base: &'a [f32],
+    direction: &'a [f32],
+    /// Logit and direction of the base's favourite.
+    origin: [f32; 2],
+    log_normaliser: f64,
+    /// The smallest and the largest direction of an unmasked token.
+    extremes: [f32; 2],
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn new(base: &'a [f32], log_normaliser: f64, direction: &'a [f32]) -> Self {
+        let favourite = argmax(base);
+        let origin = [base[favourite], direction[favourite]];
+        let rows = Self { base, direction, origin, log_normaliser, extremes: [0.0; 2] };
+        Self { extremes: dispatch(Extremes(&rows)), ..rows }
+    }
+
+    /// Between the smallest and the largest direction.
+    pub(super) fn spread(&self) -> f64 {
+        f64::from(self.extremes[1]) - f64::from(self.extremes[0])
+    }
+
+    /// Visits every strength of a grid.
+    pub(super) fn visit(&self, grid: Grid, search: &mut Search<'_>) {
+        let mut resting = None;
+        let (mut next, end) = (0, grid.intervals() + 1);
+        while next < end {
+            next += self.visit_group(grid.point(next), grid.step, end - next, &mut resting, search);
+        }
+    }
+
+    /// Visits up to `points` strengths, as many as one pass can tell apart, and returns how many.
+    #[expect(clippy::cast_possible_truncation, reason = "exponents are f32, as all of the rows")]
+    fn visit_group(
+        &self,
+        from: f64,
+        step: f64,
+        points: u32,
+        resting: &mut Option<f64>,
+        search: &mut Search<'_>,
+    ) -> u32 {
+        let alpha = from as f32;
+        let peak = dispatch(Peak { rows: self, alpha });
+        let mode = f64::from(self.direction(peak.direction));
+        let most = f64::from(self.extremes[1]);
+        let ahead = most - mode;
+        let count = whole(SPREAD / (step * ahead)).max(1).min(points).min(GROUP as u32);
+        let sums = dispatch(Group {
+            rows: self,
+            alpha,
+            step: step as f32,
+            mode: mode as f32,
+            ahead: ahead as f32,
+            peak: peak.score,
+            count: count as usize,
+        });
+        for (point, [mass, first]) in (0..count).zip(sums) {
+            let travelled = step * f64::from(point);
+            let alpha = from + travelled;
+            let mean = mode + first / mass;
+            if alpha == 0.0 {
+                *resting = Some(mean);
+                search.visit(0.0, 0.0, 0.0);
+                continue;
+            }
+            let resting = *resting.get_or_insert_with(|| {
+                tilt_moments(self.base, self.log_normaliser, self.direction, 0.0).mean - f64::from(self.origin[1])
+            });
+            let log_sum = f64::from(peak.score) + travelled * most + mass.ln();
+            let log_partition = log_sum + f64::from(self.origin[0]) - self.log_normaliser;
+            search.visit(alpha, (alpha * mean - log_partition).max(0.0), (log_partition - alpha * resting).max(0.0));
+        }
+        count
+    }
+
+    #[inline(always)]
+    fn direction(&self, direction: f32) -> f32 {
+        let d = larger(-LIMIT, direction - self.origin[1]);
+        if d < LIMIT { d } else { LIMIT }
+    }
+
+    /// The logit tilted by a strength.
+    #[inline(always)]
+    fn score(&self, [base, direction]: [f32; 2], alpha: f32) -> f32 {
+        (base - self.origin[0]) + alpha * self.direction(direction)
+    }
+}
+
+struct Extremes<'a>(&'a Rows<'a>);
+
+impl NullaryFnOnce for Extremes<'_> {
+    type Output = [f32; 2];
+
+    #[inline(always)]
+    fn call(self) -> [f32; 2] {
+        let of = |sign: f32| {
+            max([self.0.base, self.0.direction], |[base, d]| {
+                if base == f32::NEG_INFINITY { base } else { sign * self.0.direction(d) }
+            })
+        };
+        [-of(-1.0), of(1.0)]
+    }
+}
+
+/// The token with the largest score.
+struct Peak<'a> {
+    rows: &'a Rows<'a>,
+    alpha: f32,
+}
+
+struct PeakFound {
+    score: f32,
+    direction: f32,
+}
+
+impl NullaryFnOnce for Peak<'_> {
+    type Output = PeakFound;
+
+    #[inline(always)]
+    fn call(self) -> PeakFound {
+        let Self { rows, alpha } = self;
+        let score = |entries| rows.score(entries, alpha);
+        let largest = max([rows.base, rows.direction], score);
+        let at = first([rows.base, rows.direction], score, largest);
+        PeakFound { score: largest, direction: rows.direction[at] }
+    }
+}
+
+/// `Σ w` and `Σ w (d − mode)` at equally spaced strengths, with the weights divided by those of a token that had the
+/// peak's score and the largest direction: none exceeds 1.
+struct Group<'a> {
+    rows: &'a Rows<'a>,
+    alpha: f32,
+    step: f32,
+    mode: f32,
+    ahead: f32,
+    peak: f32,
+    count: usize,
+}
+
+impl NullaryFnOnce for Group<'_> {
+    type Output = [[f64; 2]; GROUP];
+
+    #[inline(always)]
+    fn call(self) -> Self::Output {
+        /// Two sums of each kind at a time, so that no addition waits for the one before.
+        const WIDE: usize = 2 * LANES;
+        #[expect(clippy::cast_possible_truncation, reason = "a small number")]
+        let lift = LIFT as f32;
+        let mut totals = [[[0.0_f64; LANES]; 2]; GROUP];
+        let (mut weights, mut ratios, mut offsets) = ([0.0_f32; BLOCK], [0.0_f32; BLOCK], [0.0_f32; BLOCK]);
+        let blocks = Chunks::<2, BLOCK>::new([self.rows.base, self.rows.direction]);
+        for number in 0..blocks.count() {
+            let [base, direction] = blocks.get(number);
+            for id in 0..BLOCK {
+                let offset = self.rows.direction(direction[id]) - self.mode;
+                let behind = self.rows.score([base[id], direction[id]], self.alpha) - self.peak;
+                weights[id] = if behind < NOTHING { 0.0 } else { brief_exp(behind + lift) };
+                ratios[id] = brief_exp(self.step * (offset - self.ahead));
+                offsets[id] = offset;
+            }
+            for total in &mut totals[..self.count] {
+                let mut block = [[0.0_f32; WIDE]; 2];
+                let chunks = weights.as_chunks_mut::<WIDE>().0.iter_mut();
+                for ((weights, ratios), offsets) in
+                    chunks.zip(ratios.as_chunks::<WIDE>().0).zip(offsets.as_chunks::<WIDE>().0)
+                {
+                    for lane in 0..WIDE {
+                        block[0][lane] += weights[lane];
+                        block[1][lane] += weights[lane] * offsets[lane];
+                        weights[lane] *= ratios[lane];
+                    }
+                }
+                for (total, block) in total.iter_mut().zip(&block) {
+                    for lane in 0..LANES {
+                        total[lane] += f64::from(block[lane] + block[lane + LANES]);
+                    }
+                }
+            }
+        }
+        totals.map(|point| point.map(|lanes| lanes.iter().sum::<f64>() * (-LIFT).exp()))
+    }
+}

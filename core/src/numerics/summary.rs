@@ -1,0 +1,220 @@
+//! A row along a direction, as a few hundred points.
+
+use pulp::NullaryFnOnce;
+
+use super::{
+    LIMIT,
+    atoms::{Atom, Atoms, Moments},
+    bins::{Bins, RANGE},
+    bulk::{Bulk, HALF_WIDTH},
+    lanes::{BLOCK, Chunks, LANES, brief_exp, dispatch, exp_f64},
+};
+
+/// The mass of the bulk, relative to everything, up to which its moments are accurate enough.
+const MOST_BULK: f64 = 0.25;
+/// What the bulk is multiplied by while it is added up, 2^96. Small masses times high powers of small numbers would
+/// otherwise leave f32's normal range, below which some processors take a hundred times as long.
+pub(super) const LIFT: f64 = 96.0 * std::f64::consts::LN_2;
+/// The least logarithm of a mass that goes to bins; below, and far from the origin, tokens stand alone. Both happen in rows
+/// of absurd scale only.
+const LEAST: f64 = -600.0;
+/// The least logarithm of a mass in the bulk, lifted: what is less is nothing, as long as the normaliser is not below
+/// [`SUNK`].
+const DRY: f32 = -80.0;
+/// A normaliser, as a logarithm, that says that the favourite has been left far behind by its own direction.
+const SUNK: f64 = -40.0;
+
+/// A row `P` along a direction `d`. The direction is measured in nats of the largest tilt, `y = reach · (d − origin)`, so
+/// that a share from 0 to 1 of the reach tilts by `share · y`.
+#[derive(Clone, Debug)]
+pub(super) struct Summary {
+    bulk: Bulk,
+    bins: Bins,
+    atoms: Atoms,
+}
+
+impl Summary {
+    pub(super) fn new() -> Self {
+        Self { bulk: Bulk::new(), bins: Bins::new(), atoms: Atoms::default() }
+    }
+
+    /// Summarises a row; returns the origin of `y` in the direction, which is in the middle of the bulk, and the moments at
+    /// rest.
+    pub(super) fn fill(&mut self, base: &[f32], log_normaliser: f64, direction: &[f32], reach: f64) -> (f64, Moments) {
+        let scale = Scale::new(base, log_normaliser, direction, reach);
+        let bulk = self.pass(base, direction, &scale);
+        let mut rest = self.at(0.0);
+        let least = [0.5, 1.0].map(|share| self.at(share).log_sum).into_iter().fold(rest.log_sum, f64::min);
+        // A row without a head, or one whose head gives way: then the moments would have to carry too much.
+        if bulk > MOST_BULK * least.exp() || least < SUNK {
+            self.pass(base, direction, &Scale { threshold: f32::NEG_INFINITY, ..scale });
+            rest = self.at(0.0);
+        }
+        (f64::from(scale.origin), rest)
+    }
+
+    pub(super) fn at(&self, share: f64) -> Moments {
+        self.atoms.at(share)
+    }
+
+    /// One pass over the rows; returns the mass of the bulk.
+    fn pass(&mut self, base: &[f32], direction: &[f32], scale: &Scale) -> f64 {
+        self.bulk.clear();
+        self.atoms.clear();
+        let Self { bulk, bins, atoms } = self;
+        dispatch(Pass { base, direction, scale, bulk, bins, atoms });
+        self.bins.drain_into(&mut self.atoms);
+        // The lift, and what the pass left out of the normaliser in f32.
+        let rest = f64::from(scale.lifted) - scale.log_normaliser;
+        self.bulk.atoms(rest.exp(), &mut self.atoms)
+    }
+}
+
+/// From entries of rows to `log P` and `y`.
+#[derive(Clone, Copy)]
+struct Scale {
+    log_normaliser: f64,
+    /// The log-normaliser less [`LIFT`].
+    lifted: f32,
+    reach: f64,
+    origin: f32,
+    /// The largest logarithm of a mass in the bulk, lifted, and tilted by half of the reach: that of an average token.
+    threshold: f32,
+}
+
+impl Scale {
+    #[expect(clippy::cast_possible_truncation, reason = "what the bulk is worked out with is f32")]
+    fn new(base: &[f32], log_normaliser: f64, direction: &[f32], reach: f64) -> Self {
+        Self {
+            log_normaliser,
+            lifted: (log_normaliser - LIFT) as f32,
+            reach,
+            origin: middle_of_sample(base, direction) as f32,
+            threshold: (LIFT - (base.len() as f64).ln()) as f32,
+        }
+    }
+
+    #[inline(always)]
+    fn y(&self, direction: f32) -> f64 {
+        let limit = f64::from(LIMIT);
+        let y = (f64::from(direction) - f64::from(self.origin)) * self.reach;
+        if y > limit {
+            limit
+        } else if y < -limit {
+            -limit
+        } else {
+            y
+        }
+    }
+}
+
+/// The mean entry of some unmasked tokens, evenly spread over the vocabulary: mostly those of the bulk. Where a few are
+/// far from all others, they do not pull it away.
+fn middle_of_sample(base: &[f32], direction: &[f32]) -> f64 {
+    const CHUNKS: usize = 32;
+    const NEAR: f64 = 16.0;
+    let every = base.len().div_ceil(CHUNKS * LANES).max(1);
+    let mean = |about: Option<f64>| {
+        let (mut sum, mut count) = (0.0, 0_u32);
+        for (base, direction) in base.chunks(LANES).zip(direction.chunks(LANES)).step_by(every) {
+            for (base, direction) in base.iter().zip(direction) {
+                let direction = f64::from(*direction);
+                if *base > f32::NEG_INFINITY && about.is_none_or(|middle| (direction - middle).abs() < NEAR) {
+                    sum += direction;
+                    count += 1;
+                }
+            }
+        }
+        if count == 0 { about.unwrap_or(0.0) } else { sum / f64::from(count) }
+    };
+    mean(Some(mean(None)))
+}
+
+struct Pass<'a> {
+    base: &'a [f32],
+    direction: &'a [f32],
+    scale: &'a Scale,
+    bulk: &'a mut Bulk,
+    bins: &'a mut Bins,
+    atoms: &'a mut Atoms,
+}
+
+impl NullaryFnOnce for Pass<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "what the bulk is worked out with is f32")]
+    fn call(mut self) {
+        let Scale { lifted, origin, threshold, .. } = *self.scale;
+        let per_entry = (self.scale.reach / HALF_WIDTH) as f32;
+        let half_tilt = (0.5 * HALF_WIDTH) as f32;
+        let mut mass = [0.0_f32; BLOCK];
+        let mut t = [0.0_f32; BLOCK];
+        let mut apart = [0_u8; BLOCK];
+        let mut found = Found { log_p: [0.0; BLOCK], y: [0.0; BLOCK], mass: [0.0; BLOCK] };
+        let blocks = Chunks::<2, BLOCK>::new([self.base, self.direction]);
+        for number in 0..blocks.count() {
+            let [base, direction] = blocks.get(number);
+            for id in 0..BLOCK {
+                let place = (direction[id] - origin) * per_entry;
+                let log_mass = (base[id] - lifted) + half_tilt * place;
+                let is_apart = (log_mass > threshold) | (place.abs() > 1.0);
+                mass[id] = if is_apart | (log_mass < DRY) { 0.0 } else { brief_exp(log_mass) };
+                t[id] = if is_apart { 0.0 } else { place };
+                apart[id] = u8::from(is_apart);
+            }
+            self.bulk.add(&mass, &t);
+            self.gather(base, direction, &apart, &mut found);
+        }
+    }
+}
+
+/// The marked tokens of a block, next to each other.
+struct Found {
+    log_p: [f64; BLOCK],
+    y: [f64; BLOCK],
+    mass: [f64; BLOCK],
+}
+
+impl Pass<'_> {
+    /// Puts the marked tokens of a block into bins.
+    #[inline(always)]
+    fn gather(
+        &mut self,
+        base: &[f32; BLOCK],
+        direction: &[f32; BLOCK],
+        apart: &[u8; BLOCK],
+        Found { log_p, y, mass }: &mut Found,
+    ) {
+        // Eight flags at a look; and first those looks that find something, without a branch, since a wrong guess costs
+        // more than all the rest.
+        let flags = apart.as_chunks::<8>().0;
+        let mut looks = [0; BLOCK / 8];
+        let mut hits = 0;
+        for (look, flags) in flags.iter().enumerate() {
+            looks[hits] = look;
+            hits += usize::from(u64::from_le_bytes(*flags) != 0);
+        }
+        let mut found = 0;
+        for &look in &looks[..hits] {
+            let mut flags = u64::from_le_bytes(flags[look]);
+            while flags != 0 {
+                let id = look * 8 + flags.trailing_zeros() as usize / 8;
+                flags &= flags - 1;
+                log_p[found] = f64::from(base[id]) - self.scale.log_normaliser;
+                y[found] = self.scale.y(direction[id]);
+                found += 1;
+            }
+        }
+        for (mass, log_p) in mass[..found].iter_mut().zip(&*log_p) {
+            *mass = exp_f64(*log_p);
+        }
+        for ((&mass, &log_p), &y) in mass[..found].iter().zip(&*log_p).zip(&*y) {
+            if y.abs() < RANGE && log_p > LEAST {
+                self.bins.add(mass, y);
+            } else if log_p > f64::NEG_INFINITY {
+                self.atoms.push(Atom { mass: 1.0, log_scale: log_p, y, spread: 0.0, skew: 0.0 });
+            }
+        }
+    }
+}

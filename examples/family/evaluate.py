@@ -1,0 +1,199 @@
+"""Scores members and fusions on items, and says how sure the numbers are.
+
+    python evaluate.py --work DIR --seed 1 --split validation [--tasks qa math] [--methods L S_t ...] --out FILE
+
+Writes one JSON line an item and method to FILE, and the table to the screen. Rows of the file that exist are not made
+again, so it resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import torch
+
+import data
+import model
+import rules
+import tokenizer
+from decode import Decoded, Rule, Source, decode
+from fingerprint import PROMPTS, Fingerprints
+from tasks import CHANCE, NEW_TOKENS, TASKS, UNSEEN, Item, grade, names
+from tokenizer import END, plain
+
+STATIC = (0.0, 0.5, 1.0, 1.5, 2.0)
+SHOTS = {"qa": 5, "math": 4, "sum": 3, "mc": 5}
+RESAMPLES = 5000
+
+
+class Family:
+    """The members of one training seed, and the methods that they make possible."""
+
+    def __init__(self, work: Path, seed: int):
+        self.folder, self.models = work / "data", work / f"seed{seed}"
+        self.tokenizer = tokenizer.load(self.folder)
+        self.end = self.tokenizer.token_to_id(END)
+        self._loaded: dict[str, model.Decoder] = {}
+
+    def has(self, name: str) -> bool:
+        return (self.models / f"{name}.pt").exists()
+
+    def __getitem__(self, name: str) -> model.Decoder:
+        if name not in self._loaded:
+            self._loaded[name] = model.load(self.models / f"{name}.pt")
+        return self._loaded[name]
+
+    def experts(self) -> list[model.Decoder]:
+        return [self[f"S-{task}"] for task in TASKS]
+
+    def prompts(self, items: list[Item]) -> list[list[int]]:
+        return [[self.end, *plain(self.tokenizer, item.prompt)] for item in items]
+
+    def few_shot(self, task: str, items: list[Item]) -> list[list[int]]:
+        """Every item after its own draw of solved training items, one below the other, as one document."""
+        rng = random.Random(5)
+        shown = data.read(self.folder, task, "train")
+        out = []
+        for item in items:
+            shots = "".join(f"{s.prompt}{s.answer}\n\n" for s in rng.sample(shown, SHOTS[task]))
+            out.append([self.end, *plain(self.tokenizer, shots + item.prompt)])
+        return out
+
+    @torch.no_grad()
+    def fingerprints(self) -> Fingerprints:
+        """Of the experts in the order of the tasks, from prompts that nobody was tuned on."""
+        own = [self.prompts(data.calibration_items(self.folder, task)[:PROMPTS]) for task in TASKS]
+        return Fingerprints.of([Source(self["S"], prompts).row for prompts in own])
+
+    def run(self, method: str, task: str, items: list[Item]) -> Decoded | None:
+        """Texts of one method; nothing where the method does not apply."""
+        prompts, end, length = self.prompts(items), self.end, NEW_TOKENS[task]
+
+        def fuse(rule: Rule, experts: list[model.Decoder], base_prompts: list[list[int]] = prompts) -> Decoded:
+            return decode(rule, self["L"], base_prompts, end, length, self["S"], experts, prompts)
+
+        alone = {"L": "L", "S": "S", "L_all": "L-all", "S_all": "S-all", "S_t": f"S-{task}", "L_t": f"L-{task}"}
+        if method in alone:
+            return decode(rules.alone, self[alone[method]], prompts, end, length) if self.has(alone[method]) else None
+        if method == "L few-shot":
+            return decode(rules.alone, self["L"], self.few_shot(task, items), end, length) if task in SHOTS else None
+        multi = {
+            "one_expert": lambda: rules.paper_multi,
+            "uniform": lambda: rules.pooled(rules.uniform, rules.dynamic()),
+            "kl": lambda: rules.pooled(rules.by_kl, rules.dynamic()),
+            "arithmetic 1/T": lambda: rules.arithmetic(1 / len(TASKS)),
+            "arithmetic 1": lambda: rules.arithmetic(1.0),
+            "selected": lambda: rules.pooled(rules.held(self.fingerprints().decide), rules.dynamic()),
+            "selected static": lambda: rules.pooled(rules.held(self.fingerprints().decide), rules.static(1.0)),
+        }
+        if method in multi:
+            return fuse(multi[method](), self.experts())
+        if task not in TASKS:
+            return None
+        expert = [self[f"S-{task}"]]
+        strengths = {f"static {a:g}": rules.static(a) for a in STATIC} | {
+            "dynamic grid": rules.dynamic(exact=False),
+            "dynamic": rules.dynamic(),
+            "jeffreys": rules.dynamic(objective="jeffreys"),
+            "forward": rules.dynamic(objective="forward"),
+            "reverse": rules.dynamic(objective="reverse"),
+        }
+        if method in strengths:
+            return fuse(rules.single(strengths[method]), expert)
+        if method == "few-shot + dynamic":
+            return fuse(rules.single(rules.dynamic()), expert, self.few_shot(task, items))
+        raise SystemExit(f"{method}: no such method")
+
+
+SINGLE = ["L", "L few-shot", "S", "S_t", "L_t", "L_all", "S_all", *(f"static {a:g}" for a in STATIC), "dynamic grid",
+          "dynamic", "jeffreys", "forward", "reverse", "few-shot + dynamic"]
+MULTI = ["one_expert", "uniform", "kl", "arithmetic 1/T", "arithmetic 1", "selected", "selected static"]
+
+
+def interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean and 95 % interval by a bootstrap over items."""
+    draws = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
+    low, high = np.percentile(values[draws].mean(1), [2.5, 97.5])
+    return float(values.mean()), float(low), float(high)
+
+
+def gap(fused: np.ndarray, base: np.ndarray, tuned: np.ndarray) -> tuple[float, float, float] | None:
+    """(fused - base) / (tuned - base) with a paired interval; undefined where the interval of the whole gap holds 0."""
+    draws = np.random.default_rng(0).integers(0, len(base), (RESAMPLES, len(base)))
+    whole = (tuned - base)[draws].mean(1)
+    if np.percentile(whole, 2.5) <= 0:
+        return None
+    low, high = np.percentile((fused - base)[draws].mean(1) / whole, [2.5, 97.5])
+    return float((fused - base).mean() / (tuned - base).mean()), float(low), float(high)
+
+
+def report(records: list[dict]) -> None:
+    tasks = list(dict.fromkeys(r["task"] for r in records))
+    for task in tasks:
+        scores: dict[str, np.ndarray] = {}
+        alphas: dict[str, list[float]] = {}
+        for method in dict.fromkeys(r["method"] for r in records if r["task"] == task):
+            mine = [r for r in records if r["task"] == task and r["method"] == method]
+            scores[method] = np.array([r["score"] for r in mine])
+            alphas[method] = [a for r in mine for a in r.get("alphas") or []]
+        print(f"\n{task}  (n = {len(next(iter(scores.values())))}, chance {100 * CHANCE[task]:.0f})")
+        for method, values in scores.items():
+            mean, low, high = (100 * x for x in interval(values))
+            line = f"  {method:20s}{mean:6.1f} [{low:5.1f}, {high:5.1f}]"
+            tuned = scores.get("L_t")
+            if tuned is not None and "L" in scores and method not in ("L", "L_t", "S"):
+                closed = gap(values, scores["L"], tuned)
+                line += "  gap void" if closed is None else "  gap {:4.0f} % [{:.0f}, {:.0f}]".format(*(100 * x for x in closed))
+            if alphas[method] and not method.startswith("static"):
+                quantiles = np.percentile(alphas[method], [10, 50, 90])
+                line += "  alpha {:.2f}/{:.2f}/{:.2f}".format(*quantiles)
+            print(line)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--split", choices=["validation", "test"], default="validation")
+    parser.add_argument("--tasks", nargs="*", default=[*TASKS, *UNSEEN])
+    parser.add_argument("--methods", nargs="*", default=[*SINGLE, *MULTI])
+    parser.add_argument("--items", type=int, default=10**9)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    family = Family(options.work, options.seed)
+    records = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    there = {(r["task"], r["method"]) for r in records}
+    for task in options.tasks:
+        items = data.read(family.folder, task, options.split)[: options.items]
+        for method in options.methods:
+            if (task, method) in there:
+                continue
+            began = time.monotonic()
+            decoded = family.run(method, task, items)
+            if decoded is None:
+                continue
+            texts = family.tokenizer.decode_batch(decoded.tokens)
+            made = [
+                dict(task=task, method=method, id=item.id, text=text, score=grade(task, text, item), named=names(task, text, item),
+                     alphas=decoded.alphas[n], weights=decoded.weights[n])
+                for n, (text, item) in enumerate(zip(texts, items, strict=True))
+            ]
+            with options.out.open("a") as file:
+                file.writelines(json.dumps(r) + "\n" for r in made)
+            records += made
+            print(f"{task} {method}: {time.monotonic() - began:.0f} s", flush=True)
+    report([r for r in records if r["task"] in options.tasks and r["method"] in options.methods])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+//! The fusion strategy `allowance` as a plugin of logitfuse. The rule itself is in `strategy.rs`.
+
+mod strategy;
+
+logitfuse_plugin::export!(strategy::Allowance);

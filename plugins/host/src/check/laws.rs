@@ -1,0 +1,61 @@
+//! Group state-laws: what holds for every strategy without being claimed.
+
+use logitfuse_core::FusionStrategy;
+use logitfuse_laws::{Case, Violation, generators, strategy_laws};
+use proptest::test_runner::{TestCaseError, TestError};
+
+use super::{
+    Outcome,
+    child::{Tried, unknown},
+};
+
+type Law = fn(&dyn FusionStrategy, &Case) -> Result<(), Violation>;
+
+const LAWS: &[(&str, Law)] = &[
+    ("valid-output", strategy_laws::valid_output),
+    ("fuse-is-idempotent", strategy_laws::fuse_is_idempotent),
+    ("rollback-is-replay", strategy_laws::rollback_is_replay),
+    ("fork-is-a-copy", strategy_laws::fork_is_a_copy),
+    ("states-are-independent", strategy_laws::states_are_independent),
+    ("trace-is-a-bystander", strategy_laws::trace_is_a_bystander),
+    ("settle-equals-fuse", strategy_laws::settle_equals_fuse),
+];
+
+pub(super) fn cases() -> impl Iterator<Item = &'static str> {
+    LAWS.iter().map(|(name, _)| *name)
+}
+
+pub(super) fn run(name: &str, tried: Tried<'_>) -> Outcome {
+    let Some((_, law)) = LAWS.iter().find(|(known, _)| *known == name) else { return unknown(name) };
+    let there = tried.0.plugin.optional_functions(tried.0.index);
+    let lacks = |function: &str| there.contains(&"commit") && !there.contains(&function);
+    if (name == "rollback-is-replay" && lacks("rollback")) || (name == "fork-is-a-copy" && lacks("fork")) {
+        return Outcome::Skipped("it has no such function".to_owned());
+    }
+    hold(tried, law)
+}
+
+/// Holds a law against random cases of every arrangement. A broken one is told with the smallest case that breaks it.
+pub(super) fn hold(
+    (subject, strategy, arrangements): Tried<'_>,
+    law: impl Fn(&dyn FusionStrategy, &Case) -> Result<(), Violation>,
+) -> Outcome {
+    for arrangement in arrangements {
+        let roles: Vec<(&str, usize)> = arrangement.iter().map(|(role, count)| (role.as_str(), *count)).collect();
+        let mut runner = subject.runner(1);
+        let held = runner.run(&generators::case(&roles), |case| {
+            law(strategy, &case).map_err(|violation| TestCaseError::fail(violation.to_string()))
+        });
+        match held {
+            Ok(()) => {}
+            Err(TestError::Fail(why, case)) => {
+                let (width, positions) = (case.width(), case.steps.len());
+                let small = if width <= 4 { format!(", rows {:?}", case.steps) } else { String::new() };
+                let what = format!("{why} (width {width}, {positions} positions{small})");
+                return Outcome::Failed(what);
+            }
+            Err(TestError::Abort(why)) => return Outcome::Skipped(why.to_string()),
+        }
+    }
+    Outcome::Passed(format!("{} cases", subject.cases as usize * arrangements.len()))
+}

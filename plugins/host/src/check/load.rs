@@ -1,0 +1,37 @@
+//! Group load: constructors, entry, table. That this code runs at all says that they let it.
+
+use std::collections::BTreeSet;
+
+use super::{Outcome, child::unknown, subject::Subject};
+use crate::PluginFile;
+
+pub(super) const CASES: &[&str] = &["library", "capabilities"];
+
+pub(super) fn run(name: &str, subject: &Subject) -> Outcome {
+    match name {
+        "library" => again(subject),
+        "capabilities" => capabilities(subject),
+        _ => unknown(name),
+    }
+}
+
+/// The same bytes under another name are the same library.
+fn again(subject: &Subject) -> Outcome {
+    PluginFile::read(subject.plugin.path()).and_then(|file| file.load()).map(drop).into()
+}
+
+fn capabilities(subject: &Subject) -> Outcome {
+    let there: BTreeSet<&str> = subject.plugin.optional_functions(subject.index).into_iter().collect();
+    let claimed: BTreeSet<&str> = subject.described.capabilities.iter().map(String::as_str).collect();
+    let functions = ["commit", "rollback", "fork", "settle", "describe"];
+    if let Some(name) = functions.iter().find(|name| claimed.contains(**name) && !there.contains(**name)) {
+        return Outcome::Failed(format!("the metadata claim {name}, and the table has no such function"));
+    }
+    if let Some(name) = functions.iter().find(|name| there.contains(**name) && !claimed.contains(**name)) {
+        return Outcome::Failed(format!("the table has {name}, and the metadata's capabilities do not say so"));
+    }
+    if there.contains("commit") && !(there.contains("rollback") && there.contains("fork")) {
+        return Outcome::Warning("it has a memory and lacks rollback or fork: no speculation, no search".to_owned());
+    }
+    Outcome::passed()
+}

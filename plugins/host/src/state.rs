@@ -1,0 +1,266 @@
+//! A strategy's state behind core's `FusionState`: every call is watched, and no row leaves unseen.
+
+#![expect(unsafe_code, reason = "calls functions of a plugin")]
+
+use std::{
+    ptr::{self, NonNull},
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use logitfuse_core::numerics::check_row;
+use logitfuse_core::{Error, ErrorKind, FusedRow, FusionState, FusionStep, Result, RoleRow, TokenId};
+use logitfuse_plugin_abi::{LF_E_PANIC, LF_OK, lf_error, lf_out, lf_row, lf_state, lf_status, lf_step};
+use smallvec::SmallVec;
+
+use crate::{
+    LogLevel, OnError,
+    border::{ErrorBuffers, size_u32},
+    fenv::FpControl,
+    host_table::tell,
+    strategy::{Session, Shared},
+};
+
+pub(crate) struct PluginState {
+    shared: Arc<Shared>,
+    session: Arc<Session>,
+    state: NonNull<lf_state>,
+    /// Why this state can no longer be trusted.
+    spoilt: Option<String>,
+    /// Whether the log has told that rows of the base were used.
+    told: bool,
+    buffers: Box<ErrorBuffers>,
+}
+
+// SAFETY: by the ABI a state may be used by any thread, one at a time, which `&mut` and the missing `Sync` see to. `fork` takes
+// `&self` and calls a `[state]` function; without `Sync` no other thread can call at the same time.
+unsafe impl Send for PluginState {}
+
+impl Drop for PluginState {
+    fn drop(&mut self) {
+        // A state that panicked half-way may free twice what it half freed. Leaking it is safe.
+        if self.spoilt.is_none()
+            && let Some(free) = self.shared.table.state_free
+        {
+            // SAFETY: the state came from this table and is freed here and nowhere else; its instance is still there.
+            unsafe { free(self.state.as_ptr()) };
+        }
+    }
+}
+
+/// The verbs that write a row.
+#[derive(Clone, Copy)]
+enum Verb {
+    Fuse,
+    Settle,
+}
+
+impl PluginState {
+    pub(crate) fn start(shared: &Arc<Shared>, session: Arc<Session>) -> Result<Self> {
+        let mut buffers = ErrorBuffers::new();
+        let state = shared.state_new(&session, &mut buffers)?;
+        Ok(Self { shared: Arc::clone(shared), session, state, spoilt: None, told: false, buffers })
+    }
+
+    /// Calls `fuse` or `settle`; whether the row is to be used.
+    fn write(
+        &mut self,
+        verb: Verb,
+        rows: &[RoleRow<'_>],
+        committed: &[TokenId],
+        out: &mut FusedRow<'_>,
+    ) -> Result<bool> {
+        let width = out.logits.len();
+        let columns = out.trace.len();
+        if rows.iter().any(|row| row.logits().len() != width) || (columns != 0 && columns != self.shared.columns) {
+            let what = format!("a step whose rows differ in length, or with {columns} trace columns");
+            return Err(Error::new(ErrorKind::Internal, what));
+        }
+        let inputs: SmallVec<[lf_row; 8]> = rows
+            .iter()
+            .map(|row| lf_row {
+                logits: row.logits().as_ptr(),
+                log_normaliser: row.log_normaliser,
+                sequence_log_prob: row.sequence_log_prob,
+            })
+            .collect();
+        let step = lf_step {
+            struct_size: size_u32::<lf_step>(),
+            n_rows: u32::try_from(inputs.len()).unwrap_or(u32::MAX),
+            rows: inputs.as_ptr(),
+            width: width as u64,
+            committed: committed.as_ptr(),
+            n_committed: committed.len() as u64,
+        };
+        let mut answer = lf_out {
+            struct_size: size_u32::<lf_out>(),
+            n_trace: u32::try_from(columns).unwrap_or(0),
+            logits: out.logits.as_mut_ptr(),
+            width: width as u64,
+            trace: out.trace.as_mut_ptr(),
+        };
+        let (table, state) = (&self.shared.table, self.state.as_ptr());
+        let mut settled = 1;
+        let mut err = self.buffers.lend();
+        let control = FpControl::now();
+        let start = Instant::now();
+        let status = match verb {
+            Verb::Fuse => table.fuse.map(|fuse| {
+                // SAFETY: the state is this table's and not spoilt, and `&mut self` makes this its only call. Step, rows and
+                // tokens are borrowed for the call; `out` is exclusive, so it overlaps none of them, and has `width` and
+                // `n_trace` elements.
+                unsafe { fuse(state, &raw const step, &raw mut answer, &raw mut err) }
+            }),
+            Verb::Settle => table.settle.map(|settle| {
+                // SAFETY: as for `fuse`; `settled` lives on this stack.
+                unsafe { settle(state, &raw const step, &raw mut answer, &raw mut settled, &raw mut err) }
+            }),
+        };
+        if matches!(verb, Verb::Fuse) {
+            self.shared.timing.record(start.elapsed());
+        }
+        let changed = FpControl::now() != control;
+        if changed {
+            control.restore();
+        }
+        let Some(status) = status else { return Ok(false) };
+        self.outcome(status, &err, if matches!(verb, Verb::Fuse) { "fuse" } else { "settle" })?;
+        if changed {
+            return Err(Error::new(
+                ErrorKind::Backend,
+                "left the floating-point control bits changed (they were restored)",
+            )
+            .with_help("rounding mode and flush-to-zero belong to the host; this is a fault of the plugin"));
+        }
+        if settled == 1 {
+            check_row(out.logits)?;
+        }
+        Ok(settled == 1)
+    }
+
+    /// What a call said. A panic spoils the state.
+    fn outcome(&mut self, status: lf_status, err: &lf_error, call: &str) -> Result<()> {
+        if status == LF_OK {
+            return Ok(());
+        }
+        let failure = self.buffers.read(err, status, call);
+        if status == LF_E_PANIC {
+            self.spoilt = Some(failure.message.clone());
+        }
+        Err(failure.into_error())
+    }
+
+    /// Refuses to go on with a state that panicked.
+    fn trusted(&self) -> Result<()> {
+        let Some(why) = &self.spoilt else { return Ok(()) };
+        Err(Error::new(ErrorKind::Backend, format!("is not called again after an earlier failure: {why}"))
+            .with_help("this is a bug of the plugin; on_error = \"fallback_to_base\" goes on without it"))
+    }
+
+    /// The base's row in place of the fused one.
+    fn fall_back(&mut self, error: &Error, rows: &[RoleRow<'_>], out: &mut FusedRow<'_>) {
+        if let Some(base) = rows.get(self.session.base).or_else(|| rows.first()) {
+            out.logits.copy_from_slice(base.logits());
+        }
+        out.trace.fill(f64::NAN);
+        self.shared.fallbacks.fetch_add(1, Ordering::Relaxed);
+        if !self.told {
+            self.told = true;
+            tell(LogLevel::Error, &self.shared.plugin, &format!("{error}; the base goes on alone"));
+        }
+    }
+
+    fn lenient(&self) -> bool {
+        self.shared.on_error == OnError::FallbackToBase
+    }
+
+    /// An error of a call, with whom and where it is about. A state whose memory is out of step is not to be trusted.
+    fn lose(&mut self, error: Error, call: &str) -> Result<()> {
+        let error = self.shared.blame(error, call);
+        if !self.lenient() {
+            return Err(error);
+        }
+        if self.spoilt.is_none() {
+            self.spoilt = Some(error.to_string());
+        }
+        Ok(())
+    }
+
+    fn missing(&self, verb: &str, wants: &str) -> Error {
+        Error::new(ErrorKind::Unsupported, format!("plugin {}: has a memory and cannot {verb}", self.shared.name))
+            .with_help(format!("{wants} needs it; the plugin's table has no such function"))
+    }
+}
+
+impl FusionState for PluginState {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+        let called = self.trusted().and_then(|()| self.write(Verb::Fuse, step.rows(), step.committed, out));
+        let Err(error) = called else { return Ok(()) };
+        let error = self.shared.blame(error, &format!("fuse at position {}", step.committed.len()));
+        if !self.lenient() {
+            return Err(error);
+        }
+        self.fall_back(&error, step.rows(), out);
+        Ok(())
+    }
+
+    fn settle(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+        if self.shared.table.settle.is_none() || (self.lenient() && self.spoilt.is_some()) {
+            return Ok(false);
+        }
+        match self.trusted().and_then(|()| self.write(Verb::Settle, &[*lead], committed, out)) {
+            // With all rows at hand, `fuse` fails in the same way or does better.
+            Err(_) if self.lenient() => Ok(false),
+            Err(error) => Err(self.shared.blame(error, &format!("settle at position {}", committed.len()))),
+            Ok(settled) => Ok(settled),
+        }
+    }
+
+    fn commit(&mut self, tokens: &[TokenId]) -> Result<()> {
+        let Some(commit) = self.shared.table.commit else { return Ok(()) };
+        if self.spoilt.is_some() && self.lenient() {
+            return Ok(());
+        }
+        self.trusted().map_err(|e| self.shared.blame(e, "commit"))?;
+        let mut err = self.buffers.lend();
+        // SAFETY: the state is this table's and not spoilt, `&mut self` makes this its only call, and the tokens are borrowed
+        // for it.
+        let status = unsafe { commit(self.state.as_ptr(), tokens.as_ptr(), tokens.len() as u64, &raw mut err) };
+        self.outcome(status, &err, "commit").or_else(|e| self.lose(e, "commit"))
+    }
+
+    fn rollback(&mut self, n: usize) -> Result<()> {
+        if self.shared.table.commit.is_none() || n == 0 || (self.spoilt.is_some() && self.lenient()) {
+            return Ok(());
+        }
+        let Some(rollback) = self.shared.table.rollback else { return Err(self.missing("roll back", "speculation")) };
+        self.trusted().map_err(|e| self.shared.blame(e, "rollback"))?;
+        let mut err = self.buffers.lend();
+        // SAFETY: the state is this table's and not spoilt, and `&mut self` makes this its only call.
+        let status = unsafe { rollback(self.state.as_ptr(), n as u64, &raw mut err) };
+        self.outcome(status, &err, "rollback").or_else(|e| self.lose(e, "rollback"))
+    }
+
+    fn fork(&self) -> Result<Box<dyn FusionState>> {
+        let (shared, session) = (&self.shared, Arc::clone(&self.session));
+        if self.lenient() && self.spoilt.is_some() {
+            let mut fork = Self::start(shared, session)?;
+            fork.spoilt.clone_from(&self.spoilt);
+            return Ok(Box::new(fork));
+        }
+        self.trusted().map_err(|e| shared.blame(e, "fork"))?;
+        if shared.table.commit.is_none() {
+            return Ok(Box::new(Self::start(shared, session)?));
+        }
+        let Some(fork) = shared.table.state_fork else {
+            return Err(self.missing("be copied", "search over several texts"));
+        };
+        let mut buffers = ErrorBuffers::new();
+        let mut err = buffers.lend();
+        let mut state: *mut lf_state = ptr::null_mut();
+        // SAFETY: the state is this table's and not spoilt; it is not `Sync`, so this is its only call.
+        let status = unsafe { fork(self.state.as_ptr(), &raw mut state, &raw mut err) };
+        let state = shared.made(status, state, &err, &buffers, "fork")?;
+        Ok(Box::new(Self { shared: Arc::clone(shared), session, state, spoilt: None, told: self.told, buffers }))
+    }
+}

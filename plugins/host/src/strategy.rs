@@ -1,0 +1,237 @@
+//! A strategy's instance behind core's `FusionStrategy`.
+
+#![expect(unsafe_code, reason = "calls functions of a plugin")]
+
+use std::{
+    ptr::{self, NonNull},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use logitfuse_core::{Error, ErrorKind, FusionState, FusionStrategy, Result, SessionInfo, StrategyInfo};
+use logitfuse_plugin_abi::{LF_E_PANIC, LF_OK, lf_binding, lf_buf, lf_instance, lf_session, lf_state, lf_strategy_v1};
+use serde_json::Value;
+
+use crate::{
+    OnError, StrategyMetadata, Timing,
+    border::{self, ErrorBuffers, size_u32},
+    library::Library,
+    metadata::describe,
+    state::PluginState,
+};
+
+/// More text than a description can need; a plugin that asks for more is not believed.
+const LARGEST_DESCRIPTION: u64 = 1 << 20;
+
+/// A strategy of a plugin, with its parameters. An engine takes it for a built-in one.
+pub struct PluginStrategy {
+    shared: Arc<Shared>,
+    info: StrategyInfo,
+}
+
+/// What all states of a strategy share. Freed, with the instance, after the last of them.
+pub(crate) struct Shared {
+    /// `org.example.kl/kl-constrained`: who is to blame.
+    pub(crate) name: String,
+    pub(crate) plugin: String,
+    pub(crate) table: lf_strategy_v1,
+    pub(crate) instance: NonNull<lf_instance>,
+    pub(crate) on_error: OnError,
+    pub(crate) columns: usize,
+    pub(crate) timing: Timing,
+    pub(crate) fallbacks: AtomicU64,
+    // Last, so that the instance goes before its code could; the code in fact never goes.
+    _library: Arc<Library>,
+}
+
+// SAFETY: by the ABI an instance is immutable once created, and its functions `state_new` and `describe` are `[any]`; `destroy`
+// is `[once]`, which `Drop` is. Everything else in here is `Send` and `Sync` by itself.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(destroy) = self.table.destroy {
+            // SAFETY: the instance came from this table's `create` and goes here and nowhere else; every state holds an `Arc`
+            // of this, so none is left.
+            unsafe { destroy(self.instance.as_ptr()) };
+        }
+    }
+}
+
+impl PluginStrategy {
+    pub(crate) fn create(
+        library: &Arc<Library>,
+        index: usize,
+        plugin: &str,
+        described: &StrategyMetadata,
+        params: &Value,
+        on_error: OnError,
+    ) -> Result<Self> {
+        let absent =
+            || Error::new(ErrorKind::Internal, format!("plugin {plugin}: a validated table has lost a function"));
+        let table = *library.tables.get(index).ok_or_else(absent)?;
+        let create = table.create.ok_or_else(absent)?;
+        let params = params.to_string();
+        let mut buffers = ErrorBuffers::new();
+        let mut err = buffers.lend();
+        let mut instance: *mut lf_instance = ptr::null_mut();
+        // SAFETY: `create` is of the table of a loaded library; the host table lives for ever, the other arguments for the call.
+        let status =
+            unsafe { create(ptr::from_ref(library.host), border::lend(&params), &raw mut instance, &raw mut err) };
+        if status != LF_OK {
+            return Err(buffers.read(&err, status, "create").into_error());
+        }
+        let Some(instance) = NonNull::new(instance) else {
+            return Err(Error::new(
+                ErrorKind::Backend,
+                format!("plugin {plugin}: create returned LF_OK and no instance"),
+            )
+            .with_help("this is a fault of the plugin"));
+        };
+        let mut shared = Shared {
+            name: format!("{plugin}/{}", described.info.id),
+            plugin: plugin.to_owned(),
+            table,
+            instance,
+            on_error,
+            columns: described.info.trace.len(),
+            timing: Timing::default(),
+            fallbacks: AtomicU64::new(0),
+            _library: Arc::clone(library),
+        };
+        let info = shared.describe(described)?;
+        shared.columns = info.trace.len();
+        Ok(Self { shared: Arc::new(shared), info })
+    }
+
+    /// How long its calls of `fuse` took, over all states.
+    pub fn timing(&self) -> &Timing {
+        &self.shared.timing
+    }
+
+    /// How many rows were those of the base because the plugin failed: above 0 only with [`OnError::FallbackToBase`].
+    pub fn fallbacks(&self) -> u64 {
+        self.shared.fallbacks.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    /// The metadata, or what the instance says of itself with these parameters.
+    fn describe(&self, described: &StrategyMetadata) -> Result<StrategyInfo> {
+        let Some(say) = self.table.describe else { return Ok(described.info.clone()) };
+        let mut buffers = ErrorBuffers::new();
+        let mut text: Vec<u8> = Vec::new();
+        // Once to learn the length, once to read.
+        for _ in 0..2 {
+            let mut err = buffers.lend();
+            let mut json = lf_buf { ptr: text.as_mut_ptr().cast(), cap: text.len() as u64, len: 0 };
+            // SAFETY: a function of the table that made this instance; buffer and error live for the call, and `cap` bytes can
+            // be written behind `ptr`.
+            let status = unsafe { say(self.instance.as_ptr(), &raw mut json, &raw mut err) };
+            if status != LF_OK {
+                return Err(self.blame(buffers.read(&err, status, "describe").into_error(), "describe"));
+            }
+            if json.len > LARGEST_DESCRIPTION {
+                let what = format!("plugin {}: describe wants {} bytes", self.name, json.len);
+                return Err(Error::new(ErrorKind::Backend, what).with_help("this is a fault of the plugin"));
+            }
+            text.resize(usize::try_from(json.len).unwrap_or(0), 0);
+        }
+        let info = describe(&text).map_err(|e| self.blame(e, "describe"))?;
+        if info.id != described.info.id {
+            let what = format!("plugin {}: describe calls it {}", self.name, info.id);
+            return Err(Error::new(ErrorKind::InvalidData, what).with_help("this is a fault of the plugin"));
+        }
+        Ok(info)
+    }
+
+    /// The same error, with whom and what call it is about.
+    pub(crate) fn blame(&self, error: Error, call: &str) -> Error {
+        error.context(format_args!("plugin {}: {call}", self.name))
+    }
+
+    /// A fresh state.
+    pub(crate) fn state_new(&self, session: &Session, buffers: &mut ErrorBuffers) -> Result<NonNull<lf_state>> {
+        let call = "state_new";
+        let new = self
+            .table
+            .state_new
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "a validated table has lost state_new"))?;
+        let bindings: Vec<lf_binding> = session
+            .bindings
+            .iter()
+            .map(|(role, source)| lf_binding { role: border::lend(role), source: border::lend(source) })
+            .collect();
+        let session = lf_session {
+            struct_size: size_u32::<lf_session>(),
+            n_rows: u32::try_from(bindings.len()).unwrap_or(u32::MAX),
+            bindings: bindings.as_ptr(),
+            width: session.width as u64,
+            masked: session.masked.as_ptr(),
+            n_masked: session.masked.len() as u64,
+        };
+        let mut err = buffers.lend();
+        let mut state: *mut lf_state = ptr::null_mut();
+        // SAFETY: a function of the table that made this instance; the session and all that it points to live for the call.
+        let status = unsafe { new(self.instance.as_ptr(), &raw const session, &raw mut state, &raw mut err) };
+        self.made(status, state, &err, buffers, call)
+    }
+
+    /// The state that a call made, or its error.
+    pub(crate) fn made(
+        &self,
+        status: i32,
+        state: *mut lf_state,
+        err: &logitfuse_plugin_abi::lf_error,
+        buffers: &ErrorBuffers,
+        call: &str,
+    ) -> Result<NonNull<lf_state>> {
+        if status != LF_OK {
+            let error = buffers.read(err, status, call).into_error();
+            // What a strategy says of roles and sources reads as if it were built in.
+            return Err(if status == LF_E_PANIC { self.blame(error, call) } else { error });
+        }
+        NonNull::new(state).ok_or_else(|| {
+            Error::new(ErrorKind::Backend, format!("plugin {}: {call} returned LF_OK and no state", self.name))
+                .with_help("this is a fault of the plugin")
+        })
+    }
+}
+
+/// A session in the form that a plugin is told it, kept for forks of strategies without memory.
+pub(crate) struct Session {
+    bindings: Vec<(String, String)>,
+    masked: Vec<u32>,
+    pub(crate) width: usize,
+    /// The row that takes the place of a failed one.
+    pub(crate) base: usize,
+}
+
+impl Session {
+    fn new(session: &SessionInfo) -> Self {
+        let vocabulary = &session.vocabulary;
+        let width = vocabulary.width();
+        let mut masked = Vec::new();
+        if vocabulary.count() < width {
+            let mut row = vec![0.0; width];
+            vocabulary.mask(&mut row);
+            masked.extend((0_u32..).zip(&row).filter(|(_, x)| **x < 0.0).map(|(id, _)| id));
+        }
+        let bindings = session.bindings.iter().map(|b| (b.role.clone(), b.source.clone())).collect();
+        Self { bindings, masked, width, base: session.row_of("base").unwrap_or(0) }
+    }
+}
+
+impl FusionStrategy for PluginStrategy {
+    fn info(&self) -> &StrategyInfo {
+        &self.info
+    }
+
+    fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
+        Ok(Box::new(PluginState::start(&self.shared, Arc::new(Session::new(session)))?))
+    }
+}

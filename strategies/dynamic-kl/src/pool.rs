@@ -1,0 +1,123 @@
+//! Several experts made one, and their antis likewise: the mean of distributions.
+
+use logitfuse_core::RoleRow;
+use logitfuse_core::numerics::{Contrast, linear_combination, log_sum_exp, masked_difference, softmax};
+
+use crate::{Pool, Scene};
+
+/// The rows of a pooled expert and its anti, kept between steps for their memory.
+#[derive(Debug, Default)]
+pub(crate) struct Pooler {
+    expert: Vec<f32>,
+    anti: Vec<f32>,
+    scratch: [Vec<f32>; 2],
+}
+
+impl Pooler {
+    /// The expert and the anti that these weights make. One expert alone is handed on as it is, so that a pool of one
+    /// has the same bits as no pool.
+    ///
+    /// "No expert" is the anti, as one more member of the pool of experts. Where an expert lacks an id it has no opinion
+    /// and counts as its anti there.
+    pub(crate) fn pool<'a>(
+        &'a mut self,
+        pool: Pool,
+        scene: Scene<'a>,
+        weights: &[f64],
+        no_expert: f64,
+    ) -> (RoleRow<'a>, RoleRow<'a>) {
+        let heard = || (0..weights.len()).filter(|&index| weights[index] > 0.0);
+        let Some(first) = heard().next() else { return (*scene.anti(0), *scene.anti(0)) };
+        if no_expert == 0.0 && heard().count() == 1 {
+            return (*scene.expert(first), *scene.anti(first));
+        }
+        let Self { expert, anti, scratch } = self;
+        let pooled_anti = if scene.shares_anti() {
+            *scene.anti(0)
+        } else {
+            let all = weights.iter().sum::<f64>();
+            let from_first = |i| Contrast::between(weights[i] / all, scene.anti(i), scene.anti(first));
+            sum(scene.anti(first).logits(), heard().map(from_first), anti, &mut scratch[0]);
+            // A direction has two ends: an id that one anti lacks is left to the base.
+            heard().for_each(|index| mask_where_masked(scene.anti(index).logits(), anti));
+            normalised(anti)
+        };
+        let learnt = heard().map(|i| Contrast::between(weights[i], scene.expert(i), scene.anti(i)));
+        match pool {
+            Pool::Geometric => sum(pooled_anti.logits(), learnt, expert, &mut scratch[0]),
+            Pool::Arithmetic => mixture(pooled_anti.logits(), learnt, no_expert, expert, scratch),
+        }
+        let pooled = normalised(expert);
+        // Distributions without a common id have no mean, and nothing to say.
+        if pooled.log_normaliser.is_finite() && pooled_anti.log_normaliser.is_finite() {
+            (pooled, pooled_anti)
+        } else {
+            (*scene.anti(first), *scene.anti(first))
+        }
+    }
+}
+
+fn normalised(row: &[f32]) -> RoleRow<'_> {
+    RoleRow::new(row, log_sum_exp(row), 0.0)
+}
+
+/// Writes `base + Σ contrasts`: for weights that add up to 1, the geometric mean.
+pub(crate) fn sum<'a>(
+    base: &[f32],
+    contrasts: impl Iterator<Item = Contrast<'a>>,
+    out: &mut Vec<f32>,
+    scratch: &mut Vec<f32>,
+) {
+    /// Contrasts of one pass; with them on the stack, nothing is allocated.
+    const AT_ONCE: usize = 8;
+    const NONE: Contrast<'_> = Contrast { weight: 0.0, towards: &[], away: &[], where_masked: 0.0 };
+    out.resize(base.len(), 0.0);
+    let (mut contrasts, mut first) = (contrasts.peekable(), true);
+    while first || contrasts.peek().is_some() {
+        let mut pass = [NONE; AT_ONCE];
+        pass.iter_mut().zip(contrasts.by_ref()).for_each(|(place, contrast)| *place = contrast);
+        if !first {
+            scratch.clone_from(out);
+        }
+        // Contrasts of weight 0 are not looked at.
+        linear_combination(if first { base } else { scratch }, 1.0, &pass, out);
+        first = false;
+    }
+}
+
+/// Writes `base + log(rest + Σ weight · exp(towards − away))`, log-probabilities being meant in the exponent: for one
+/// `away`, which is the base, the arithmetic mean. Ratios are kept between e^-87 and e^88, and experts that say what
+/// their anti says change no bit.
+fn mixture<'a>(
+    base: &[f32],
+    contrasts: impl Iterator<Item = Contrast<'a>>,
+    rest: f64,
+    out: &mut Vec<f32>,
+    [difference, ratios]: &mut [Vec<f32>; 2],
+) {
+    let rest = narrow(rest);
+    let mut all = rest;
+    out.clear();
+    out.resize(base.len(), rest);
+    difference.resize(base.len(), 0.0);
+    ratios.resize(base.len(), 0.0);
+    for contrast in contrasts {
+        masked_difference(contrast.towards, contrast.away, contrast.where_masked, difference);
+        softmax(difference, contrast.where_masked, ratios);
+        let weight = narrow(contrast.weight);
+        out.iter_mut().zip(&*ratios).for_each(|(out, ratio)| *out += weight * ratio);
+        all += weight;
+    }
+    for (out, base) in out.iter_mut().zip(base) {
+        *out = base + (*out / all).max(f32::MIN_POSITIVE).ln();
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "entries are f32, and so their weights")]
+fn narrow(x: f64) -> f32 {
+    x as f32
+}
+
+fn mask_where_masked(row: &[f32], out: &mut [f32]) {
+    out.iter_mut().zip(row).for_each(|(out, x)| *out = if *x == f32::NEG_INFINITY { *x } else { *out });
+}

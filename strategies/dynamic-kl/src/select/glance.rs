@@ -1,0 +1,66 @@
+//! Weights that one look at the rows gives, without memory.
+
+use logitfuse_core::numerics::{Targets, entropy};
+
+use super::{Selector, softmax};
+use crate::Scene;
+
+/// The same weights at every step.
+#[derive(Clone)]
+pub(crate) struct Fixed(pub(crate) Vec<f64>);
+
+impl Selector for Fixed {
+    fn weigh(&mut self, _scene: &Scene<'_>, weights: &mut [f64]) -> f64 {
+        weights.copy_from_slice(&self.0);
+        0.0
+    }
+
+    fn fork(&self) -> Box<dyn Selector> {
+        Box::new(self.clone())
+    }
+}
+
+/// Weights in proportion to KL(expert‖anti).
+#[derive(Clone)]
+pub(crate) struct Kl;
+
+impl Selector for Kl {
+    fn weigh(&mut self, scene: &Scene<'_>, weights: &mut [f64]) -> f64 {
+        for (index, weight) in weights.iter_mut().enumerate() {
+            *weight = Targets::between(scene.expert(index), scene.anti(index)).forward;
+        }
+        let (sum, count) = (weights.iter().sum::<f64>(), weights.len() as f64);
+        for weight in weights {
+            // If nobody has anything to say, nobody is preferred.
+            *weight = if sum > 0.0 { *weight / sum } else { 1.0 / count };
+        }
+        0.0
+    }
+
+    fn fork(&self) -> Box<dyn Selector> {
+        Box::new(self.clone())
+    }
+}
+
+/// Weights by certainty: `softmax(−entropy / temperature)`.
+#[derive(Clone)]
+pub(crate) struct Entropy {
+    /// Nats that make a factor of e.
+    pub(crate) temperature: f64,
+}
+
+impl Selector for Entropy {
+    fn weigh(&mut self, scene: &Scene<'_>, weights: &mut [f64]) -> f64 {
+        for (index, weight) in weights.iter_mut().enumerate() {
+            let expert = scene.expert(index);
+            // The smallest temperature there is makes a large quotient, not an infinite one.
+            *weight = (-entropy(expert.logits(), expert.log_normaliser) / self.temperature).max(f64::MIN);
+        }
+        softmax(weights);
+        0.0
+    }
+
+    fn fork(&self) -> Box<dyn Selector> {
+        Box::new(self.clone())
+    }
+}

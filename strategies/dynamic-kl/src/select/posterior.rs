@@ -1,0 +1,101 @@
+use logitfuse_core::{Result, TokenId};
+
+use super::{Selector, softmax};
+use crate::{PosteriorParams, Scene, Tempering, memory::Memory};
+
+/// What one token says at most: f32 rows hold probabilities down to about e^-87, so more is a masked id, which must
+/// exclude an expert for a while and not for ever.
+const MOST_NATS: f64 = 100.0;
+/// Cumulated evidence stays a number, so that differences of it do.
+const LIMIT: f64 = 1e9;
+
+/// Bayes' rule over the generated tokens: `prior · exp(eta · Σ gamma^age · log(expert/anti))`, tempered.
+///
+/// "No expert" is the hypothesis that the untuned small model tells the text as well: its evidence is 0.
+#[derive(Clone)]
+pub(crate) struct Posterior {
+    eta: f64,
+    gamma: f64,
+    tempering: Tempering,
+    /// Natural logarithms, the last one of "no expert".
+    log_priors: Vec<f64>,
+    /// Weights while they are computed, laid out like the priors.
+    weights: Vec<f64>,
+    hard: bool,
+    /// Of every position: its number, the cumulated evidence of every expert as the rows gave it, and as it counts.
+    memory: Memory,
+}
+
+impl Posterior {
+    pub(crate) fn new(params: &PosteriorParams, experts: usize) -> Self {
+        let mut log_priors = vec![((1.0 - params.no_expert_prior) / experts as f64).ln(); experts];
+        log_priors.push(params.no_expert_prior.ln());
+        Self {
+            eta: params.eta,
+            gamma: params.gamma,
+            tempering: params.tempering,
+            weights: log_priors.clone(),
+            log_priors,
+            hard: false,
+            memory: Memory::new(vec![0.0; 1 + 2 * experts]),
+        }
+    }
+
+    /// The favourite gets everything; the first one of several.
+    pub(crate) fn hard(self) -> Self {
+        Self { hard: true, ..self }
+    }
+
+    fn observe(&mut self, scene: &Scene<'_>) {
+        let (position, gamma) = (self.memory.tokens() as f64, self.gamma);
+        self.memory.propose(|record| {
+            let Some((last, evidence)) = record.split_first_mut() else { return };
+            let kept = gamma.powf(position - *last);
+            *last = position;
+            let (seen, counted) = evidence.split_at_mut(scene.experts());
+            for (index, (seen, counted)) in seen.iter_mut().zip(counted).enumerate() {
+                let now = scene.evidence(index).clamp(-LIMIT, LIMIT);
+                *counted = kept * *counted + (now - *seen).clamp(-MOST_NATS, MOST_NATS);
+                *seen = now;
+            }
+        });
+    }
+}
+
+impl Selector for Posterior {
+    fn weigh(&mut self, scene: &Scene<'_>, weights: &mut [f64]) -> f64 {
+        self.observe(scene);
+        let tokens = self.memory.tokens().max(1) as f64;
+        let factor = match self.tempering {
+            Tempering::SqrtTokens => self.eta / tokens.sqrt(),
+            Tempering::None => self.eta,
+        };
+        let counted = &self.memory.proposed()[1 + scene.experts()..];
+        self.weights.copy_from_slice(&self.log_priors);
+        for (weight, evidence) in self.weights.iter_mut().zip(counted) {
+            *weight += (factor * evidence).clamp(f64::MIN / 4.0, f64::MAX / 4.0);
+        }
+        softmax(&mut self.weights);
+        if self.hard {
+            let best = self.weights.iter().copied().fold(0.0, f64::max);
+            let favourite = self.weights.iter().position(|&weight| weight >= best).unwrap_or(0);
+            self.weights.fill(0.0);
+            self.weights[favourite] = 1.0;
+        }
+        let (experts, no_expert) = self.weights.split_at(scene.experts());
+        weights.copy_from_slice(experts);
+        no_expert[0]
+    }
+
+    fn commit(&mut self, tokens: &[TokenId]) {
+        self.memory.commit(tokens.len());
+    }
+
+    fn rollback(&mut self, n: usize) -> Result<()> {
+        self.memory.rollback(n)
+    }
+
+    fn fork(&self) -> Box<dyn Selector> {
+        Box::new(self.clone())
+    }
+}

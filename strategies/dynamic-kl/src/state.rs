@@ -1,0 +1,99 @@
+//! One sequence: what its tokens leave behind.
+
+use std::sync::Arc;
+
+use logitfuse_core::{FusedRow, FusionState, FusionStep, Result, TokenId};
+
+use crate::{
+    Experts, Objective, Params, Scene, Selector, cast::Cast, decide::Decider, memory::Memory, select, transfer::Limits,
+};
+
+/// Places in a token's record.
+const SMOOTHED: usize = 0;
+const SPENT: usize = 1;
+
+pub(crate) struct State {
+    params: Arc<Params>,
+    cast: Arc<Cast>,
+    selector: Box<dyn Selector>,
+    /// After every token: the smoothed strength (NaN before the first), and the nats spent so far.
+    memory: Memory,
+    decider: Decider,
+    weights: Vec<f64>,
+}
+
+impl State {
+    pub(crate) fn new(params: Arc<Params>, cast: Arc<Cast>, selector: Box<dyn Selector>) -> Self {
+        let (decider, weights) = (Decider::new(&params), vec![0.0; cast.experts()]);
+        Self { params, cast, selector, memory: Memory::new(vec![f64::NAN, 0.0]), decider, weights }
+    }
+
+    /// What the tokens so far leave to this one.
+    fn limits(&self) -> Limits {
+        let last = self.memory.last();
+        let nats = match (self.params.objective, self.params.sequence_budget_nats) {
+            (Objective::Budget, Some(whole)) => {
+                // Every token earns its budget, spent or not, and the text's budget is the end of all.
+                let earned = self.params.budget() * (self.memory.tokens() + 1) as f64;
+                (earned.min(whole) - last[SPENT]).max(0.0)
+            }
+            (Objective::Budget, None) => self.params.budget(),
+            _ => f64::INFINITY,
+        };
+        Limits { nats, previous: last[SMOOTHED], ema: self.params.ema }
+    }
+}
+
+impl FusionState for State {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+        let limits = self.limits();
+        let scene = Scene::new(step, &self.cast);
+        let decision = if self.params.experts == Experts::Pool || scene.experts() == 1 {
+            let no_expert = if self.params.experts == Experts::Pool {
+                let no_expert = self.selector.weigh(&scene, &mut self.weights);
+                select::check(&self.weights, no_expert)?;
+                no_expert
+            } else {
+                self.weights.fill(1.0);
+                0.0
+            };
+            self.decider.pooled(scene, &self.weights, no_expert, limits, out.logits)
+        } else {
+            self.decider.unweighted(scene, limits, out.logits)
+        };
+        let strength = decision.strength;
+        self.memory.propose(|record| {
+            record[SPENT] += strength.kl_fused_base;
+            // Where nothing can be fused, the strength says nothing.
+            if !strength.inactive {
+                record[SMOOTHED] = strength.alpha;
+            }
+        });
+        for (column, value) in out.trace.iter_mut().zip(decision.trace()) {
+            *column = value;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, tokens: &[TokenId]) -> Result<()> {
+        self.selector.commit(tokens);
+        self.memory.commit(tokens.len());
+        Ok(())
+    }
+
+    fn rollback(&mut self, n: usize) -> Result<()> {
+        self.memory.rollback(n)?;
+        self.selector.rollback(n)
+    }
+
+    fn fork(&self) -> Result<Box<dyn FusionState>> {
+        Ok(Box::new(Self {
+            params: Arc::clone(&self.params),
+            cast: Arc::clone(&self.cast),
+            selector: self.selector.fork(),
+            memory: self.memory.clone(),
+            decider: Decider::new(&self.params),
+            weights: self.weights.clone(),
+        }))
+    }
+}

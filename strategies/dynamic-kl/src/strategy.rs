@@ -1,0 +1,125 @@
+use std::fmt;
+use std::sync::Arc;
+
+use logitfuse_core::{FusionState, FusionStrategy, Result, RoleSpec, SessionInfo, StrategyInfo, params::invalid};
+
+use crate::{Experts, Objective, Params, Selector, cast::Cast, select, select::MakeSelector, state::State};
+
+/// The law of a strategy that keeps nothing between tokens.
+const STATELESS: &str = "stateless";
+
+/// The strategy; see the [crate's page](crate) for what it computes.
+#[derive(Clone)]
+pub struct DynamicKl {
+    params: Arc<Params>,
+    info: StrategyInfo,
+    select: MakeSelector,
+}
+
+impl DynamicKl {
+    /// A strategy with these parameters.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`](logitfuse_core::ErrorKind::InvalidConfig) with the JSON pointer of the parameter that
+    /// is out of range, or that the other parameters switch off.
+    ///
+    /// ```
+    /// use logitfuse_dynamic_kl::{DynamicKl, Params};
+    ///
+    /// let error = DynamicKl::new(Params { budget_nats: Some(0.5), ..Params::default() }).unwrap_err();
+    /// assert_eq!(error.to_string(), "/budget_nats: means something with objective budget only");
+    /// ```
+    pub fn new(params: Params) -> Result<Self> {
+        params.check()?;
+        let mut info = StrategyInfo::new(
+            "dynamic-kl",
+            [
+                RoleSpec::one("base").with_summary("the large model"),
+                RoleSpec::many("expert").with_summary("small models that were tuned"),
+                RoleSpec::many("anti").with_summary("the small model before tuning: one, or one for each expert"),
+            ],
+        )
+        .with_summary("steers a large model by what tuning changed in small ones, at a strength solved at every token")
+        .with_equation(
+            "fused = base + alpha · (expert − anti), alpha in bounds minimising\n\
+             (KL(fused‖base) − KL(expert‖anti))² + (KL(base‖fused) − KL(anti‖expert))²",
+        )
+        .with_reference(
+            "Fan et al., On Giant's Shoulders: Effortless Weak to Strong by Dynamic Logits Fusion, NeurIPS 2024, \
+             arXiv:2406.15480, Algorithm 1; pooling of several experts is ours",
+        )
+        .with_params_schema(schemars::schema_for!(Params).as_value().to_string())
+        .with_laws(["deterministic", "mask-preserving"])
+        .with_trace("alpha", "1")
+        .with_trace("kl_fused_base", "nats")
+        .with_trace("kl_base_fused", "nats")
+        .with_trace("kl_expert_anti", "nats")
+        .with_trace("kl_anti_expert", "nats")
+        .with_trace("loss", loss_unit(params.objective))
+        .with_trace("saturated", "1")
+        .with_trace("inactive", "1")
+        .with_trace("no_expert_weight", "1")
+        .with_trace("top_expert", "1")
+        .with_trace("top_weight", "1");
+        if params.is_stateless() {
+            info = info.with_laws([STATELESS]);
+        }
+        let select = select::of(&params);
+        Ok(Self { params: Arc::new(params), info, select })
+    }
+
+    /// A strategy with parameters from JSON, or from TOML turned into JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`](logitfuse_core::ErrorKind::InvalidConfig); the message starts with the JSON pointer of
+    /// the parameter that is wrong.
+    pub fn from_json(params: &serde_json::Value) -> Result<Self> {
+        Self::new(Params::from_json(params)?)
+    }
+
+    /// The same strategy with another rule for the weights of the pool: a function that makes the [`Selector`] of a
+    /// sequence, given the number of experts. It takes the place of the parameter `weights`.
+    #[must_use]
+    pub fn with_selector(mut self, make: impl Fn(usize) -> Box<dyn Selector> + Send + Sync + 'static) -> Self {
+        self.select = Arc::new(make);
+        if self.params.experts == Experts::Pool {
+            self.info.laws.retain(|law| law != STATELESS);
+        }
+        self
+    }
+
+    /// The parameters in use.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+}
+
+fn loss_unit(objective: Objective) -> &'static str {
+    match objective {
+        Objective::Sqrt | Objective::Budget => "nats",
+        Objective::VarianceRatio => "1",
+        _ => "nats²",
+    }
+}
+
+impl fmt::Debug for DynamicKl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DynamicKl").field("params", &self.params).finish_non_exhaustive()
+    }
+}
+
+impl FusionStrategy for DynamicKl {
+    fn info(&self) -> &StrategyInfo {
+        &self.info
+    }
+
+    fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
+        let cast = Cast::new(session)?;
+        if let Some(weights) = self.params.fixed_weights.as_ref().filter(|weights| weights.len() != cast.experts()) {
+            let what = format_args!("{} weights for {} experts", weights.len(), cast.experts());
+            return Err(invalid("/fixed_weights", what).with_help("give one weight for each source of role expert"));
+        }
+        let selector = (self.select)(cast.experts());
+        Ok(Box::new(State::new(Arc::clone(&self.params), Arc::new(cast), selector)))
+    }
+}

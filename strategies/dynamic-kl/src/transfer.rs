@@ -1,0 +1,177 @@
+//! One expert, one strength: the problem that every mode comes down to.
+
+use logitfuse_core::RoleRow;
+use logitfuse_core::numerics::{self, Bounds, Grid, Solution, Targets, TiltFamily, linear_combination, log_sum_exp};
+
+use crate::{Objective, Params, Solver};
+
+/// What earlier tokens leave to a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Nats that KL(fused‖base) may take, for objective budget.
+    pub(crate) nats: f64,
+    /// The strength of the last token, NaN if there is none.
+    pub(crate) previous: f64,
+    /// Its share in this token's.
+    pub(crate) ema: f64,
+}
+
+impl Limits {
+    pub(crate) fn smooths(&self) -> bool {
+        self.ema > 0.0 && !self.previous.is_nan()
+    }
+
+    pub(crate) fn unsmoothed(self) -> Self {
+        Self { ema: 0.0, ..self }
+    }
+}
+
+/// How much is fused, and how far that goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Strength {
+    pub(crate) alpha: f64,
+    pub(crate) kl_fused_base: f64,
+    pub(crate) kl_base_fused: f64,
+    /// Whether a bound stopped the solver.
+    pub(crate) saturated: bool,
+    /// Whether expert and anti agree, so that no strength changes anything.
+    pub(crate) inactive: bool,
+}
+
+impl Strength {
+    pub(crate) const NONE: Self =
+        Self { alpha: 0.0, kl_fused_base: 0.0, kl_base_fused: 0.0, saturated: false, inactive: true };
+}
+
+/// Solves for the strength of one expert at a time, and keeps its rows between steps for their memory.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    goal: Goal,
+    bounds: Bounds,
+    grid: Option<Grid>,
+    temperature: f64,
+    family: TiltFamily,
+    direction: Vec<f32>,
+    /// Base, expert and anti at the temperature of the divergences.
+    tempered: [Vec<f32>; 3],
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Goal {
+    Least(numerics::Objective),
+    Budget,
+}
+
+impl Transfer {
+    pub(crate) fn new(params: &Params) -> Self {
+        let [low, high] = params.bounds;
+        let step = params.grid_step.unwrap_or(0.1);
+        Self {
+            goal: goal(params.objective),
+            bounds: Bounds { low, high },
+            grid: (params.solver == Solver::Grid).then_some(Grid { low, high, step }),
+            temperature: params.kl_temperature,
+            family: TiltFamily::new(high),
+            direction: Vec::new(),
+            tempered: Default::default(),
+        }
+    }
+
+    /// Takes the base and the direction that [`solve`](Self::solve) moves it in. Returns the divergences that the expert
+    /// sets as targets.
+    pub(crate) fn aim(&mut self, base: &RoleRow<'_>, expert: &RoleRow<'_>, anti: &RoleRow<'_>) -> Targets {
+        let [warm_base, warm_expert, warm_anti] = &mut self.tempered;
+        let base = tempered(base, self.temperature, warm_base);
+        let expert = tempered(expert, self.temperature, warm_expert);
+        let anti = tempered(anti, self.temperature, warm_anti);
+        self.direction.resize(base.logits().len(), 0.0);
+        let targets = Targets::with_direction(&expert, &anti, &mut self.direction);
+        self.family.summarise(base.logits(), base.log_normaliser, &self.direction);
+        targets
+    }
+
+    /// The divergences alone.
+    pub(crate) fn targets(&mut self, expert: &RoleRow<'_>, anti: &RoleRow<'_>) -> Targets {
+        let [_, warm_expert, warm_anti] = &mut self.tempered;
+        let expert = tempered(expert, self.temperature, warm_expert);
+        let anti = tempered(anti, self.temperature, warm_anti);
+        Targets::between(&expert, &anti)
+    }
+
+    /// The strength that meets these targets, or stays within the limits, along the direction last aimed at.
+    pub(crate) fn solve(&mut self, targets: &Targets, limits: Limits) -> Strength {
+        let solution = match (self.goal, self.grid) {
+            // Not left to the solver: where the direction moves no probability, any strength is free.
+            (Goal::Budget, _) if limits.nats <= 0.0 => return Strength { inactive: false, ..Strength::NONE },
+            (Goal::Budget, _) => self.family.budget(limits.nats, self.bounds),
+            (Goal::Least(objective), None) => self.family.solve(objective, targets, self.bounds),
+            (Goal::Least(objective), Some(grid)) => self.family.solve_grid(objective, targets, grid),
+        };
+        let Solution { alpha, kl_tilted_base, kl_base_tilted, saturated, inactive, .. } = solution;
+        if inactive {
+            return Strength::NONE;
+        }
+        let solved =
+            Strength { alpha, kl_fused_base: kl_tilted_base, kl_base_fused: kl_base_tilted, saturated, inactive };
+        if !limits.smooths() {
+            return solved;
+        }
+        let smoothed = limits.ema * limits.previous + (1.0 - limits.ema) * alpha;
+        // A budget is kept, whatever was spent before.
+        let alpha = if matches!(self.goal, Goal::Budget) { smoothed.min(alpha) } else { smoothed };
+        let point = self.family.at(alpha);
+        Strength { alpha, kl_fused_base: point.kl_tilted_base, kl_base_fused: point.kl_base_tilted, ..solved }
+    }
+
+    /// How far a strength is from what the objective wants; NaN for objectives that have no such measure.
+    pub(crate) fn loss(&self, strength: &Strength, targets: &Targets) -> f64 {
+        match self.goal {
+            Goal::Budget | Goal::Least(numerics::Objective::VarianceRatio) => f64::NAN,
+            Goal::Least(objective) => objective.loss(strength.kl_fused_base, strength.kl_base_fused, targets),
+        }
+    }
+
+    /// The targets whose loss is, but for a constant, the mean of the losses against each of these: the mean in the
+    /// space where the objective takes its differences.
+    pub(crate) fn centre(&self, targets: &[Targets]) -> Targets {
+        let count = targets.len() as f64;
+        let mean = |of: fn(&Targets) -> f64| targets.iter().map(of).sum::<f64>() / count;
+        let squared = |root: f64| root * root;
+        match self.goal {
+            Goal::Least(numerics::Objective::Sqrt) => Targets {
+                forward: squared(mean(|t| t.forward.sqrt())),
+                reverse: squared(mean(|t| t.reverse.sqrt())),
+                anti_variance: mean(|t| t.anti_variance),
+            },
+            _ => Targets {
+                forward: mean(|t| t.forward),
+                reverse: mean(|t| t.reverse),
+                anti_variance: mean(|t| t.anti_variance),
+            },
+        }
+    }
+}
+
+/// The row with its logits divided by a temperature; the row itself at temperature 1.
+fn tempered<'a>(row: &RoleRow<'a>, temperature: f64, warm: &'a mut Vec<f32>) -> RoleRow<'a> {
+    #[expect(clippy::float_cmp, reason = "the one temperature that changes nothing")]
+    if temperature == 1.0 {
+        return *row;
+    }
+    warm.resize(row.logits().len(), 0.0);
+    linear_combination(row.logits(), 1.0 / temperature, &[], warm);
+    RoleRow::new(warm, log_sum_exp(warm), row.sequence_log_prob)
+}
+
+fn goal(objective: Objective) -> Goal {
+    Goal::Least(match objective {
+        Objective::Paper => numerics::Objective::Paper,
+        Objective::Crossed => numerics::Objective::Crossed,
+        Objective::Forward => numerics::Objective::Forward,
+        Objective::Reverse => numerics::Objective::Reverse,
+        Objective::Jeffreys => numerics::Objective::Jeffreys,
+        Objective::Sqrt => numerics::Objective::Sqrt,
+        Objective::VarianceRatio => numerics::Objective::VarianceRatio,
+        Objective::Budget => return Goal::Budget,
+    })
+}

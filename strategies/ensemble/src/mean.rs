@@ -1,0 +1,108 @@
+//! The kernel of means that are not linear in logits.
+
+use logitfuse_core::{
+    RoleRow,
+    numerics::{masked_difference, softmax},
+};
+
+/// Entries that are worked on together, on the stack.
+const BLOCK: usize = 1024;
+
+/// Writes the logits of `(Σ w · p^power)^(1/power)`, the power mean of the members' probabilities, weights normalised. A
+/// member that lacks an id abstains there. `base` is the first member, of weight `base_weight`; where it is masked, so is
+/// the result.
+///
+/// Everything is relative to the base, `base + log(Σ w · e^(power · d)) / power` with `d` the difference of the
+/// log-probabilities, so that equal rows give the base to the bit and no probability is too small.
+pub(crate) fn power_mean<'a>(
+    power: f64,
+    base: &RoleRow<'a>,
+    base_weight: f64,
+    others: &(impl Iterator<Item = (f64, &'a RoleRow<'a>)> + Clone),
+    out: &mut [f32],
+) {
+    // Added up as the sums of the ids are, so that their ratio is 1 where all members agree.
+    let total = others.clone().fold(narrow(base_weight), |total, (weight, _)| total + narrow(weight));
+    let power = narrow(power);
+    let (mut exponent, mut ratio) = ([0.0_f32; BLOCK], [0.0_f32; BLOCK]);
+    for start in (0..out.len()).step_by(BLOCK) {
+        let ids = start..out.len().min(start + BLOCK);
+        let base_logits = &base.logits()[ids.clone()];
+        let (exponent, ratio) = (&mut exponent[..ids.len()], &mut ratio[..ids.len()]);
+        // Each id's sum is kept as `sum · e^best`, where `best` is the largest exponent so far: nothing overflows.
+        let mut best = [if base_weight > 0.0 { 0.0_f32 } else { f32::MIN }; BLOCK];
+        let mut sum = [narrow(base_weight); BLOCK];
+        for (weight, row) in others.clone().filter(|(weight, _)| *weight > 0.0) {
+            let weight = narrow(weight);
+            let shift = row.log_normaliser - base.log_normaliser;
+            let (high, low) = (narrow(shift), narrow(shift - f64::from(narrow(shift))));
+            masked_difference(&row.logits()[ids.clone()], base_logits, shift, exponent);
+            for ((exponent, ratio), best) in exponent.iter_mut().zip(&mut *ratio).zip(&best) {
+                *exponent = finite(power * ((*exponent - high) - low));
+                *ratio = -(*exponent - best).abs();
+            }
+            exponentiate(ratio);
+            for (((sum, best), &exponent), &ratio) in sum.iter_mut().zip(&mut best).zip(&*exponent).zip(&*ratio) {
+                let wins = exponent > *best;
+                *sum = if wins { *sum * ratio + weight } else { *sum + weight * ratio };
+                *best = if wins { exponent } else { *best };
+            }
+        }
+        for (((out, &base), &sum), &best) in out[ids].iter_mut().zip(base_logits).zip(&sum).zip(&best) {
+            let above = (best + ln(sum / total)) / power;
+            // Not `base + 0`, which would turn -0 into +0.
+            let moved = if above == 0.0 { base } else { finite(base + above) };
+            *out = if base == f32::NEG_INFINITY { base } else { moved };
+        }
+    }
+}
+
+/// `e^x` of every entry, by the core's kernel: a softmax without normaliser.
+fn exponentiate(entries: &mut [f32]) {
+    let mut result = [0.0_f32; BLOCK];
+    let result = &mut result[..entries.len()];
+    softmax(entries, 0.0, result);
+    entries.copy_from_slice(result);
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "entries are f32, and so what they are multiplied with")]
+fn narrow(x: f64) -> f32 {
+    x as f32
+}
+
+fn finite(x: f32) -> f32 {
+    x.clamp(f32::MIN, f32::MAX)
+}
+
+/// The natural logarithm in f32, with the same bits on every machine; about 1e-7 of relative error.
+///
+/// `x = 2^e · m` with `m` in [√½, √2), and `ln m = 2 artanh((m − 1)/(m + 1))` as a series.
+#[inline]
+#[expect(clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "fields of bits, both ways")]
+fn ln(x: f32) -> f32 {
+    const SQRT_HALF: i32 = std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32;
+    let bits = x.max(f32::MIN_POSITIVE).to_bits() as i32;
+    let exponent = (bits - SQRT_HALF) >> 23;
+    let m = f32::from_bits((bits - (exponent << 23)) as u32);
+    let s = (m - 1.0) / (m + 1.0);
+    let z = s * s;
+    let series = 1.0 + z * (1.0 / 3.0 + z * (1.0 / 5.0 + z * (1.0 / 7.0 + z * (1.0 / 9.0))));
+    exponent as f32 * std::f32::consts::LN_2 + 2.0 * s * series
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn logarithms_are_accurate(x in prop_oneof![1e-30_f32..1e30, 0.9_f32..1.1]) {
+            let exact = f64::from(x).ln();
+            prop_assert!((f64::from(ln(x)) - exact).abs() <= 3e-7 * exact.abs().max(1e-3), "ln({x}) = {} {exact}", ln(x));
+        }
+    }
+}
