@@ -56,6 +56,7 @@ mod error;
 mod memoryless;
 pub mod numerics;
 pub mod params;
+mod proxy_rows;
 mod rows;
 mod source;
 mod strategy;
@@ -63,6 +64,7 @@ mod vocabulary;
 
 pub use error::{Error, ErrorKind, Result, ResultExt};
 pub use memoryless::Memoryless;
+pub use proxy_rows::ProxyRows;
 pub use rows::Rows;
 pub use source::{LogitSource, SequenceId, SourceInfo, Step};
 pub use strategy::{

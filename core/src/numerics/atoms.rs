@@ -48,6 +48,18 @@ impl Block {
         spread: [0.0; BLOCK],
         skew: [0.0; BLOCK],
     };
+
+    /// What one atom adds to `Σ`, `Σ y` and `Σ y²`.
+    #[inline(always)]
+    fn term(&self, atom: usize, share: f64, shift: f64) -> [f64; 3] {
+        let (y, spread, skew) = (self.y[atom], self.spread[atom], self.skew[atom]);
+        let weight = self.mass[atom] * exp_f64(self.log_scale[atom] + share * y - shift);
+        // exp(share · (y' − y)) averaged over what the atom stands for, and its derivatives by the share.
+        let second = spread + share * skew;
+        let first = share * (spread + 0.5 * share * skew);
+        let zeroth = 1.0 + share * share * (0.5 * spread + share * skew * (1.0 / 6.0));
+        [weight * zeroth, weight * (y * zeroth + first), weight * (y * (y * zeroth + 2.0 * first) + second)]
+    }
 }
 
 /// The sum over all atoms at one tilt, as logarithm, and mean and variance of `y`.
@@ -113,16 +125,10 @@ impl NullaryFnOnce for Tilted<'_> {
         let mut terms = [[0.0_f64; BLOCK]; 3];
         for block in blocks {
             for atom in 0..BLOCK {
-                let y = block.y[atom];
-                let weight = block.mass[atom] * exp_f64(block.log_scale[atom] + share * y - shift);
-                // exp(share · (y' − y)) averaged over what the atom stands for, and its derivatives by the share.
-                let (spread, skew) = (block.spread[atom], block.skew[atom]);
-                let second = spread + share * skew;
-                let first = share * (spread + 0.5 * share * skew);
-                let zeroth = 1.0 + share * share * (0.5 * spread + share * skew * (1.0 / 6.0));
-                terms[0][atom] = weight * zeroth;
-                terms[1][atom] = weight * (y * zeroth + first);
-                terms[2][atom] = weight * (y * (y * zeroth + 2.0 * first) + second);
+                let term = block.term(atom, share, shift);
+                for (terms, term) in terms.iter_mut().zip(term) {
+                    terms[atom] = term;
+                }
             }
             for (total, terms) in totals.iter_mut().zip(&terms) {
                 for chunk in terms.as_chunks::<LANES>().0 {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use pulp::NullaryFnOnce;
 
 use super::*;
+use crate::RoleRow;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Level {
@@ -60,6 +61,23 @@ fn everything(rows: [&[f32]; 3], alpha: f64) -> Vec<u64> {
     exponential_tilt(base, &direction[2], alpha, &mut tilt[0]);
     let moments = tilt_moments(base, zb, &direction[2], alpha);
     numbers.extend([moments.log_partition, moments.mean, moments.variance]);
+    let mut steered = vec![0.0; base.len()];
+    let [base_row, expert_row, anti_row] =
+        [(base, zb), (expert, ze), (anti, za)].map(|(row, z)| RoleRow::new(row, z, 0.0));
+    let targets = Targets::with_direction(&expert_row, &anti_row, &mut steered);
+    numbers.extend([targets.forward, targets.reverse, targets.anti_variance]);
+    let mut family = TiltFamily::new(2.0);
+    family.summarise(base_row.logits(), zb, &steered);
+    let point = family.at(alpha);
+    numbers.extend([point.kl_tilted_base, point.kl_base_tilted, point.mean, point.variance, point.log_partition]);
+    for solution in [
+        family.solve(Objective::Paper, &targets, Bounds::default()),
+        family.budget(0.5, Bounds::default()),
+        Grid::default().solve(base, zb, &steered, Objective::Paper, &targets),
+    ] {
+        numbers.extend([solution.alpha, solution.loss, solution.kl_tilted_base, solution.kl_base_tilted]);
+    }
+    written.push(steered);
     let mut bits: Vec<u64> = numbers.into_iter().map(f64::to_bits).collect();
     bits.extend(written.iter().flatten().map(|x| u64::from(x.to_bits())));
     bits.push(argmax(base) as u64);
@@ -120,4 +138,26 @@ fn exp_is_within_two_units_in_the_last_place() {
     assert!(worst < 2.0, "{worst} units");
     assert_eq!(lanes::exp(f32::NEG_INFINITY), 0.0);
     assert_eq!(lanes::exp(0.0), 1.0);
+}
+
+/// The shorter exponential: what sums over a distribution are made of.
+#[test]
+fn brief_exp_is_as_good_as_its_word() {
+    for step in 0..200_000_u32 {
+        let x = 88.0 - 175.0 * (step as f32 / 200_000.0);
+        let exact = f64::from(x).exp();
+        let off = (f64::from(lanes::brief_exp(x)) - exact).abs() / exact;
+        assert!(off < 3e-7 + 8e-8 * f64::from(x.abs()), "{x}: {off}");
+    }
+    assert!(lanes::brief_exp(f32::NEG_INFINITY) < 1.2e-38);
+}
+
+#[test]
+fn exp_in_f64_has_fourteen_digits() {
+    for step in -140_000..140_000_i32 {
+        let x = 0.005 * f64::from(step) + 1e-4;
+        let off = (lanes::exp_f64(x) / x.exp() - 1.0).abs();
+        assert!(off < 1e-14, "{x}: {off}");
+    }
+    assert_eq!(lanes::exp_f64(-701.0), 0.0);
 }

@@ -47,9 +47,9 @@ pub struct TiltFamily {
 pub struct TiltPoint {
     /// The strength that it is at.
     pub alpha: f64,
-    /// KL(P_α‖P) in nats.
+    /// `KL(P_α‖P)` in nats.
     pub kl_tilted_base: f64,
-    /// KL(P‖P_α) in nats.
+    /// `KL(P‖P_α)` in nats.
     pub kl_base_tilted: f64,
     /// `E_α[d]`, nats.
     pub mean: f64,
@@ -60,8 +60,10 @@ pub struct TiltPoint {
 }
 
 impl TiltFamily {
-    /// A family for strengths from 0 to `reach`, which is above 0 and finite. A larger reach costs: bins are as much
-    /// narrower.
+    /// A family for strengths from 0 to `reach`. A larger reach costs: bins are as much narrower.
+    ///
+    /// # Panics
+    /// If the reach is not above 0 and finite.
     pub fn new(reach: f64) -> Self {
         assert!(reach > 0.0 && reach.is_finite(), "a reach of {reach}");
         Self { reach, summary: Summary::new(), rest: [0.0; 2], origin: 0.0 }
@@ -74,6 +76,9 @@ impl TiltFamily {
 
     /// Takes in a row and a direction, which is finite, as [`masked_difference`](super::masked_difference) writes it.
     /// Masked ids of the row have no mass and do not count.
+    ///
+    /// # Panics
+    /// If the rows are of different lengths.
     pub fn summarise(&mut self, base: &[f32], log_normaliser: f64, direction: &[f32]) {
         assert_eq!(base.len(), direction.len(), "rows of different lengths");
         let (origin, at_rest) = self.summary.fill(base, log_normaliser, direction, self.reach);

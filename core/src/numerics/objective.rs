@@ -36,34 +36,32 @@ impl Objective {
 
     /// The loss at a strength with these divergences: nats squared, and nats for [`Sqrt`](Self::Sqrt).
     pub fn loss(self, kl_tilted_base: f64, kl_base_tilted: f64, targets: &Targets) -> f64 {
-        let (residuals, _) = self.residuals(kl_tilted_base, kl_base_tilted, targets);
-        residuals.iter().map(|residual| residual * residual).sum()
+        self.residuals([kl_tilted_base, kl_base_tilted], targets).iter().map(|residual| residual * residual).sum()
     }
 
     /// Half the derivative of the loss by the strength, from the derivatives of the divergences.
     pub(super) fn half_slope(self, divergences: [f64; 2], derivatives: [f64; 2], targets: &Targets) -> f64 {
-        let ([first, second], [by_first, by_second]) = self.residuals(divergences[0], divergences[1], targets);
+        let [first, second] = self.residuals(divergences, targets);
         let [forward, reverse] = derivatives;
+        let of_root = |kl: f64| 0.5 / kl.max(f64::MIN_POSITIVE).sqrt();
         match self {
             Self::Jeffreys => first * (forward + reverse),
-            _ => first * by_first * forward + second * by_second * reverse,
+            Self::Sqrt => first * of_root(divergences[0]) * forward + second * of_root(divergences[1]) * reverse,
+            _ => first * forward + second * reverse,
         }
     }
 
-    /// The two residuals whose squares are the loss, and their derivatives by `F` and `R`.
-    fn residuals(self, forward: f64, reverse: f64, targets: &Targets) -> ([f64; 2], [f64; 2]) {
+    /// The two numbers whose squares are the loss: how far the divergences are beyond their targets. Where only one counts,
+    /// the other is 0.
+    pub(super) fn residuals(self, [forward, reverse]: [f64; 2], targets: &Targets) -> [f64; 2] {
         let (a, b) = (targets.forward, targets.reverse);
-        let plain = [1.0, 1.0];
         match self {
-            Self::Paper | Self::VarianceRatio => ([forward - a, reverse - b], plain),
-            Self::Crossed => ([forward - b, reverse - a], plain),
-            Self::Forward => ([forward - a, 0.0], plain),
-            Self::Reverse => ([0.0, reverse - b], plain),
-            Self::Jeffreys => ([forward + reverse - a - b, 0.0], plain),
-            Self::Sqrt => {
-                let by = |kl: f64| 0.5 / kl.max(f64::MIN_POSITIVE).sqrt();
-                ([forward.sqrt() - a.sqrt(), reverse.sqrt() - b.sqrt()], [by(forward), by(reverse)])
-            }
+            Self::Paper | Self::VarianceRatio => [forward - a, reverse - b],
+            Self::Crossed => [forward - b, reverse - a],
+            Self::Forward => [forward - a, 0.0],
+            Self::Reverse => [0.0, reverse - b],
+            Self::Jeffreys => [forward + reverse - a - b, 0.0],
+            Self::Sqrt => [forward.sqrt() - a.sqrt(), reverse.sqrt() - b.sqrt()],
         }
     }
 }

@@ -44,10 +44,9 @@ pub struct Solution {
 
 /// Nats of symmetric divergence from the base that a family has to reach to be worth a search.
 const INACTIVE: f64 = 1e-11;
-/// Intervals that the bounds are cut into before a closer look.
-const INTERVALS: u32 = 8;
-/// Nats of symmetric divergence between the ends of an interval above which it is cut in two.
-const RESOLVED: f64 = 0.1;
+/// Symmetric divergence between the ends of an interval above which it is cut in two: nats, and where the targets are
+/// below a nat, in units of them.
+const RESOLVED: f64 = 0.05;
 /// Halvings of an interval at most: a transition that is narrower than this moves within f64's rounding.
 const DEPTH: u32 = 40;
 /// Relative width of a bracket that is narrow enough: 1e-9 of the strength moves no digit of a row.
@@ -59,6 +58,10 @@ struct Probe {
     point: TiltPoint,
     loss: f64,
     slope: f64,
+    /// Whether all divergences that count are still below their targets, or all above. They only grow with the strength, so
+    /// up to a point that is below the loss falls, and from one that is above it rises.
+    below: bool,
+    above: bool,
 }
 
 impl Probe {
@@ -101,19 +104,14 @@ impl TiltFamily {
         }
         let mut best = bottom;
         let mut saturated = bounds.low > 0.0 && bottom.slope > 0.0;
-        let mut left = bottom;
-        let step = (bounds.high - bounds.low) / f64::from(INTERVALS);
-        for end in 1..=INTERVALS {
-            let right = if end == INTERVALS { top } else { probe(bounds.low + step * f64::from(end)) };
-            falls(left, right, DEPTH, &probe, &mut |[falling, rising]| {
-                let minimum = descend(falling, rising, &probe);
-                if minimum.loss < best.loss {
-                    best = minimum;
-                    saturated = false;
-                }
-            });
-            left = right;
-        }
+        let resolution = RESOLVED * (targets.forward + targets.reverse).min(1.0);
+        falls(bottom, top, resolution, DEPTH, &probe, &mut |[falling, rising]| {
+            let minimum = descend(falling, rising, probe);
+            if minimum.loss < best.loss {
+                best = minimum;
+                saturated = false;
+            }
+        });
         if top.slope < 0.0 && top.loss < best.loss {
             best = top;
             saturated = true;
@@ -159,7 +157,7 @@ impl TiltFamily {
         let probe = |alpha| {
             let point = self.at(alpha);
             let beyond = spent(&point) - nats;
-            Probe { point, loss: beyond * beyond, slope: beyond }
+            Probe { point, loss: beyond * beyond, slope: beyond, below: beyond <= 0.0, above: beyond >= 0.0 }
         };
         let (rest, top) = (probe(0.0), probe(bounds.high));
         if top.is_inactive() {
@@ -191,13 +189,20 @@ impl TiltFamily {
         let point = self.at(alpha);
         let divergences = [point.kl_tilted_base, point.kl_base_tilted];
         let derivatives = [alpha * point.variance, point.mean - self.resting_mean()];
+        let residuals = objective.residuals(divergences, targets);
         let slope = if alpha == 0.0 {
             // Every derivative is 0 here, and a little further on both divergences are below their targets.
             -(targets.forward + targets.reverse)
         } else {
             objective.half_slope(divergences, derivatives, targets)
         };
-        Probe { point, loss: objective.loss(divergences[0], divergences[1], targets), slope }
+        Probe {
+            point,
+            loss: residuals.iter().map(|residual| residual * residual).sum(),
+            slope,
+            below: residuals.iter().all(|residual| *residual <= 0.0),
+            above: residuals.iter().all(|residual| *residual >= 0.0),
+        }
     }
 }
 
@@ -205,12 +210,22 @@ impl TiltFamily {
 ///
 /// Where the distribution changes much it is looked at closely: a confident base gives way within a narrow interval, and
 /// the loss may fall and rise in there. `(β − α) · (E_β[d] − E_α[d])` is the symmetric divergence of the two ends.
-fn falls(left: Probe, right: Probe, depth: u32, probe: &impl Fn(f64) -> Probe, found: &mut impl FnMut([Probe; 2])) {
+fn falls(
+    left: Probe,
+    right: Probe,
+    resolution: f64,
+    depth: u32,
+    probe: &impl Fn(f64) -> Probe,
+    found: &mut impl FnMut([Probe; 2]),
+) {
+    if left.above || (right.below && right.slope < 0.0) {
+        return;
+    }
     let width = right.alpha() - left.alpha();
-    if depth > 0 && width * (right.point.mean - left.point.mean) > RESOLVED {
+    if depth > 0 && width * (right.point.mean - left.point.mean) > resolution {
         let middle = probe(left.alpha() + 0.5 * width);
-        falls(left, middle, depth - 1, probe, found);
-        falls(middle, right, depth - 1, probe, found);
+        falls(left, middle, resolution, depth - 1, probe, found);
+        falls(middle, right, resolution, depth - 1, probe, found);
     } else if left.slope < 0.0 && right.slope >= 0.0 {
         found([left, right]);
     }

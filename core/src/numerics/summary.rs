@@ -158,8 +158,8 @@ impl NullaryFnOnce for Pass<'_> {
             for id in 0..BLOCK {
                 let place = (direction[id] - origin) * per_entry;
                 let log_mass = (base[id] - lifted) + half_tilt * place;
-                let is_apart = (log_mass > threshold) | (place.abs() > 1.0);
-                mass[id] = if is_apart | (log_mass < DRY) { 0.0 } else { brief_exp(log_mass) };
+                let is_apart = log_mass > threshold || place.abs() > 1.0;
+                mass[id] = if is_apart || log_mass < DRY { 0.0 } else { brief_exp(log_mass) };
                 t[id] = if is_apart { 0.0 } else { place };
                 apart[id] = u8::from(is_apart);
             }

@@ -43,6 +43,9 @@ impl Targets {
     /// [`masked_difference`](super::masked_difference) writes, less the difference of the normalisers. It is 0 for ids that
     /// either row masks, and stops at a million nats.
     ///
+    /// # Panics
+    /// If the rows are of different lengths.
+    ///
     /// ```
     /// use logitfuse_core::RoleRow;
     /// use logitfuse_core::numerics::{Targets, log_sum_exp};
@@ -130,8 +133,8 @@ impl NullaryFnOnce for Sums<'_> {
             for ((expert, anti), ratios) in expert.iter().zip(anti).zip(ratios.as_chunks_mut::<LANES>().0) {
                 for lane in 0..LANES {
                     let (e, a) = (expert[lane], anti[lane]);
-                    let masked = (e == f32::NEG_INFINITY) | (a == f32::NEG_INFINITY);
-                    masks_differ[lane] |= u32::from(masked & (e != a));
+                    let masked = e == f32::NEG_INFINITY || a == f32::NEG_INFINITY;
+                    masks_differ[lane] |= u32::from(masked && e != a);
                     let ratio = larger(-LIMIT, pair.difference.subtract_from(e - a));
                     let ratio = if ratio < LIMIT { ratio } else { LIMIT };
                     let ratio = if masked { 0.0 } else { ratio };

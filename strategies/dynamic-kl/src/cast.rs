@@ -1,44 +1,17 @@
-use logitfuse_core::{Error, ErrorKind, FusionStep, Result, RoleRow, SessionInfo, TokenId};
+use logitfuse_core::{FusionStep, ProxyRows, Result, RoleRow, SessionInfo, TokenId};
 
 /// Which row of a step plays which role.
 #[derive(Clone, Debug)]
-pub(crate) struct Cast {
-    base: usize,
-    pairs: Vec<Pair>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Pair {
-    expert: usize,
-    anti: usize,
-}
+pub(crate) struct Cast(ProxyRows);
 
 impl Cast {
     pub(crate) fn new(session: &SessionInfo) -> Result<Self> {
-        let rows = |role| session.rows_of(role).collect::<Vec<usize>>();
-        let (bases, experts, antis) = (rows("base"), rows("expert"), rows("anti"));
-        let [base] = bases[..] else {
-            return Err(misfit(format!("base: one source takes this role, not {}", bases.len())));
-        };
-        if experts.is_empty() {
-            return Err(misfit("expert: no source takes this role".to_owned()));
-        }
-        if antis.len() != 1 && antis.len() != experts.len() {
-            let what = format!("anti: {} sources take this role beside {} experts", antis.len(), experts.len());
-            return Err(misfit(what));
-        }
-        let pairs = experts.into_iter().zip(antis.iter().cycle()).map(|(expert, &anti)| Pair { expert, anti });
-        Ok(Self { base, pairs: pairs.collect() })
+        ProxyRows::of(session, "dynamic-kl").map(Self)
     }
 
     pub(crate) fn experts(&self) -> usize {
-        self.pairs.len()
+        self.0.pairs.len()
     }
-}
-
-fn misfit(what: String) -> Error {
-    Error::new(ErrorKind::Incompatible, what)
-        .with_help("dynamic-kl fuses one base, one or more experts, and one anti or as many as experts")
 }
 
 /// The rows of one position by role: what a [`Selector`](crate::Selector) judges.
@@ -55,7 +28,7 @@ impl<'a> Scene<'a> {
 
     /// The large model's row.
     pub fn base(&self) -> &'a RoleRow<'a> {
-        &self.step.rows()[self.cast.base]
+        &self.step.rows()[self.cast.0.base]
     }
 
     /// How many experts there are.
@@ -68,7 +41,7 @@ impl<'a> Scene<'a> {
     /// # Panics
     /// If there are not as many.
     pub fn expert(&self, index: usize) -> &'a RoleRow<'a> {
-        &self.step.rows()[self.cast.pairs[index].expert]
+        &self.step.rows()[self.cast.0.pairs[index].0]
     }
 
     /// The row of what that expert was before tuning.
@@ -76,12 +49,12 @@ impl<'a> Scene<'a> {
     /// # Panics
     /// If there are not as many experts.
     pub fn anti(&self, index: usize) -> &'a RoleRow<'a> {
-        &self.step.rows()[self.cast.pairs[index].anti]
+        &self.step.rows()[self.cast.0.pairs[index].1]
     }
 
     /// Whether one source is the anti of every expert.
     pub fn shares_anti(&self) -> bool {
-        self.cast.pairs.iter().all(|pair| pair.anti == self.cast.pairs[0].anti)
+        self.cast.0.pairs.iter().all(|pair| pair.1 == self.cast.0.pairs[0].1)
     }
 
     /// By how many nats the expert predicted the tokens generated so far better than its anti did, prompt excluded.

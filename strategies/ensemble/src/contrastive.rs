@@ -81,7 +81,7 @@ impl Contrastive {
             "fused = (1 + beta) · base − beta · anti / amateur_temperature\n\
              where p_base ≥ plausibility · max p_base, masked elsewhere",
         )
-        .with_reference("contrastive decoding (arXiv 2210.15097, eq. 2 to 5), as weighted in 2309.09117 (section 2)")
+        .with_reference("contrastive decoding (arXiv 2210.15097), as weighted in 2309.09117")
         .with_params_schema(schemars::schema_for!(ContrastiveParams).as_value().to_string())
         .with_laws(["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving"])
         .with_laws(["linear-in: anti"])

@@ -25,8 +25,8 @@ impl InContext {
             .with_summary("strengthens what a passage, a prompt or demonstrations change")
             .with_equation(equation(params.mode))
             .with_reference(
-                "context-aware decoding (arXiv 2305.14739, eq. 2), AdaCAD (2409.07394, eq. 3 to 5), \
-                 classifier-free guidance for language models (2306.17806, eq. 7)",
+                "context-aware decoding (arXiv 2305.14739), AdaCAD (2409.07394), \
+                 classifier-free guidance for language models (2306.17806)",
             )
             .with_params_schema(schemars::schema_for!(Params).as_value().to_string())
             .with_laws(["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving"])

@@ -1,7 +1,7 @@
 use logitfuse_core::numerics::{Contrast, kl_both, kl_divergence, linear_combination, log_sum_exp, mask_implausible};
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, RoleSpec, SessionInfo,
-    StrategyInfo,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, ProxyRows, Result, RoleSpec,
+    SessionInfo, StrategyInfo,
 };
 use smallvec::SmallVec;
 
@@ -38,9 +38,7 @@ impl StaticProxy {
         )
         .with_summary("steers a large model by what tuning changed in small ones, at a fixed strength")
         .with_equation("fused = base_weight · base + alpha · Σ weights[t] · (expert[t] − anti[t])")
-        .with_reference(
-            "DExperts (arXiv 2105.03023, eq. 1), emulated fine-tuning (2310.12962), proxy tuning (2401.08565, eq. 1)",
-        )
+        .with_reference("DExperts (arXiv 2105.03023), emulated fine-tuning (2310.12962), proxy tuning (2401.08565)")
         .with_params_schema(schemars::schema_for!(Params).as_value().to_string())
         .with_laws(["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving"])
         .with_laws(["linear-in: expert", "linear-in: anti"])
@@ -99,38 +97,18 @@ struct Term {
 
 impl Plan {
     fn new(params: &Params, session: &SessionInfo) -> Result<Self> {
-        let rows = |role| session.rows_of(role).collect::<Vec<usize>>();
-        let (bases, experts, antis) = (rows("base"), rows("expert"), rows("anti"));
-        let [base] = bases[..] else {
-            return Err(misfit(format!("base: one source takes this role, not {}", bases.len())));
-        };
-        if experts.is_empty() {
-            return Err(misfit("expert: no source takes this role".to_owned()));
-        }
-        if antis.len() != 1 && antis.len() != experts.len() {
-            let what = format!("anti: {} sources take this role beside {} experts", antis.len(), experts.len());
-            return Err(misfit(what));
-        }
-        let weights = params.weights.clone().unwrap_or_else(|| vec![1.0; experts.len()]);
-        if weights.len() != experts.len() {
-            let what = format!("/weights: {} weights for {} experts", weights.len(), experts.len());
+        let ProxyRows { base, pairs } = ProxyRows::of(session, "static-proxy")?;
+        let weights = params.weights.clone().unwrap_or_else(|| vec![1.0; pairs.len()]);
+        if weights.len() != pairs.len() {
+            let what = format!("/weights: {} weights for {} experts", weights.len(), pairs.len());
             return Err(Error::new(ErrorKind::InvalidConfig, what)
                 .with_help("give one weight for each source of role expert, or leave weights out"));
         }
-        let terms = experts
-            .into_iter()
-            .zip(antis.iter().cycle())
-            .zip(weights)
-            .map(|((expert, &anti), weight)| Term { weight: params.alpha * weight, expert, anti })
-            .collect();
+        let term = |((expert, anti), weight)| Term { weight: params.alpha * weight, expert, anti };
+        let terms = pairs.into_iter().zip(weights).map(term).collect();
         let Params { alpha, base_weight, plausibility, top_p, .. } = *params;
         Ok(Self { alpha, base_weight, plausibility, top_p, base, terms })
     }
-}
-
-fn misfit(what: String) -> Error {
-    Error::new(ErrorKind::Incompatible, what)
-        .with_help("static-proxy fuses one base, one or more experts, and one anti or as many as experts")
 }
 
 impl Memoryless for Plan {

@@ -1,5 +1,5 @@
 use logitfuse_core::numerics::{Contrast, linear_combination};
-use logitfuse_core::{Error, ErrorKind, FusionStep, Result, RoleRow, SessionInfo, params::invalid};
+use logitfuse_core::{Error, ErrorKind, FusionStep, ProxyRows, Result, RoleRow, SessionInfo, params::invalid};
 
 use crate::{Params, Strength};
 
@@ -19,30 +19,20 @@ struct Task {
 
 impl Merge {
     pub(crate) fn new(params: &Params, session: &SessionInfo) -> Result<Self> {
-        let rows = |role| session.rows_of(role).collect::<Vec<usize>>();
-        let (bases, experts, antis) = (rows("base"), rows("expert"), rows("anti"));
-        let [base] = bases[..] else {
-            return Err(misfit(format!("base: one source takes this role, not {}", bases.len())));
-        };
-        if experts.is_empty() {
-            return Err(misfit("expert: no source takes this role".to_owned()));
-        }
-        if antis.len() != 1 && antis.len() != experts.len() {
-            let what = format!("anti: {} sources take this role beside {} experts", antis.len(), experts.len());
+        let ProxyRows { base, pairs } = ProxyRows::of(session, "task-arithmetic")?;
+        let antis = session.rows_of("anti").count();
+        if params.strength == Strength::Dynamic && antis > 1 {
+            let what = format!("anti: one source takes this role with strength dynamic, not {antis}");
             return Err(misfit(what));
         }
-        if params.strength == Strength::Dynamic && antis.len() > 1 {
-            let what = format!("anti: one source takes this role with strength dynamic, not {}", antis.len());
-            return Err(misfit(what));
-        }
-        let lambdas = params.lambda.clone().unwrap_or_else(|| vec![1.0 / experts.len() as f64; experts.len()]);
-        if lambdas.len() != experts.len() {
-            let what = format_args!("{} factors for {} experts", lambdas.len(), experts.len());
+        let lambdas = params.lambda.clone().unwrap_or_else(|| vec![1.0 / pairs.len() as f64; pairs.len()]);
+        if lambdas.len() != pairs.len() {
+            let what = format_args!("{} factors for {} experts", lambdas.len(), pairs.len());
             return Err(invalid("/lambda", what)
                 .with_help("give one factor for each source of role expert, or leave lambda out"));
         }
-        let tasks = experts.into_iter().zip(antis.iter().cycle()).zip(lambdas);
-        let tasks = tasks.map(|((expert, &anti), lambda)| Task { lambda, expert, anti }).collect();
+        let tasks = pairs.into_iter().zip(lambdas);
+        let tasks = tasks.map(|((expert, anti), lambda)| Task { lambda, expert, anti }).collect();
         Ok(Self { base, tasks })
     }
 
