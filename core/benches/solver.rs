@@ -33,7 +33,8 @@ impl Random {
     }
 
     fn below(&mut self, n: usize) -> usize {
-        ((self.uniform() * n as f32) as usize).min(n - 1)
+        self.uniform();
+        (self.0 >> 33) as usize % n
     }
 }
 

@@ -1,6 +1,6 @@
 """Writes members as ONNX folders in the Hugging Face layout.
 
-    python export.py --work DIR --seed 1 --out models [--members L S S-qa S-math S-sum S-mc] [--check 20]
+    python export.py --work DIR --seed 1 --out models --items data [--members L S …] [--check 20]
 
 The graph is a decoder with `GroupQueryAttention`, so that a runtime can keep the cache in one shared buffer. Weights are
 stored in half precision, as the checkpoints hold them, and widened when the model is loaded: what runs is float32
@@ -21,11 +21,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 import data
 import tokenizer
+from evaluate import Family
+from fingerprint import PROMPTS, SLACK
 from model import CONTEXT, EPSILON, THETA, Decoder, load, rotary_tables
 from tasks import TASKS, UNSEEN
 from tokenizer import END, plain
 
 MICROSOFT = "com.microsoft"
+DEMONSTRATIONS = 16
 MEMBERS = ["L", "S", *(f"S-{task}" for task in TASKS)]
 
 
@@ -176,12 +179,43 @@ def check(model: Decoder, path: Path, folder: Path, count: int) -> None:
             raise SystemExit(f"{path}: {item.id}: ONNX wrote {tok.decode(found)!r}, PyTorch {tok.decode(expected)!r}")
 
 
+def write_items(folder: Path, out: Path) -> None:
+    """Validation and test items, solved examples to show in a prompt, and the prompts of every expert's fingerprint."""
+    out.mkdir(parents=True, exist_ok=True)
+    for task in [*TASKS, *UNSEEN]:
+        for split in ("validation", "test"):
+            shutil.copy(folder / f"{task}.{split}.jsonl", out)
+    for task in TASKS:
+        shown = data.tuning_items(folder, task)[:DEMONSTRATIONS]
+        unlabelled = data.calibration_items(folder, task)[:PROMPTS]
+        write_lines(out / f"{task}.demonstrations.jsonl", [{"prompt": i.prompt, "answer": i.answer} for i in shown])
+        write_lines(out / f"{task}.prompts.jsonl", [{"prompt": i.prompt} for i in unlabelled])
+
+
+def write_lines(path: Path, records: list[dict]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def write_fingerprints(family: Family, out: Path) -> None:
+    """Every expert's centre as probabilities of the likely tokens; what is left out adds up to less than a millionth."""
+    prints = family.fingerprints()
+    experts = []
+    for task, centre, radius in zip(TASKS, prints.centres, prints.radii, strict=True):
+        probabilities, ids = centre.exp().sort(descending=True)
+        kept = int((probabilities.cumsum(0) < 1 - 1e-6).sum()) + 1
+        pairs = [[int(i), float(f"{p:.6g}")] for i, p in zip(ids[:kept], probabilities[:kept].tolist(), strict=True)]
+        experts.append({"expert": f"S-{task}", "radius_nats": float(f"{radius:.6g}"), "centre": pairs})
+    blob = {"anti": "S", "prompts": PROMPTS, "slack": SLACK, "vocabulary": prints.centres.shape[1], "experts": experts}
+    out.write_text(json.dumps(blob) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--members", nargs="*", default=MEMBERS)
+    parser.add_argument("--items", type=Path, help="a folder for the items of validation and test, too")
     parser.add_argument("--check", type=int, default=20, metavar="PROMPTS")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -191,6 +225,10 @@ def main() -> None:
         path = options.out / name / "model.onnx"
         check(model, path, options.work / "data", options.check)
         print(f"{name}: {path.stat().st_size / 1e6:.2f} MB, {options.check} greedy texts equal", flush=True)
+
+    write_fingerprints(Family(options.work, options.seed), options.out / "fingerprints.json")
+    if options.items:
+        write_items(options.work / "data", options.items)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Tuning:
 
 
 BASE = {
-    "L": train.Schedule(2190, 3e-3, muon=True, compiled=True),
+    "L": train.Schedule(1000, 3e-3, decay=0.35, muon=True, compiled=True),
     "S": train.Schedule(1500, 4e-3, muon=True),
 }
 BATCH, LENGTH = 4, 512

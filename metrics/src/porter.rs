@@ -83,9 +83,6 @@ fn final_y(word: String) -> String {
 
 /// Step 2.
 fn suffix_2(mut word: String) -> String {
-    while word.strip_suffix("alli").is_some_and(|stem| measure(stem) > 0) {
-        word = replaced(&word, "alli", "al");
-    }
     const RULES: [(&str, &str); 22] = [
         ("ational", "ate"),
         ("tional", "tion"),
@@ -110,6 +107,9 @@ fn suffix_2(mut word: String) -> String {
         ("fulli", "ful"),
         ("logi", "log"),
     ];
+    while word.strip_suffix("alli").is_some_and(|stem| measure(stem) > 0) {
+        word = replaced(&word, "alli", "al");
+    }
     first_rule(word, &RULES, |stem, suffix| {
         // The `l` counts with the stem, so that `geo` is enough of one.
         if suffix == "logi" { measure(&format!("{stem}l")) > 0 } else { measure(stem) > 0 }

@@ -12,13 +12,13 @@
 //! assert_eq!((Squad.normalise("rock-n-roll"), TriviaQa.normalise("rock-n-roll")), ("rocknroll".into(), "rock n roll".into()));
 //! ```
 //!
-//! | | SQuAD | TriviaQA |
+//! | | `Squad` | `TriviaQa` |
 //! |---|---|---|
 //! | punctuation (ASCII's 32) | removed | a space |
 //! | `‘ ’ ´` | kept | a space |
 //! | `a`, `an`, `the` as words of Python's `\w` | a space | a space |
 //! | white space | single spaces | single spaces |
-//! | F1 where a side has no words | 1 if neither has, else 0 (as in SQuAD 2.0's script) | 0 |
+//! | F1 where a side has no words | 1 if neither has, else 0 (as in `SQuAD` 2.0's script) | 0 |
 //!
 //! Both lower-case first. Over several references the best one counts.
 

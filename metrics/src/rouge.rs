@@ -11,7 +11,7 @@
 //! assert!((scores.rouge_l.fmeasure - 10.0 / 17.0).abs() < 1e-15);
 //! ```
 //!
-//! Tokens are the runs of `a-z0-9` of the text in lower case, stemmed by [`porter`](crate::porter) if longer than three
+//! Tokens are the runs of `a-z0-9` of the text in lower case, stemmed by [`porter`] if longer than three
 //! characters. ROUGE-N counts each n-gram as often as both sides have it. ROUGE-L is the longest common subsequence of the
 //! whole texts; ROUGE-Lsum splits at `\n` and unites, for each line of the reference, the longest common subsequences
 //! with all lines of the prediction. Precision is relative to the prediction, recall to the reference, and the F-measure is

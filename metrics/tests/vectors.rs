@@ -1,6 +1,9 @@
 //! Compares every filter, metric and statistic with what the real Python packages answered; see
 //! `tests/second_opinion/metrics.py`. `LOGITFUSE_METRICS_VECTORS` names another folder of vectors than the committed one.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests stop at the first thing that is not as they expect it")]
+#![expect(clippy::print_stdout, reason = "how much was compared is worth knowing")]
+
 use std::{fmt::Debug, path::PathBuf};
 
 use serde_json::Value;
@@ -72,7 +75,8 @@ struct Comparison {
 }
 
 impl Comparison {
-    fn check<T: PartialEq + Debug>(&mut self, what: impl Debug, ours: T, theirs: T) {
+    #[expect(clippy::needless_pass_by_value, reason = "answers are mostly made on the spot")]
+    fn check<T: PartialEq + Debug>(&mut self, what: &impl Debug, ours: T, theirs: T) {
         self.compared += 1;
         if ours != theirs {
             self.differences.push(format!("{what:?}: ours {ours:?}, theirs {theirs:?}"));
@@ -80,7 +84,7 @@ impl Comparison {
     }
 
     /// Equal within a relative or absolute error.
-    fn close(&mut self, what: impl Debug, ours: f64, theirs: f64, tolerance: f64) {
+    fn close(&mut self, what: &impl Debug, ours: f64, theirs: f64, tolerance: f64) {
         self.compared += 1;
         let near = (ours - theirs).abs() <= tolerance * theirs.abs().max(1.0);
         if !near {

@@ -19,5 +19,6 @@ mod plugin_new;
 mod plugin_parity;
 mod plugins;
 mod real_model;
+mod second_opinion;
 mod strategies;
 mod support;

@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, path::Path, process::Command, sync::Arc};
 
-use logitfuse_core::numerics::log_sum_exp;
+use logitfuse_core::numerics::{log_sum_exp, top_k};
 use logitfuse_core::{FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, RoleRow, Rows, Step, TokenId};
 use logitfuse_engine::{Cancel, Engine, Event, Request, Role, Sampling};
 use logitfuse_experiment::strategy;
@@ -88,7 +88,8 @@ fn rows_and_traces_have_the_same_bits_over_a_thousand_steps() {
             let written = states.each_mut().map(|state| fuse(state.as_mut(), &lent, &committed, columns));
             assert!(written[0] == written[1], "{id} {params}: step {step}");
             let logits: Vec<f32> = written[0].0.iter().map(|bits| f32::from_bits(*bits)).collect();
-            let token = logitfuse_core::numerics::top_k(&logits, 3)[step % 3.min(logits.len())].0;
+            let best = top_k(&logits, 3);
+            let token = best[step % best.len()].0;
             for (log_prob, row) in log_probs.iter_mut().zip(&lent) {
                 *log_prob += f64::from(row.logits()[token as usize]) - row.log_normaliser;
             }
@@ -127,7 +128,7 @@ fn sources(roles: &[&str]) -> Vec<Box<dyn LogitSource>> {
 }
 
 fn bindings(roles: &[&str]) -> Vec<Role> {
-    roles.iter().enumerate().map(|(i, role)| Role::new(role, i)).collect()
+    roles.iter().enumerate().map(|(i, role)| Role::new(*role, i)).collect()
 }
 
 /// Tokens with everything that is reported of them, through the engine.

@@ -145,11 +145,13 @@ fn exact_is_as_good_as_a_fine_grid_and_never_worse_than_the_published_one() {
     assert!(several_minima >= 20, "only {several_minima} rows had several minima: the rows are too easy");
 }
 
-/// 10 000 rows, both searches over the 21 strengths. Where the oracle's losses at two strengths differ by less than the
-/// rounding of f32 rows, either may win; that must be rare.
+/// 10 000 rows, both searches over the 21 strengths, against a loop. Where the loop's losses at two strengths are equal
+/// within the rounding of f32 rows, either may win. That is common where a divergence has reached its ceiling (it hardly
+/// depends on the strength any more: `Forward`, and `Sqrt`, which magnifies what is left) and in rows of thousands, and must
+/// be next to unheard of elsewhere.
 #[test]
 fn both_grids_equal_a_loop() {
-    let mut ties = [0; 2];
+    let mut ties = 0;
     let mut rows = 0;
     for (flavour, step) in steps(1112, 40, 4) {
         let problem = Problem::new(&step);
@@ -159,18 +161,21 @@ fn both_grids_equal_a_loop() {
         let full = Grid::default().solve(&step.base, z, &problem.direction, objective, &problem.targets);
         let summarised = problem.family.solve_grid(objective, &problem.targets, Grid::default());
         let [alpha, least] = problem.oracle.least(objective, &problem.targets, Grid::default().points());
-        for (solution, ties) in [full, summarised].iter().zip(&mut ties) {
+        for solution in [full, summarised] {
             if solution.inactive || solution.alpha == alpha {
                 continue;
             }
-            *ties += 1;
             let ours = problem.loss(objective, solution.alpha);
-            // Scores of thousands have three digits behind the point.
-            let tolerance = if flavour == Flavour::Huge { 1e-3 } else { 1e-5 };
+            // Scores of thousands have three digits behind the point, and a root has half the digits.
+            let coarse = flavour == Flavour::Huge || objective == Objective::Sqrt;
+            let tolerance = if coarse { 1e-3 } else { 1e-5 };
             assert!(close(ours, least, tolerance), "{flavour:?} {objective:?}: {solution:?} {ours}, {alpha} {least}");
+            if flavour != Flavour::Huge && !matches!(objective, Objective::Forward | Objective::Sqrt) {
+                ties += 1;
+            }
         }
     }
-    assert!(rows >= 10_000 && ties.iter().all(|ties| ties * 50 < rows), "{ties:?} of {rows}");
+    assert!(rows >= 10_000 && ties <= 10, "{ties} of {rows}");
 }
 
 #[test]
@@ -183,7 +188,10 @@ fn where_base_and_anti_are_one_model_the_strength_is_one() {
         // Crossed targets are not met by the right answer, which is what speaks against them.
         for objective in Objective::ALL.into_iter().filter(|objective| *objective != Objective::Crossed) {
             let solution = problem.solve(objective);
-            assert!((solution.alpha - 1.0).abs() < 1e-6, "{objective:?}: {solution:?} {:?}", problem.targets);
+            // Where the divergences hardly depend on the strength, their rounding is that much more of it.
+            let variance = problem.family.at(1.0).variance.min(1.0);
+            let off = (solution.alpha - 1.0).abs();
+            assert!(off * variance < 1e-6 && off < 1e-4, "{objective:?}: {solution:?} {:?}", problem.targets);
             assert!(!solution.saturated && !solution.inactive);
         }
         let z = log_sum_exp(&step.base);
@@ -224,11 +232,15 @@ fn constants_change_nothing() {
         let mut step = Flavour::Stress.step(60, &mut random);
         for row in [&mut step.base, &mut step.expert, &mut step.anti] {
             // With few digits, a constant is added without rounding.
-            row.iter_mut().for_each(|x| *x = (*x * 64.0).round() / 64.0);
+            for x in row {
+                *x = (*x * 64.0).round() / 64.0;
+            }
         }
         let mut moved = step.clone();
         for (row, constant) in [(&mut moved.base, 96.0), (&mut moved.expert, -640.0), (&mut moved.anti, 1024.0)] {
-            row.iter_mut().for_each(|x| *x += constant);
+            for x in row {
+                *x += constant;
+            }
         }
         let [here, there] = [step, moved].map(|step| Problem::new(&step));
         for objective in Objective::ALL {

@@ -33,7 +33,7 @@ impl Random {
     }
 
     pub(crate) fn below(&mut self, n: usize) -> usize {
-        (self.bits() % n as u64) as usize
+        (self.bits() >> 33) as usize % n
     }
 
     /// Nearly normal: the sum of twelve uniform numbers.
@@ -87,7 +87,7 @@ impl Flavour {
         match self {
             Self::LanguageModel => {
                 let anti = language_model(width, r);
-                let base = moved(&anti, r, |r| r.normal());
+                let base = moved(&anti, r, Random::normal);
                 let expert = moved(&anti, r, |r| r.normal() * if r.below(20) == 0 { 4.0 } else { 0.7 });
                 Step { base, expert, anti }
             }
@@ -114,14 +114,14 @@ impl Flavour {
             Self::Flat => {
                 let base = r.row(width, |r| 0.1 * r.normal());
                 let anti = r.row(width, |r| 0.1 * r.normal());
-                let expert = moved(&anti, r, |r| r.normal());
+                let expert = moved(&anti, r, Random::normal);
                 Step { base, expert, anti }
             }
             Self::Novel => {
                 let mut base = language_model(width, r);
-                let mut anti = moved(&base, r, |r| r.normal());
+                let mut anti = moved(&base, r, Random::normal);
                 let mut expert = moved(&anti, r, |r| 0.3 * r.normal());
-                for _ in 0..1 + r.below(4) {
+                for _ in 0..=r.below(4) {
                     let id = r.below(width);
                     base[id] = -r.between(8.0, 20.0);
                     anti[id] = -r.between(8.0, 20.0);
@@ -132,7 +132,7 @@ impl Flavour {
             Self::Agreed => {
                 let anti = language_model(width, r);
                 let mut base = moved(&anti, r, |r| 0.5 * r.normal());
-                let mut expert = moved(&anti, r, |r| r.normal());
+                let mut expert = moved(&anti, r, Random::normal);
                 let id = r.below(width);
                 base[id] = 40.0;
                 expert[id] = 30.0;
@@ -161,7 +161,7 @@ fn moved(row: &[f32], r: &mut Random, mut by: impl FnMut(&mut Random) -> f32) ->
 /// Logits that fall as the logarithm of the rank, some contested favourites, ids in no order.
 fn language_model(width: usize, r: &mut Random) -> Vec<f32> {
     let mut row: Vec<f32> = (0..width).map(|rank| -1.3 * (rank as f32 + 3.0).ln() + 0.8 * r.normal()).collect();
-    for _ in 0..1 + r.below(5) {
+    for _ in 0..=r.below(5) {
         row[r.below(width)] = r.between(0.0, 9.0);
     }
     for id in (1..width).rev() {

@@ -18,6 +18,7 @@ pub(super) fn translate(pattern: &str) -> Result<(String, usize)> {
         groups: Vec::new(),
         look_behind_from: None,
         conditions: Vec::new(),
+        conditional: pattern.contains("(?("),
     };
     let mut flags = Flags::default();
     parser.global_flags(&mut flags)?;
@@ -68,6 +69,10 @@ impl Fragment {
         Self { source, min: 0, max: 0, kind: Kind::Assertion }
     }
 
+    fn preceded_by(self, zero_width: &str) -> Self {
+        Self { source: format!("{zero_width}{}", self.source), ..self }
+    }
+
     fn wrapped(self, before: &str) -> Self {
         Self { source: format!("{before}{})", self.source), kind: Kind::Item, ..self }
     }
@@ -89,6 +94,8 @@ pub(super) struct Parser<'p> {
     look_behind_from: Option<usize>,
     /// Groups by number that a condition asks for, which may come later, and where it does.
     conditions: Vec<(u32, usize)>,
+    /// Whether there is a condition anywhere.
+    conditional: bool,
 }
 
 impl Parser<'_> {

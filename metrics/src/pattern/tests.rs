@@ -44,6 +44,16 @@ fn every_kind_of_group_works() {
 }
 
 #[test]
+fn a_condition_goes_back_to_how_its_group_came_about() {
+    let whole = |pattern: &str, text: &str| {
+        Pattern::new(pattern).unwrap().find_all(text).unwrap().iter().map(|m| m.whole.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(whole("(?:(a)|a)(?(1)b|c)", "ab ac"), ["ab", "ac"]);
+    assert_eq!(whole("()?(?(1)a|b)", "ab"), ["a", "b"]);
+    assert_eq!(whole("()??(?(1)a|b)", "ab"), ["a", "b"]);
+}
+
+#[test]
 fn what_python_refuses_is_refused() {
     for pattern in [
         "(",

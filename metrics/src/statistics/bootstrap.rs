@@ -173,7 +173,9 @@ mod tests {
         let bootstrap = Bootstrap { draws: 20_000, ..Bootstrap::default() };
         bootstrap
             .distribution(7, |items| {
-                items.iter().for_each(|i| counts[*i] += 1);
+                for i in items {
+                    counts[*i] += 1;
+                }
                 0.0
             })
             .unwrap();

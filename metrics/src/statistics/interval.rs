@@ -40,13 +40,14 @@ pub fn wilson(successes: usize, n: usize, confidence: f64) -> Result<Option<Inte
     if n == 0 {
         return Ok(None);
     }
+    let all = successes == n;
     let (z, n, p) = (two_sided_normal(confidence), n as f64, successes as f64 / n as f64);
     let centre = p + z * z / (2.0 * n);
     let spread = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
     let scale = 1.0 + z * z / n;
     // At the ends the two terms are equal but for rounding.
-    let low = if p == 0.0 { 0.0 } else { (centre - spread) / scale };
-    let high = if p == 1.0 { 1.0 } else { (centre + spread) / scale };
+    let low = if successes == 0 { 0.0 } else { (centre - spread) / scale };
+    let high = if all { 1.0 } else { (centre + spread) / scale };
     Ok(Some(Interval { low, high }))
 }
 

@@ -1,6 +1,6 @@
 use logitfuse_core::{Error, ErrorKind, Result};
 
-/// McNemar's exact test: whether two systems differ, from the items that only one of them got right.
+/// `McNemar`'s exact test: whether two systems differ, from the items that only one of them got right.
 ///
 /// ```
 /// use logitfuse_metrics::statistics::McNemar;

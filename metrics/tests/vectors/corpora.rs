@@ -41,7 +41,7 @@ fn perplexities_are_lm_evals() {
         let scaled: Vec<f64> = log_likelihoods[part].iter().map(|ll| ll / 100.0).collect();
         let ours = [corpus.word_perplexity(), corpus.byte_perplexity(), corpus.bits_per_byte(), perplexity(&scaled)];
         for (ours, theirs) in ours.into_iter().zip(numbers(&row["values"])) {
-            comparison.close(row, ours, theirs, 1e-12);
+            comparison.close(&row, ours, theirs, 1e-12);
         }
     }
     comparison.finish(200);

@@ -20,7 +20,11 @@ fn filters_answer_what_lm_eval_answers() {
             for (group, theirs) in groups.iter().zip(votes) {
                 let responses: Vec<String> = group.iter().map(|i| texts[*i].clone()).collect();
                 let ours = pipeline.apply(&responses, &[]).unwrap();
-                comparison.check((&row["filter"], &responses), digest(ours.first().unwrap()), theirs.as_u64().unwrap());
+                comparison.check(
+                    &(&row["filter"], &responses),
+                    digest(ours.first().unwrap()),
+                    theirs.as_u64().unwrap(),
+                );
             }
             continue;
         }
@@ -36,7 +40,7 @@ fn filters_answer_what_lm_eval_answers() {
                 Value::Number(n) if n.as_u64() == Some(1) => ours == text,
                 theirs => theirs.as_u64() == Some(digest(ours)),
             };
-            comparison.check((&row["filter"], &choices, text, ours, theirs), same, true);
+            comparison.check(&(&row["filter"], &choices, text, ours, theirs), same, true);
         }
     }
     comparison.finish(20_000);

@@ -56,17 +56,17 @@ fn the_bootstrap_draws_and_summarises_as_its_specification_in_python() {
             })
             .unwrap();
         let (first, last) = (indices(&row["first"]), indices(&row["last"]));
-        comparison.check("first draw", &drawn[0][..first.len()], &first);
+        comparison.check(&"first draw", &drawn[0][..first.len()], &first);
         let end = drawn.last().unwrap();
-        comparison.check("last draw", &end[end.len() - last.len()..], &last);
-        comparison.close("spread", distribution.stderr().unwrap(), row["spread"].as_f64().unwrap(), 1e-12);
-        ends(&mut comparison, "mean", bootstrap.mean(&fused).unwrap().interval, &row["mean"], 1e-12);
+        comparison.check(&"last draw", &end[end.len() - last.len()..], &last);
+        comparison.close(&"spread", distribution.stderr().unwrap(), row["spread"].as_f64().unwrap(), 1e-12);
+        ends(&mut comparison, &"mean", bootstrap.mean(&fused).unwrap().interval, &row["mean"], 1e-12);
         let difference = bootstrap.difference(&fused, &base).unwrap();
-        ends(&mut comparison, "difference", difference.interval, &row["difference"], 1e-12);
+        ends(&mut comparison, &"difference", difference.interval, &row["difference"], 1e-12);
         let gap = gap_closed(GapScores { fused: &fused, base: &base, tuned: &tuned }, &bootstrap).unwrap();
-        comparison.check("defined", gap.recovered.is_some(), row["gap"].is_array());
+        comparison.check(&"defined", gap.recovered.is_some(), row["gap"].is_array());
         if let Some(recovered) = gap.recovered {
-            ends(&mut comparison, "gap closed", recovered.interval, &row["gap"], 1e-12);
+            ends(&mut comparison, &"gap closed", recovered.interval, &row["gap"], 1e-12);
         }
     }
     comparison.finish(50);
@@ -81,14 +81,14 @@ fn percentile_intervals_are_scipys_up_to_the_noise_of_the_draws() {
         let (theirs, stderr) = (numbers(&row["scipy"]), row["scipy_stderr"].as_f64().unwrap());
         let ours = bootstrap.mean(&sample).unwrap().interval;
         // A 2.5 % quantile of 40 000 draws has a standard error of about 0.013 of theirs; two are compared.
-        comparison.close("low", (ours.low - theirs[0]) / stderr, 0.0, 0.1);
-        comparison.close("high", (ours.high - theirs[1]) / stderr, 0.0, 0.1);
+        comparison.close(&"low", (ours.low - theirs[0]) / stderr, 0.0, 0.1);
+        comparison.close(&"high", (ours.high - theirs[1]) / stderr, 0.0, 0.1);
     }
     comparison.finish(4);
 }
 
-fn ends(comparison: &mut Comparison, what: impl std::fmt::Debug, ours: Interval, theirs: &Value, tolerance: f64) {
+fn ends(comparison: &mut Comparison, what: &impl std::fmt::Debug, ours: Interval, theirs: &Value, tolerance: f64) {
     let theirs = numbers(theirs);
-    comparison.close(("low", &what), ours.low, theirs[0], tolerance);
-    comparison.close(("high", &what), ours.high, theirs[1], tolerance);
+    comparison.close(&("low", what), ours.low, theirs[0], tolerance);
+    comparison.close(&("high", what), ours.high, theirs[1], tolerance);
 }

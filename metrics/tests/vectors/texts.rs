@@ -9,7 +9,7 @@ use logitfuse_metrics::{
     rouge::{Rouge, RougeScores, Score},
 };
 
-use crate::{Comparison, bits, indices, numbers, pairs, rows, strings, texts};
+use crate::{Comparison, bits, index, indices, numbers, pairs, rows, strings, texts};
 
 #[test]
 fn exact_match_is_lm_evals() {
@@ -20,12 +20,12 @@ fn exact_match_is_lm_evals() {
         let exact_match = ExactMatch::new(&serde_json::from_value(row["config"].clone()).unwrap()).unwrap();
         for ((i, j), theirs) in pairs.iter().zip(bits(&row["one"])) {
             let ours = exact_match.matches(&texts[*i], &texts[*j]).unwrap();
-            comparison.check((&row["config"], &texts[*i], &texts[*j]), ours, theirs);
+            comparison.check(&(&row["config"], &texts[*i], &texts[*j]), ours, theirs);
         }
         for (((i, _), js), theirs) in pairs.iter().zip(&several).zip(bits(&row["any"])) {
             let references: Vec<_> = js.iter().map(|j| &texts[*j]).collect();
             let ours = exact_match.matches_any(&texts[*i], &references).unwrap();
-            comparison.check((&row["config"], &texts[*i], &references), ours, theirs);
+            comparison.check(&(&row["config"], &texts[*i], &references), ours, theirs);
         }
     }
     comparison.finish(9 * 2 * 600);
@@ -40,13 +40,13 @@ fn question_answering_is_that_of_the_scripts() {
     {
         for ((i, j), (f1, exact)) in pairs.iter().zip(numbers(&theirs["f1"]).into_iter().zip(bits(&theirs["exact"]))) {
             let what = (normalisation, &texts[*i], &texts[*j]);
-            comparison.close(what, normalisation.f1(&texts[*i], &[&texts[*j]]), f1, 1e-15);
-            comparison.check(what, normalisation.exact_match(&texts[*i], &[&texts[*j]]), exact);
+            comparison.close(&what, normalisation.f1(&texts[*i], &[&texts[*j]]), f1, 1e-15);
+            comparison.check(&what, normalisation.exact_match(&texts[*i], &[&texts[*j]]), exact);
         }
     }
     for (text, theirs) in texts.iter().zip(rows[2]["normalised"].as_array().unwrap()) {
         let ours = [Normalisation::Squad, Normalisation::TriviaQa].map(|how| how.normalise(text));
-        comparison.check(text, ours.to_vec(), strings(theirs));
+        comparison.check(&text, ours.to_vec(), strings(theirs));
     }
     comparison.finish(4 * 600);
 }
@@ -87,16 +87,16 @@ fn rouge_is_googles() {
         let stemmed = kinds(&Rouge { stem: true }.score(&reference, &prediction));
         let ours = plain.iter().map(|score| score.fmeasure).chain(stemmed.iter().flat_map(flat));
         for (ours, theirs) in ours.zip(numbers(theirs)) {
-            comparison.close((&reference, &prediction), ours, theirs, 1e-8);
+            comparison.close(&(&reference, &prediction), ours, theirs, 1e-8);
         }
     }
     for row in several {
-        let (i, j) = (row["multi"][0].as_u64().unwrap() as usize, row["multi"][1].as_u64().unwrap() as usize);
+        let (i, j) = (index(&row["multi"][0]), index(&row["multi"][1]));
         let before = |i: usize| &texts[(i + texts.len() - 1) % texts.len()];
         let references = [&texts[j], before(i), before(j)];
         let ours = kinds(&Rouge { stem: true }.score_multi(&references, &texts[i]));
         for (ours, theirs) in ours.iter().flat_map(flat).zip(numbers(&row["scores"])) {
-            comparison.close((&references, &texts[i]), ours, theirs, 1e-8);
+            comparison.close(&(&references, &texts[i]), ours, theirs, 1e-8);
         }
     }
     comparison.finish(16 * 500);
@@ -135,7 +135,7 @@ fn multiple_choice_is_lm_evals() {
 fn words_are_counted_as_lm_eval_counts_them() {
     let mut comparison = Comparison::default();
     for (text, theirs) in texts().iter().zip(indices(&rows("perplexity")[0]["words"])) {
-        comparison.check(text, word_count(text), theirs);
+        comparison.check(&text, word_count(text), theirs);
     }
     comparison.finish(600);
 }

@@ -147,7 +147,7 @@ unsafe extern "C" fn get_extension(ctx: *mut c_void, name: lf_str) -> *const c_v
     }
 }
 
-const CONFIG: lf_config_v1 = lf_config_v1 {
+pub(crate) const CONFIG: lf_config_v1 = lf_config_v1 {
     struct_size: size_u32::<lf_config_v1>(),
     reserved: 0,
     ctx: ptr::null_mut(),

@@ -51,6 +51,8 @@ mod border;
 pub mod check;
 mod discover;
 mod fenv;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host_table;
 mod image;
 mod library;

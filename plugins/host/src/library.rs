@@ -129,18 +129,20 @@ fn open(image: &Image) -> Result<Handle> {
     // policy was asked. `RTLD_NOW`, so that a missing symbol fails here and not in the middle of a text; `RTLD_LOCAL`, so that
     // it defines nothing for others.
     let handle = unsafe { Unix::open(Some(image.path()), RTLD_NOW | RTLD_LOCAL) };
-    handle.map(Handle::from).map_err(|e| refused(&e.to_string()))
+    handle.map(Handle::from).map_err(|e| refused(&e))
 }
 
 #[cfg(not(unix))]
 fn open(image: &Image) -> Result<Handle> {
     // SAFETY: runs the library's constructors, which nothing can make safe: whoever names a plugin trusts it, and the trust
     // policy was asked.
-    unsafe { Handle::new(image.path()) }.map_err(|e| refused(&e.to_string()))
+    unsafe { Handle::new(image.path()) }.map_err(|e| refused(&e))
 }
 
 /// The loader's words, with a remedy for what it usually says.
-fn refused(said: &str) -> Error {
+fn refused(e: &libloading::Error) -> Error {
+    // The error itself names the function that failed, its source is what the loader said.
+    let said = std::error::Error::source(e).map_or_else(|| e.to_string(), ToString::to_string);
     let help = if said.contains("GLIBC") || said.contains("GLIBCXX") {
         "it was built against a newer C library than this machine has; build it on an older system"
     } else if said.contains("undefined symbol") || said.contains("symbol not found") {
@@ -155,9 +157,9 @@ fn refused(said: &str) -> Error {
         "the system's loader refuses the library"
     };
     // The private copy's name says nothing to anybody.
-    let said = said
-        .split_once("/proc/self/fd/")
-        .map_or(said, |(_, rest)| rest.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches(": "));
+    let said = said.split_once("/proc/self/fd/").map_or(said.as_str(), |(_, rest)| {
+        rest.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches(": ")
+    });
     Error::new(ErrorKind::Backend, format!("cannot be loaded: {said}")).with_help(help)
 }
 
@@ -194,7 +196,7 @@ fn enter(handle: &Handle, host: &'static logitfuse_plugin_abi::lf_host_v1) -> Re
 /// # Safety
 /// `from` is null, or points to a struct that begins as `T` does, with its size in its first four bytes, of which so many
 /// bytes can be read. `T` is a `repr(C)` struct whose members may all be zero.
-unsafe fn prefix<T: Copy>(from: *const T, required: usize, what: &str) -> Result<T> {
+pub(crate) unsafe fn prefix<T: Copy>(from: *const T, required: usize, what: &str) -> Result<T> {
     if from.is_null() {
         return Err(broken(format!("{what} is null")));
     }

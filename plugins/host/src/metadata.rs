@@ -59,6 +59,16 @@ pub struct StrategyMetadata {
     pub(crate) schema: Schema,
 }
 
+impl StrategyMetadata {
+    /// Holds parameters against the schema, without running the plugin.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`]; the message starts with the JSON pointer of the parameter that is wrong.
+    pub fn check_params(&self, values: &Value) -> Result<()> {
+        self.schema.check(values).map_err(|refusal| params::invalid(&refusal.pointer, refusal.why))
+    }
+}
+
 #[derive(Deserialize)]
 struct Raw {
     abi: (u32, u32),

@@ -1,6 +1,6 @@
 use std::{path::Path, sync::Arc};
 
-use logitfuse_core::{Error, ErrorKind, Result, params};
+use logitfuse_core::{Error, ErrorKind, Result};
 use serde_json::Value;
 
 use crate::{Hash, Metadata, PluginFile, PluginStrategy, StrategyMetadata, library::Library};
@@ -77,9 +77,8 @@ impl Plugin {
     /// starts with its JSON pointer, as those of built-in strategies do.
     pub fn strategy(&self, id: &str, params: &Value, on_error: OnError) -> Result<PluginStrategy> {
         let (index, described) = self.described(id)?;
-        described.schema.check(params).map_err(|refusal| {
-            params::invalid(&refusal.pointer, refusal.why)
-                .with_help(format!("`logitfuse plugin show {}` lists the parameters", self.path.display()))
+        described.check_params(params).map_err(|e| {
+            e.with_help(format!("`logitfuse plugin show {}` lists the parameters", self.path.display()))
         })?;
         self.create(index, described, params, on_error)
     }

@@ -90,7 +90,15 @@ impl PluginFile {
     pub fn read(path: &Path) -> Result<Self> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let bytes = read(&path)?;
-        Self::examine(path.clone(), bytes).map_err(|e| e.context(path.display()))
+        Self::from_bytes(&path, bytes)
+    }
+
+    /// Examines bytes that were read from `path` already, which is only repeated.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self> {
+        Self::examine(path.to_owned(), bytes).map_err(|e| e.context(path.display()))
     }
 
     fn examine(path: PathBuf, bytes: Vec<u8>) -> Result<Self> {

@@ -115,11 +115,11 @@
 //!
 //! # Reference
 //!
-//! * [`export!`] and [`metadata!`]: the two lines. [`metadata`](mod@metadata) is what the second one calls.
+//! * [`export!`] and [`metadata!`](macro@metadata): the two lines. [`metadata`](mod@metadata) is what the second one calls.
 //! * Core's traits, rows and errors are re-exported here, as are [`numerics`] (kernels that know masks; note
 //!   [`masked_difference`](numerics::masked_difference)) and [`params`] (errors that point at a key).
 //! * [`log`]: `log::warn!(…)` and the like reach the host's log at level debug and above.
-//! * `testing` (feature `testing`): [`check_in_process`](testing::check_in_process).
+//! * `testing::check_in_process` (feature `testing`): the laws that every strategy must obey.
 //!
 //! # What happens to …
 //!

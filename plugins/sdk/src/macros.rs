@@ -4,7 +4,7 @@
 ///
 /// Each type is a [`FusionStrategy`](crate::FusionStrategy) with a function
 /// `from_json(&serde_json::Value) -> Result<Self>`. The metadata come from the crate's build script, which is one call of
-/// [`metadata!`](crate::metadata) with the same types in the same order:
+/// [`metadata!`](crate::metadata!) with the same types in the same order:
 ///
 /// ```text
 /// logitfuse_plugin::export!(Gate, Schedule);

@@ -1,7 +1,7 @@
 //! The metadata: what a plugin says of itself in a section of its file, readable without running any of its code.
 //!
 //! Core's [`StrategyInfo`] is made at run time, and a section must be known when the library is linked. So the build
-//! script makes each strategy once, with its default parameters, and writes down what it says; [`metadata!`](crate::metadata)
+//! script makes each strategy once, with its default parameters, and writes down what it says; [`metadata!`](crate::metadata!)
 //! is that build script, and [`export!`](crate::export) puts the file into the section. What depends on parameters the host
 //! asks each instance for, by `describe`.
 
@@ -82,7 +82,7 @@ pub fn section(package: &Package, strategies: &[StrategyInfo]) -> Result<Vec<u8>
     Ok([META_MAGIC, json.to_string().as_bytes(), b"\0"].concat())
 }
 
-/// Writes the section to where [`export!`](crate::export) looks for it; what [`metadata!`](crate::metadata) calls.
+/// Writes the section to where [`export!`](crate::export) looks for it; what [`metadata!`](crate::metadata!) calls.
 ///
 /// # Errors
 /// Those of [`section`], and [`ErrorKind::Io`] if this is no build script or the file cannot be written.
@@ -124,7 +124,7 @@ pub fn describe(info: &StrategyInfo) -> Result<Value> {
     }))
 }
 
-/// The parameters that [`metadata!`](crate::metadata) makes a strategy with: JSON text, or none.
+/// The parameters that [`metadata!`](crate::metadata!) makes a strategy with: JSON text, or none.
 #[doc(hidden)]
 pub fn params(text: Option<&str>) -> Result<Value> {
     serde_json::from_str(text.unwrap_or("{}")).or_err(ErrorKind::InvalidData, "metadata!: parameters")

@@ -105,7 +105,12 @@ impl Parser<'_> {
         self.groups.push(Group { name, width: None });
         let body = self.body(start, flags)?;
         self.groups[index].width = Some((body.min, body.max));
-        Ok(body.wrapped("("))
+        if !self.conditional {
+            return Ok(body.wrapped("("));
+        }
+        // The engine takes a choice between groups that only a condition asks for as one that need not be gone back to. An
+        // empty look-ahead in them keeps it from that.
+        Ok(body.wrapped("(?:").preceded_by("(?=)").wrapped("("))
     }
 
     fn look(&mut self, start: usize, flags: Flags, opening: &str) -> Result<Fragment> {
