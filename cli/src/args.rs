@@ -32,7 +32,7 @@ pub(crate) struct Global {
     /// Say nothing on stderr but errors
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// Folder of plugins, before those of LOGITFUSE_PLUGIN_PATH; repeat for each
+    /// Folder of plugins, before those of `LOGITFUSE_PLUGIN_PATH`; repeat for each
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) plugin_dir: Vec<PathBuf>,
     /// What to do with a plugin whose sha256 nobody has written down

@@ -30,6 +30,13 @@
 //! assert_eq!(kl_divergence(&q, zq, &p, zp), f64::INFINITY);
 //! ```
 //!
+//! # The strength of a fusion
+//!
+//! Dynamic fusion asks at every token how far to go along a direction. [`Targets`] says how far an expert went,
+//! [`TiltFamily`] what any strength would do, and its solvers which strength serves an [`Objective`] or a budget. One pass
+//! over the vocabulary each; everything after works on a summary of a few hundred numbers. [`Grid`] is the published search
+//! over the whole vocabulary.
+//!
 //! # Conventions
 //!
 //! Rows hold finite values or `-inf`, one finite value at least; [`check_row`] says so or names the first offender.

@@ -7,7 +7,7 @@ const PROBE: usize = 32;
 /// What is believed before the first draft: this share of tokens accepted, with the weight of this many tokens.
 const PRIOR: (f64, f64) = (0.7, 4.0);
 /// What an observation weighs one draft later.
-const MEMORY: f64 = 0.95;
+const MEMORY: f64 = 0.85;
 
 /// One sequence's draft length. It follows from the sequence's own history, so that a sequence does not depend on what
 /// runs beside it.

@@ -236,9 +236,9 @@ mod tests {
         };
         assert_eq!(tokens(&[1, 2, 3, 4, 9, 2, 3, 5], &[2, 3], 2), [5, 2]);
         assert_eq!(tokens(&[1, 2, 3, 4, 9, 2, 3, 5, 1], &[2, 3], 2), [4, 9]);
-        assert_eq!(tokens(&[1, 2, 3], &[4, 5], 2), []);
+        assert!(tokens(&[1, 2, 3], &[4, 5], 2).is_empty());
         // A repetition may run into what it repeats.
         assert_eq!(tokens(&[7, 7], &[7], 5), [7]);
-        assert_eq!(tokens(&[], &[3], 5), []);
+        assert!(tokens(&[], &[3], 5).is_empty());
     }
 }

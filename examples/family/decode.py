@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from model import Decoder
 class Source:
     """One model over a batch of prompts, padded on the left; rotary positions do not mind."""
 
+    @torch.no_grad()
     def __init__(self, model: Decoder, prompts: list[list[int]], keep_prompt: bool = False):
         width = max(map(len, prompts))
         padded = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
@@ -25,6 +27,12 @@ class Source:
         logits = model(padded, seen[:, None], 0, self.cache)
         self.row = logits[:, -1].log_softmax(-1)
         self.prompt = (padded, logits.log_softmax(-1)) if keep_prompt else None
+
+    def fork(self) -> Source:
+        """An independent copy, which shares what the prompt left in the cache."""
+        other = copy.copy(self)
+        other.cache = list(self.cache)
+        return other
 
     def step(self, tokens: Tensor) -> None:
         self.valid = torch.cat((self.valid, torch.ones(len(tokens), 1).bool()), 1)
@@ -65,14 +73,13 @@ class Decoded:
 
 
 @torch.no_grad()
-def decode(rule: Rule, base: Decoder, prompts: list[list[int]], end: int, new_tokens: int, anti: Decoder | None = None,
-           experts: list[Decoder] | None = None, helper_prompts: list[list[int]] | None = None) -> Decoded:
-    """Greedy texts. `helper_prompts` are what anti and experts read, where that differs."""
-    sources = [Source(base, prompts)]
-    sources += [Source(m, helper_prompts or prompts) for m in ([anti] if anti else []) + (experts or [])]
-    count = len(prompts)
+def decode(rule: Rule, base: Source, end: int, new_tokens: int, anti: Source | None = None,
+           experts: list[Source] | None = None) -> Decoded:
+    """Greedy texts after the sources' prompts, which are left as they were."""
+    sources = [s.fork() for s in [base, *([anti] if anti else []), *(experts or [])]]
+    count = len(base.row)
     done = torch.zeros(count, dtype=torch.bool)
-    out = Decoded([[] for _ in prompts], [[] for _ in prompts], [None] * count)
+    out = Decoded([[] for _ in range(count)], [[] for _ in range(count)], [None] * count)
     for position in range(new_tokens):
         helpers = [s.row for s in sources[1:]]
         rows = Rows(sources[0].row, helpers[0] if anti else None, helpers[1:] if anti else helpers, position)

@@ -42,6 +42,7 @@ class Family:
         self.tokenizer = tokenizer.load(self.folder)
         self.end = self.tokenizer.token_to_id(END)
         self._loaded: dict[str, model.Decoder] = {}
+        self._read: dict[tuple[str, str, bool], Source] = {}
 
     def has(self, name: str) -> bool:
         return (self.models / f"{name}.pt").exists()
@@ -50,9 +51,6 @@ class Family:
         if name not in self._loaded:
             self._loaded[name] = model.load(self.models / f"{name}.pt")
         return self._loaded[name]
-
-    def experts(self) -> list[model.Decoder]:
-        return [self[f"S-{task}"] for task in TASKS]
 
     def prompts(self, items: list[Item]) -> list[list[int]]:
         return [[self.end, *plain(self.tokenizer, item.prompt)] for item in items]
@@ -67,38 +65,47 @@ class Family:
             out.append([self.end, *plain(self.tokenizer, shots + item.prompt)])
         return out
 
-    @torch.no_grad()
     def fingerprints(self) -> Fingerprints:
         """Of the experts in the order of the tasks, from prompts that nobody was tuned on."""
         own = [self.prompts(data.calibration_items(self.folder, task)[:PROMPTS]) for task in TASKS]
         return Fingerprints.of([Source(self["S"], prompts).row for prompts in own])
 
+    def forget(self) -> None:
+        """Drops what sources have read, with the caches that hold it."""
+        self._read.clear()
+
+    def source(self, name: str, task: str, items: list[Item], few_shot: bool = False) -> Source:
+        """A member that has read the prompts; several methods share it."""
+        key = (name, task, few_shot)
+        if key not in self._read:
+            prompts = self.few_shot(task, items) if few_shot else self.prompts(items)
+            self._read[key] = Source(self[name], prompts)
+        return self._read[key]
+
     def run(self, method: str, task: str, items: list[Item]) -> Decoded | None:
         """Texts of one method; nothing where the method does not apply."""
-        prompts, end, length = self.prompts(items), self.end, NEW_TOKENS[task]
 
-        def fuse(rule: Rule, experts: list[model.Decoder], base_prompts: list[list[int]] = prompts) -> Decoded:
-            return decode(rule, self["L"], base_prompts, end, length, self["S"], experts, prompts)
+        def read(name: str, few_shot: bool = False) -> Source:
+            return self.source(name, task, items, few_shot)
 
-        alone = {"L": "L", "S": "S", "L_all": "L-all", "S_all": "S-all", "S_t": f"S-{task}", "L_t": f"L-{task}"}
-        if method in alone:
-            return decode(rules.alone, self[alone[method]], prompts, end, length) if self.has(alone[method]) else None
-        if method == "L few-shot":
-            return decode(rules.alone, self["L"], self.few_shot(task, items), end, length) if task in SHOTS else None
-        multi = {
-            "one_expert": lambda: rules.paper_multi,
-            "uniform": lambda: rules.pooled(rules.uniform, rules.dynamic()),
-            "kl": lambda: rules.pooled(rules.by_kl, rules.dynamic()),
-            "arithmetic 1/T": lambda: rules.arithmetic(1 / len(TASKS)),
-            "arithmetic 1": lambda: rules.arithmetic(1.0),
-            "selected": lambda: rules.pooled(rules.held(self.fingerprints().decide), rules.dynamic()),
-            "selected static": lambda: rules.pooled(rules.held(self.fingerprints().decide), rules.static(1.0)),
-        }
-        if method in multi:
-            return fuse(multi[method](), self.experts())
+        def alone(source: Source) -> Decoded:
+            return decode(rules.alone, source, self.end, NEW_TOKENS[task])
+
+        def fuse(rule: Rule, tasks: list[str], few_shot: bool = False) -> Decoded:
+            experts = [read(f"S-{t}") for t in tasks]
+            return decode(rule, read("L", few_shot), self.end, NEW_TOKENS[task], read("S"), experts)
+
+        members = {"L": "L", "S": "S", "L_all": "L-all", "S_all": "S-all", "S_t": f"S-{task}", "L_t": f"L-{task}"}
+        if method in members:
+            return alone(read(members[method])) if self.has(members[method]) else None
+        if method in MULTI:
+            return fuse(self.multi(method), list(TASKS))
         if task not in TASKS:
             return None
-        expert = [self[f"S-{task}"]]
+        if method == "L few-shot":
+            return alone(read("L", few_shot=True))
+        if method == "few-shot + dynamic":
+            return fuse(rules.single(rules.dynamic()), [task], few_shot=True)
         strengths = {f"static {a:g}": rules.static(a) for a in STATIC} | {
             "dynamic grid": rules.dynamic(exact=False),
             "dynamic": rules.dynamic(),
@@ -106,11 +113,20 @@ class Family:
             "forward": rules.dynamic(objective="forward"),
             "reverse": rules.dynamic(objective="reverse"),
         }
-        if method in strengths:
-            return fuse(rules.single(strengths[method]), expert)
-        if method == "few-shot + dynamic":
-            return fuse(rules.single(rules.dynamic()), expert, self.few_shot(task, items))
-        raise SystemExit(f"{method}: no such method")
+        if method not in strengths:
+            raise SystemExit(f"{method}: no such method")
+        return fuse(rules.single(strengths[method]), [task])
+
+    def multi(self, method: str) -> Rule:
+        """A rule over all experts."""
+        if method == "one_expert":
+            return rules.paper_multi
+        if method.startswith("arithmetic"):
+            return rules.arithmetic({"arithmetic 1/T": 1 / len(TASKS), "arithmetic 1": 1.0}[method])
+        chosen = rules.held(self.fingerprints().decide)
+        strength = rules.static(1.0) if method.endswith("static") else rules.dynamic()
+        weighting = {"uniform": rules.uniform, "kl": rules.by_kl}.get(method, chosen)
+        return rules.pooled(weighting, strength)
 
 
 SINGLE = ["L", "L few-shot", "S", "S_t", "L_t", "L_all", "S_all", *(f"static {a:g}" for a in STATIC), "dynamic grid",
@@ -174,6 +190,7 @@ def main() -> None:
     records = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     there = {(r["task"], r["method"]) for r in records}
     for task in options.tasks:
+        family.forget()
         items = data.read(family.folder, task, options.split)[: options.items]
         for method in options.methods:
             if (task, method) in there:

@@ -165,7 +165,7 @@ def onnx_greedy(path: Path, prompt: list[int], end: int, new_tokens: int) -> lis
 
 def check(model: Decoder, path: Path, folder: Path, count: int) -> None:
     """Greedy texts of the ONNX model and the checkpoint agree on validation prompts of every task."""
-    from decode import decode
+    from decode import Source, decode
     from rules import alone
 
     tok = tokenizer.load(folder)
@@ -174,7 +174,7 @@ def check(model: Decoder, path: Path, folder: Path, count: int) -> None:
     items = [data.read(folder, tasks[n % len(tasks)], "validation")[n] for n in range(count)]
     for item in items:
         prompt = [end, *plain(tok, item.prompt)]
-        expected, found = decode(alone, model, [prompt], end, 24).tokens[0], onnx_greedy(path, prompt, end, 24)
+        expected, found = decode(alone, Source(model, [prompt]), end, 24).tokens[0], onnx_greedy(path, prompt, end, 24)
         if expected != found:
             raise SystemExit(f"{path}: {item.id}: ONNX wrote {tok.decode(found)!r}, PyTorch {tok.decode(expected)!r}")
 

@@ -16,11 +16,9 @@ use logitfuse_static_proxy::{Params, StaticProxy};
 /// Proxy tuning whose strength swings with the committed tokens: what rolls back or runs ahead wrongly shows.
 struct Swinging(StrategyInfo);
 
-impl Swinging {
-    fn new() -> Arc<dyn FusionStrategy> {
-        let roles = ["base", "expert", "anti"].map(RoleSpec::one);
-        Arc::new(Self(StrategyInfo::new("swinging", roles).with_trace("alpha", "1")))
-    }
+fn swinging() -> Arc<dyn FusionStrategy> {
+    let roles = ["base", "expert", "anti"].map(RoleSpec::one);
+    Arc::new(Swinging(StrategyInfo::new("swinging", roles).with_trace("alpha", "1")))
 }
 
 impl FusionStrategy for Swinging {
@@ -139,12 +137,12 @@ fn adaptive() -> DraftLength {
 fn greedy_text_is_the_same_to_the_bit() {
     const VOCAB: usize = 53;
     let strategies: [(Arc<dyn FusionStrategy>, usize); 3] =
-        [(Arc::new(BaseOnly::new()), 1), (proxy(0.8), 3), (Swinging::new(), 3)];
+        [(Arc::new(BaseOnly::new()), 1), (proxy(0.8), 3), (swinging(), 3)];
     let mut prompts = 0;
     for (strategy, bindings) in strategies {
         let penalty = Sampling { frequency_penalty: 0.4, repetition_penalty: 1.1, ..Sampling::default() };
         let request = |n: TokenId| {
-            let sampling = if n % 2 == 0 { Sampling::default() } else { penalty.clone() };
+            let sampling = if n.is_multiple_of(2) { Sampling::default() } else { penalty.clone() };
             let prompts = vec![prompt(n, 2 + n as usize % 9, VOCAB); bindings];
             Request::new(prompts).max_new_tokens(12 + n as usize % 20).sampling(sampling).trace()
         };
@@ -196,12 +194,16 @@ fn next(engine: &mut Engine, prompts: &[Vec<TokenId>], sampling: &Sampling, text
             let continuation = text.iter().copied().chain([id]).collect();
             let request = ScoreRequest { prompts: prompts.to_vec(), continuation };
             let score = engine.score(&request, &Cancel::new()).unwrap();
-            score.tokens.last().unwrap().log_prob as f32
+            #[expect(clippy::cast_possible_truncation, reason = "rows are f32")]
+            let logit = score.tokens.last().unwrap().log_prob as f32;
+            logit
         })
         .collect();
     assert!(log_sum_exp(&row).abs() < 1e-5);
     let mut sampler = Sampler::new(sampling, &prompts[0]).unwrap();
-    text.iter().for_each(|&token| sampler.commit(token));
+    for &token in text {
+        sampler.commit(token);
+    }
     sampler.candidates(&row)
 }
 
@@ -214,8 +216,8 @@ fn sampled_text_has_the_exact_distribution() {
         Sampling { temperature: 0.7, top_p: 0.9, frequency_penalty: 0.4, presence_penalty: 0.5, ..plain.clone() };
     let cases = [
         (proxy(1.2), Draft::Binding(1), &plain, 35_000),
-        (Swinging::new(), Draft::Source(3), &shaped, 35_000),
-        (Swinging::new(), Draft::PromptLookup { longest: 2 }, &plain, 10_000),
+        (swinging(), Draft::Source(3), &shaped, 35_000),
+        (swinging(), Draft::PromptLookup { longest: 2 }, &plain, 10_000),
         (proxy(0.6), Draft::Binding(2), &shaped, 10_000),
     ];
     for (strategy, draft, sampling, draws) in cases {
@@ -261,7 +263,7 @@ fn a_sampled_sequence_does_not_depend_on_its_batch() {
     };
     let requests: Vec<Request> = (0..6).map(request).collect();
     for draft in drafts(3) {
-        let mut engine = engine(Swinging::new(), VOCAB, Some(draft), adaptive());
+        let mut engine = engine(swinging(), VOCAB, Some(draft), adaptive());
         let (together, _) = run(&mut engine, &requests);
         for (n, request) in requests.iter().enumerate() {
             assert_eq!(run(&mut engine, std::slice::from_ref(request)).0[0], together[n], "{draft:?} {n}");

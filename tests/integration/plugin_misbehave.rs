@@ -24,10 +24,10 @@ fn misbehaving(mode: &str, on_error: OnError) -> PluginStrategy {
 const BASE: [f32; 5] = [0.5, -1.0, 2.0, 0.0, 1.0];
 
 /// One step after `n` committed tokens.
-fn step(state: &mut dyn FusionState, n: usize) -> Result<[f32; 5], logitfuse_core::Error> {
+fn step(state: &mut dyn FusionState, n: usize) -> Result<Vec<f32>, logitfuse_core::Error> {
     let expert = [1.0, 0.0, -1.0, 2.0, 0.0];
     let rows = [RoleRow::new(&BASE, 2.5, 0.0), RoleRow::new(&expert, 2.4, 0.0)];
-    let (mut logits, committed) = ([f32::NAN; 5], vec![0; n]);
+    let (mut logits, committed) = (vec![f32::NAN; 5], vec![0; n]);
     let mut out = FusedRow { logits: &mut logits, trace: &mut [] };
     state.fuse(&FusionStep::new(&rows, &committed), &mut out)?;
     Ok(logits)

@@ -26,12 +26,12 @@ fn use_it(folder: &Path, library: &str) {
     assert!(checked.contains(": 0 findings, ") && !checked.contains("warnings"), "{checked}");
     let sha256 = checked.rsplit_once("sha256 = \"").unwrap().1.split('"').next().unwrap();
 
-    let mut toml = "schema = 1\n[run]\nprompts = [\"a b\"]\nmax_new_tokens = 6\n".to_owned();
-    for (role, model) in [("base", "gqa_fp32"), ("expert", "plain_fp32"), ("anti", "gqa_fp32")] {
-        toml += &format!("[sources.{role}]\nmodel = '{}'\n", tiny(model).display());
-    }
-    toml += &format!(
-        "[plugins.mine]\npath = \"{library}\"\nsha256 = \"{sha256}\"\n[strategy]\nuse = \"plugin:my-rule\"\nparams = {{ alpha = 0.8 }}\n"
+    let source = |(role, model): (&str, &str)| format!("[sources.{role}]\nmodel = '{}'\n", tiny(model).display());
+    let sources = [("base", "gqa_fp32"), ("expert", "plain_fp32"), ("anti", "gqa_fp32")].map(source).concat();
+    let toml = format!(
+        "schema = 1\n[run]\nprompts = [\"a b\"]\nmax_new_tokens = 6\n{sources}\
+         [plugins.mine]\npath = \"{library}\"\nsha256 = \"{sha256}\"\n\
+         [strategy]\nuse = \"plugin:my-rule\"\nparams = {{ alpha = 0.8 }}\n"
     );
     fs::write(folder.join("experiment.toml"), &toml).unwrap();
     good(&logitfuse(folder, &["plugin", "lock", "experiment.toml"]));

@@ -75,15 +75,14 @@ LOSSES = {
 }
 
 
-def least(loss):
-    """The least loss between 0 and HIGH: every dip of a dense grid, refined."""
-    losses = loss(DENSE)
+def least(loss, losses):
+    """The least loss between 0 and HIGH: every dip of the losses at DENSE, refined."""
     best = float(losses.min())
     inner = losses[1:-1]
     dips = np.flatnonzero((inner <= losses[:-2]) & (inner <= losses[2:])) + 1
     for dip in sorted(dips, key=lambda i: losses[i])[:8]:
         bounds = (DENSE[dip - 1], DENSE[dip + 1])
-        found = minimize_scalar(lambda x: float(loss(x)[0]), bounds=bounds, method="bounded", options={"xatol": 1e-10})
+        found = minimize_scalar(lambda x: float(loss(x)[0]), bounds=bounds, method="bounded", options={"xatol": 1e-9})
         best = min(best, float(found.fun))
     return best
 
@@ -116,7 +115,8 @@ def examine(number, problem, referee):
     a, b = ours["forward"], ours["reverse"]
 
     family = Family(log_p, d)
-    (f_high,), (r_high,) = family.divergences(HIGH)
+    dense = family.divergences(DENSE)
+    f_high, r_high = dense[0][-1], dense[1][-1]
     for name, answer in problem["solutions"].items():
         where = (number, name)
         if answer["inactive"]:
@@ -134,7 +134,7 @@ def examine(number, problem, referee):
                 referee.close(answer["alpha"], min(ratio, HIGH), *where, "strength", tolerance=tolerance)
             continue
         loss = lambda x: LOSSES[name](*family.divergences(x), a, b)
-        best, at_ours = least(loss), float(loss(answer["alpha"])[0])
+        best, at_ours = least(loss, LOSSES[name](*dense, a, b)), float(loss(answer["alpha"])[0])
         referee.expect(at_ours <= best + LOSS * (1.0 + best), *where, "loss: ours", at_ours, "theirs", best)
         referee.expect(0.0 <= answer["alpha"] <= HIGH, *where, "strength", answer["alpha"])
         if answer["saturated"]:

@@ -5,8 +5,8 @@ usage: python tests/second_opinion/metrics.py --triviaqa FOLDER [--out metrics/t
 FOLDER is a checkout of https://github.com/mandarjoshi90/triviaqa; the other packages are in metrics-requirements.txt.
 --size 1 makes the vectors that are committed; larger ones are for a comparison in passing:
 
-    python tests/second_opinion/metrics.py --triviaqa FOLDER --out /tmp/vectors --size 20 --seed 1
-    LOGITFUSE_METRICS_VECTORS=/tmp/vectors cargo test -p logitfuse-metrics --test vectors
+    python tests/second_opinion/metrics.py --triviaqa FOLDER --out target/vectors --size 20 --seed 1
+    LOGITFUSE_METRICS_VECTORS=target/vectors cargo test -p logitfuse-metrics --test vectors
 
 Every file is JSON lines; the first line says how it was made. Texts are written once, in texts.jsonl, and named by number.
 """

@@ -76,16 +76,13 @@ fn line(result: &CaseResult) -> String {
 fn summary(report: &Report) -> String {
     let count = |verdict| report.count(verdict);
     let findings = report.findings().count();
-    let mut line = format!("{} passed", count(Verdict::Passed));
+    let mut counts = vec![format!("{findings} findings"), format!("{} passed", count(Verdict::Passed))];
     for (verdict, word) in [(Verdict::Warning, "warnings"), (Verdict::Skipped, "skipped")] {
         if count(verdict) > 0 {
-            line.push_str(&format!(", {} {word}", count(verdict)));
+            counts.push(format!("{} {word}", count(verdict)));
         }
     }
     let name = if report.plugin.is_empty() { &report.path } else { &report.plugin };
-    line = format!("{name} {}: {findings} findings, {line}, seed {}", report.version, report.seed);
-    if findings == 0 && !report.sha256.is_empty() {
-        line.push_str(&format!("\nsha256 = \"{}\"", report.sha256));
-    }
-    line
+    let pin = if findings == 0 { format!("\nsha256 = \"{}\"", report.sha256) } else { String::new() };
+    format!("{name} {}: {}, seed {}{pin}", report.version, counts.join(", "), report.seed)
 }

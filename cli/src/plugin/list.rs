@@ -102,11 +102,9 @@ fn page(file: &PluginFile) -> String {
         ("file", &path),
         ("sha256", &hash),
     ];
-    let mut page: String = facts
-        .iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| format!("{name:<11} {value}\n"))
-        .collect();
+    let facts = facts.iter().filter(|(_, value)| !value.is_empty());
+    let mut page = facts.map(|(name, value)| format!("{name:<11} {value}")).collect::<Vec<_>>().join("\n");
+    page.push('\n');
     for strategy in &metadata.strategies {
         page.push('\n');
         page.push_str(&strategies::page(&strategy.info));

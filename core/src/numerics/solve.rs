@@ -47,6 +47,8 @@ const INACTIVE: f64 = 1e-11;
 /// Symmetric divergence between the ends of an interval above which it is cut in two: nats, and where the targets are
 /// below a nat, in units of them.
 const RESOLVED: f64 = 0.05;
+/// Part of the bounds that an interval is at most: a loss may also turn while the distribution hardly moves.
+const FINEST: f64 = 1.0 / 32.0;
 /// Halvings of an interval at most: a transition that is narrower than this moves within f64's rounding.
 const DEPTH: u32 = 40;
 /// Relative width of a bracket that is narrow enough: 1e-9 of the strength moves no digit of a row.
@@ -104,8 +106,11 @@ impl TiltFamily {
         }
         let mut best = bottom;
         let mut saturated = bounds.low > 0.0 && bottom.slope > 0.0;
-        let resolution = RESOLVED * (targets.forward + targets.reverse).min(1.0);
-        falls(bottom, top, resolution, DEPTH, &probe, &mut |[falling, rising]| {
+        let resolved = Resolved {
+            width: FINEST * (bounds.high - bounds.low),
+            divergence: RESOLVED * (targets.forward + targets.reverse).min(1.0),
+        };
+        falls(bottom, top, resolved, DEPTH, &probe, &mut |[falling, rising]| {
             let minimum = descend(falling, rising, probe);
             if minimum.loss < best.loss {
                 best = minimum;
@@ -206,6 +211,13 @@ impl TiltFamily {
     }
 }
 
+/// What needs no closer look: an interval of this width, between whose ends this symmetric divergence lies.
+#[derive(Clone, Copy)]
+struct Resolved {
+    width: f64,
+    divergence: f64,
+}
+
 /// Finds the minima between two strengths, each as a falling and a rising slope, in ascending order.
 ///
 /// Where the distribution changes much it is looked at closely: a confident base gives way within a narrow interval, and
@@ -213,7 +225,7 @@ impl TiltFamily {
 fn falls(
     left: Probe,
     right: Probe,
-    resolution: f64,
+    resolved: Resolved,
     depth: u32,
     probe: &impl Fn(f64) -> Probe,
     found: &mut impl FnMut([Probe; 2]),
@@ -222,10 +234,11 @@ fn falls(
         return;
     }
     let width = right.alpha() - left.alpha();
-    if depth > 0 && width * (right.point.mean - left.point.mean) > resolution {
+    let divergence = width * (right.point.mean - left.point.mean);
+    if depth > 0 && (width > resolved.width || divergence > resolved.divergence) {
         let middle = probe(left.alpha() + 0.5 * width);
-        falls(left, middle, resolution, depth - 1, probe, found);
-        falls(middle, right, resolution, depth - 1, probe, found);
+        falls(left, middle, resolved, depth - 1, probe, found);
+        falls(middle, right, resolved, depth - 1, probe, found);
     } else if left.slope < 0.0 && right.slope >= 0.0 {
         found([left, right]);
     }

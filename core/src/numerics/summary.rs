@@ -18,9 +18,6 @@ pub(super) const LIFT: f64 = 96.0 * std::f64::consts::LN_2;
 /// The least logarithm of a mass that goes to bins; below, and far from the origin, tokens stand alone. Both happen in rows
 /// of absurd scale only.
 const LEAST: f64 = -600.0;
-/// The least logarithm of a mass in the bulk, lifted: what is less is nothing, as long as the normaliser is not below
-/// [`SUNK`].
-const DRY: f32 = -80.0;
 /// A normaliser, as a logarithm, that says that the favourite has been left far behind by its own direction.
 const SUNK: f64 = -40.0;
 
@@ -42,11 +39,15 @@ impl Summary {
     /// rest.
     pub(super) fn fill(&mut self, base: &[f32], log_normaliser: f64, direction: &[f32], reach: f64) -> (f64, Moments) {
         let scale = Scale::new(base, log_normaliser, direction, reach);
-        let bulk = self.pass(base, direction, &scale);
+        self.pass(base, direction, &scale);
+        // The lift, and what the pass left out of the normaliser in f32.
+        let unlifted = (f64::from(scale.lifted) - scale.log_normaliser).exp();
+        let bulk = self.bulk.atoms(unlifted, &mut self.atoms);
         let mut rest = self.at(0.0);
         let least = [0.5, 1.0].map(|share| self.at(share).log_sum).into_iter().fold(rest.log_sum, f64::min);
         // A row without a head, or one whose head gives way: then the moments would have to carry too much.
         if bulk > MOST_BULK * least.exp() || least < SUNK {
+            // What is masked is all that is left in the bulk then.
             self.pass(base, direction, &Scale { threshold: f32::NEG_INFINITY, ..scale });
             rest = self.at(0.0);
         }
@@ -57,16 +58,13 @@ impl Summary {
         self.atoms.at(share)
     }
 
-    /// One pass over the rows; returns the mass of the bulk.
-    fn pass(&mut self, base: &[f32], direction: &[f32], scale: &Scale) -> f64 {
+    /// One pass over the rows. Leaves the tokens that matter in the atoms, and the others in the bulk.
+    fn pass(&mut self, base: &[f32], direction: &[f32], scale: &Scale) {
         self.bulk.clear();
         self.atoms.clear();
         let Self { bulk, bins, atoms } = self;
         dispatch(Pass { base, direction, scale, bulk, bins, atoms });
         self.bins.drain_into(&mut self.atoms);
-        // The lift, and what the pass left out of the normaliser in f32.
-        let rest = f64::from(scale.lifted) - scale.log_normaliser;
-        self.bulk.atoms(rest.exp(), &mut self.atoms)
     }
 }
 
@@ -159,7 +157,7 @@ impl NullaryFnOnce for Pass<'_> {
                 let place = (direction[id] - origin) * per_entry;
                 let log_mass = (base[id] - lifted) + half_tilt * place;
                 let is_apart = log_mass > threshold || place.abs() > 1.0;
-                mass[id] = if is_apart || log_mass < DRY { 0.0 } else { brief_exp(log_mass) };
+                mass[id] = if is_apart { 0.0 } else { brief_exp(log_mass) };
                 t[id] = if is_apart { 0.0 } else { place };
                 apart[id] = u8::from(is_apart);
             }

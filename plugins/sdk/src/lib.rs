@@ -82,7 +82,6 @@
 //! }
 //!
 //! // In a test of the plugin: every law that a host relies on, on rows made to break them.
-//! # #[cfg(feature = "testing")]
 //! logitfuse_plugin::testing::check_in_process(&Gate::from_json(&logitfuse_plugin::serde_json::json!({}))?, 64).unwrap();
 //! # Ok::<(), logitfuse_plugin::Error>(())
 //! ```
@@ -102,13 +101,13 @@
 //! crate-type = ["cdylib"]
 //!
 //! [dependencies]
-//! logitfuse-plugin = "0.1"
+//! logitfuse-plugin = { path = "…/plugins/sdk" }
 //!
 //! [build-dependencies]
-//! logitfuse-plugin = "0.1"
+//! logitfuse-plugin = { path = "…/plugins/sdk" }
 //!
 //! [dev-dependencies]
-//! logitfuse-plugin = { version = "0.1", features = ["testing"] }
+//! logitfuse-plugin = { path = "…/plugins/sdk", features = ["testing"] }
 //! ```
 //!
 //! `logitfuse plugin new --lang rust NAME` writes all of this. `examples/plugins/rust` has a strategy with memory.

@@ -84,10 +84,11 @@ impl FusionStrategy for Allowance {
     fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
         let row = |role: &str| match session.rows_of(role).collect::<Vec<_>>()[..] {
             [row] => Ok(row),
-            ref rows => {
-                Err(Error::new(ErrorKind::Incompatible, format!("{role}: one source takes this role, not {}", rows.len()))
-                    .with_help("allowance fuses one base, one expert and one anti"))
-            }
+            ref rows => Err(Error::new(
+                ErrorKind::Incompatible,
+                format!("{role}: one source takes this role, not {}", rows.len()),
+            )
+            .with_help("allowance fuses one base, one expert and one anti")),
         };
         Ok(Box::new(State {
             params: self.params.clone(),
@@ -166,7 +167,10 @@ impl FusionState for State {
     fn rollback(&mut self, n: usize) -> Result<()> {
         let committed = self.spent.len() - 1;
         if n > committed {
-            return Err(Error::new(ErrorKind::Internal, format!("rollback: {n} tokens of {committed} that were committed")));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                format!("rollback: {n} tokens of {committed} that were committed"),
+            ));
         }
         self.spent.truncate(self.spent.len() - n);
         self.proposed = 0.0;

@@ -1,0 +1,18 @@
+//! The strategy of `examples/plugins/rust`, with its own tests; that crate is no member of the workspace.
+
+#[expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::pedantic,
+    reason = "written as an author writes, by no house rules"
+)]
+#[path = "../../../examples/plugins/rust/src/strategy.rs"]
+mod strategy;
+
+#[test]
+fn it_says_of_itself_what_a_host_takes() {
+    let strategy =
+        strategy::Allowance::from_json(&logitfuse_plugin::serde_json::json!({})).expect("defaults are valid");
+    let said = logitfuse_plugin::metadata::describe(logitfuse_plugin::FusionStrategy::info(&strategy)).expect("valid");
+    assert_eq!((&said["id"], &said["lead"]), (&"allowance".into(), &"base".into()));
+}
