@@ -241,6 +241,10 @@ pub(crate) struct RunArgs {
     /// Only the first N samples
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
+    /// Samples that are decoded at once; changes how long it takes and how much memory, not what comes out.
+    /// `--format text` and `--timings` take one at a time
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) batch: usize,
     #[command(flatten)]
     pub(crate) print: PrintArgs,
 }

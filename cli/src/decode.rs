@@ -4,16 +4,17 @@ use std::ops::ControlFlow;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_engine::{Cancel, Event, FinishReason, Generation, TokenReport};
+use logitfuse_engine::{Cancel, Event, Generation, TokenReport};
 use logitfuse_experiment::{Config, Sample, Wired};
 use logitfuse_onnx::Runtime;
 use logitfuse_plugin_host::LogLevel;
 use logitfuse_setup::{Environment, find_runtime};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     args::{Format, Global, PrintArgs},
     output, plugin,
+    record::Labels,
     trace::{self, Table},
 };
 
@@ -113,7 +114,7 @@ pub(crate) fn sample(
     } else if format == Format::Text {
         output::line("")?;
     }
-    let record = record(wired, index, sample, &generation, print, &tokens);
+    let record = Labels::of(wired).sample(index, sample, &generation, print, &tokens);
     Ok(Decoded { generation, record, tokens })
 }
 
@@ -124,66 +125,6 @@ fn reading_bar(global: &Global) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("reading the prompt {bar:30} {pos}/{len} tokens, {eta} left");
     ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-fn record(
-    wired: &Wired,
-    index: usize,
-    sample: &Sample,
-    generation: &Generation,
-    print: PrintArgs,
-    tokens: &[TokenReport],
-) -> Value {
-    let detail = match &generation.finish {
-        FinishReason::EndOfSequence(token) => json!(token),
-        FinishReason::Stop(text) => json!(text),
-        FinishReason::Context(source) => json!(source),
-        _ => Value::Null,
-    };
-    let mut record = json!({
-        "schema_version": 1,
-        "index": index,
-        "id": sample.id,
-        "strategy": wired.engine.strategy().info().id,
-        "text": generation.text,
-        "tokens": generation.tokens,
-        "finish": generation.finish.name(),
-        "finish_detail": detail,
-        "log_prob": generation.log_prob,
-    });
-    if print.trace {
-        record["trace"] = tokens.iter().map(|report| trace::to_json(wired, report)).collect();
-    }
-    if print.timings {
-        record["timings"] = timings(wired, generation);
-    }
-    record
-}
-
-fn timings(wired: &Wired, generation: &Generation) -> Value {
-    let t = &generation.timings;
-    let sources: Vec<Value> = wired
-        .engine
-        .sources()
-        .enumerate()
-        .map(|(i, info)| {
-            json!({
-                "source": info.name,
-                "prefill_seconds": t.prefill[i].as_secs_f64(),
-                "prefill_tokens": t.prefill_tokens[i],
-                "forward_seconds": t.forward[i].as_secs_f64(),
-                "normalise_seconds": t.normalise[i].as_secs_f64(),
-            })
-        })
-        .collect();
-    json!({
-        "sources": sources,
-        "fuse_seconds": t.fuse.as_secs_f64(),
-        "sample_seconds": t.sample.as_secs_f64(),
-        "prefill_seconds": t.prefill_wall.as_secs_f64(),
-        "decode_seconds": t.decode_wall.as_secs_f64(),
-        "tokens_per_second": t.tokens_per_second(),
-    })
 }
 
 /// One line about a finished sample, for stderr.

@@ -4,6 +4,7 @@
 //! stdout is data, stderr is talk; exit status 0 is success, 1 means that the answer is "no", 2 that something is wrong.
 
 mod args;
+mod batch;
 mod decode;
 mod demo;
 mod doctor;
@@ -11,6 +12,7 @@ mod generate;
 mod inspect;
 mod output;
 mod plugin;
+mod record;
 mod run;
 mod runtime;
 mod signal;

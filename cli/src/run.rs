@@ -10,13 +10,14 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
-use logitfuse_engine::FinishReason;
-use logitfuse_experiment::{Config, Sample};
+use logitfuse_engine::{Cancel, FinishReason};
+use logitfuse_experiment::{Config, Sample, Wired};
 use serde_json::Value;
 
 use crate::{
     INTERRUPTED,
     args::{Format, Global, RunArgs},
+    batch,
     decode::{self, Decoded},
     output, signal,
 };
@@ -50,33 +51,65 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let cancel = signal::cancel_on_interrupt()?;
     let mut wired = decode::open(global, config)?;
     let bar = bar(global, todo.len());
-    for (done, (index, sample)) in todo.iter().enumerate() {
+    let mut count = 0;
+    let mut write = |record: &Value| match &mut log {
+        Some(log) => log.append(record),
+        None if format == Format::Jsonl => output::json(record, false),
+        None => Ok(()),
+    };
+    let mut progress = |id: &str, summary: &str| {
+        count += 1;
+        bar.inc(1);
+        if bar.is_hidden() {
+            output::say(global.quiet, &format!("{count}/{} {id} {summary}", todo.len()));
+        }
+    };
+    // Streaming and times are of one sample each.
+    let one_by_one = format == Format::Text || args.print.timings || args.batch <= 1;
+    let complete = if one_by_one {
+        each(global, args, format, &mut wired, &todo, &cancel, &mut |finished| {
+            write(&finished.0)?;
+            progress(&finished.1, &finished.2);
+            Ok(())
+        })?
+    } else {
+        batch::samples(&mut wired, &todo, args.batch, args.print, &cancel, &mut |finished| {
+            write(&finished.record)?;
+            progress(&finished.id, &format!("[{} tokens]", finished.tokens));
+            Ok(())
+        })?
+    };
+    if complete {
+        bar.finish_and_clear();
+        return Ok(ExitCode::SUCCESS);
+    }
+    bar.abandon();
+    output::say(global.quiet, &format!("interrupted after {count} samples; the same command goes on from there"));
+    Ok(ExitCode::from(INTERRUPTED))
+}
+
+/// One sample after the other; hands over each one's record, id and summary. Returns false if it was interrupted.
+fn each(
+    global: &Global,
+    args: &RunArgs,
+    format: Format,
+    wired: &mut Wired,
+    todo: &[(usize, &Sample)],
+    cancel: &Cancel,
+    done: &mut dyn FnMut((Value, String, String)) -> Result<()>,
+) -> Result<bool> {
+    for (index, sample) in todo {
         if format == Format::Text {
             output::line(&format!("## {}", sample.id))?;
         }
         let Decoded { generation, record, .. } =
-            decode::sample(global, &mut wired, *index, sample, args.print, format, &cancel)?;
+            decode::sample(global, wired, *index, sample, args.print, format, cancel)?;
         if generation.finish == FinishReason::Cancelled {
-            bar.abandon();
-            output::say(
-                global.quiet,
-                &format!("interrupted after {done} samples; the same command goes on from there"),
-            );
-            return Ok(ExitCode::from(INTERRUPTED));
+            return Ok(false);
         }
-        match &mut log {
-            Some(log) => log.append(&record)?,
-            None if format == Format::Jsonl => output::json(&record, false)?,
-            None => {}
-        }
-        bar.inc(1);
-        if bar.is_hidden() {
-            let line = format!("{}/{} {} {}", done + 1, todo.len(), sample.id, decode::summary(&wired, &generation));
-            output::say(global.quiet, &line);
-        }
+        done((record, sample.id.clone(), decode::summary(wired, &generation)))?;
     }
-    bar.finish_and_clear();
-    Ok(ExitCode::SUCCESS)
+    Ok(true)
 }
 
 fn bar(global: &Global, samples: usize) -> ProgressBar {

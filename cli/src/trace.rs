@@ -7,7 +7,6 @@ use logitfuse_core::TokenId;
 use logitfuse_engine::TokenReport;
 use logitfuse_experiment::Wired;
 use logitfuse_text::Tokenizer;
-use serde_json::{Map, Value, json};
 
 /// What the table's columns mean.
 pub(crate) const LEGEND: &str =
@@ -81,42 +80,4 @@ fn token(tokenizer: &Tokenizer, id: TokenId) -> String {
     let shown: String =
         if quoted.chars().count() > TOKEN { quoted.chars().take(TOKEN - 1).chain(['…']).collect() } else { quoted };
     format!("{shown:<TOKEN$}")
-}
-
-/// One token's trace as JSON; numbers that a strategy does not give at a step are null.
-pub(crate) fn to_json(wired: &Wired, report: &TokenReport) -> Value {
-    let name = |id: TokenId| wired.tokenizer.decode(&[id], false).unwrap_or_default();
-    let favourites = |list: &[(TokenId, f64)]| -> Vec<Value> {
-        list.iter().map(|&(id, log_prob)| json!({ "token": id, "text": name(id), "log_prob": log_prob })).collect()
-    };
-    let trace: Map<String, Value> = wired
-        .engine
-        .strategy()
-        .info()
-        .trace
-        .iter()
-        .zip(&report.trace)
-        .map(|(c, &v)| (c.name.clone(), json!(v)))
-        .collect();
-    let bindings = &wired.engine.session().bindings;
-    let roles: Vec<Value> = bindings
-        .iter()
-        .zip(&report.roles)
-        .map(|(binding, role)| {
-            json!({
-                "role": binding.role,
-                "source": binding.source,
-                "log_prob": role.log_prob,
-                "favourites": favourites(&role.favourites),
-            })
-        })
-        .collect();
-    json!({
-        "token": report.token,
-        "text": name(report.token),
-        "log_prob": report.log_prob,
-        "favourites": favourites(&report.favourites),
-        "trace": trace,
-        "roles": roles,
-    })
 }

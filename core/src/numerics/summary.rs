@@ -43,10 +43,13 @@ impl Summary {
         // The lift, and what the pass left out of the normaliser in f32.
         let unlifted = (f64::from(scale.lifted) - scale.log_normaliser).exp();
         let bulk = self.bulk.atoms(unlifted, &mut self.atoms);
-        let mut rest = self.at(0.0);
-        let least = [0.5, 1.0].map(|share| self.at(share).log_sum).into_iter().fold(rest.log_sum, f64::min);
-        // A row without a head, or one whose head gives way: then the moments would have to carry too much.
-        if bulk > MOST_BULK * least.exp() || least < SUNK {
+        let points = [0.0, 0.5, 1.0].map(|share| (share, self.at(share)));
+        let mut rest = points[0].1;
+        // A row without a head, or one whose head gives way: then the moments would have to carry too much. Negated, so that
+        // moments that have carried too much already, and made a NaN, are no exception.
+        let carried = points.iter().all(|(_, moments)| bulk <= MOST_BULK * moments.log_sum.exp());
+        let afloat = points.windows(2).all(|pair| lower_bound(pair[0], pair[1]) >= SUNK);
+        if !(carried && afloat) {
             // What is masked is all that is left in the bulk then.
             self.pass(base, direction, &Scale { threshold: f32::NEG_INFINITY, ..scale });
             rest = self.at(0.0);
@@ -65,6 +68,18 @@ impl Summary {
         let Self { bulk, bins, atoms } = self;
         dispatch(Pass { base, direction, scale, bulk, bins, atoms });
         self.bins.drain_into(&mut self.atoms);
+    }
+}
+
+/// What the logarithm of the normaliser does not fall below between two shares: it is convex, so above its tangents.
+fn lower_bound((left, of_left): (f64, Moments), (right, of_right): (f64, Moments)) -> f64 {
+    let from_left = |share: f64| of_left.log_sum + of_left.mean * (share - left);
+    let bend = of_right.mean - of_left.mean;
+    let crossing = left + (from_left(right) - of_right.log_sum + bend * (right - left)) / bend;
+    if crossing > left && crossing < right {
+        from_left(crossing).min(of_left.log_sum).min(of_right.log_sum)
+    } else {
+        of_left.log_sum.min(of_right.log_sum)
     }
 }
 
@@ -184,20 +199,20 @@ impl Pass<'_> {
         apart: &[u8; BLOCK],
         Found { log_p, y, mass }: &mut Found,
     ) {
-        // Eight flags at a look; and first those looks that find something, without a branch, since a wrong guess costs
+        // Sixteen flags at a look; and first those looks that find something, without a branch, since a wrong guess costs
         // more than all the rest.
-        let flags = apart.as_chunks::<8>().0;
-        let mut looks = [0; BLOCK / 8];
+        let flags = apart.as_chunks::<16>().0;
+        let mut looks = [0; BLOCK / 16];
         let mut hits = 0;
         for (look, flags) in flags.iter().enumerate() {
             looks[hits] = look;
-            hits += usize::from(u64::from_le_bytes(*flags) != 0);
+            hits += usize::from(u128::from_le_bytes(*flags) != 0);
         }
         let mut found = 0;
         for &look in &looks[..hits] {
-            let mut flags = u64::from_le_bytes(flags[look]);
+            let mut flags = u128::from_le_bytes(flags[look]);
             while flags != 0 {
-                let id = look * 8 + flags.trailing_zeros() as usize / 8;
+                let id = look * 16 + flags.trailing_zeros() as usize / 8;
                 flags &= flags - 1;
                 log_p[found] = f64::from(base[id]) - self.scale.log_normaliser;
                 y[found] = self.scale.y(direction[id]);

@@ -43,6 +43,8 @@
 //!
 //! * Finding: [`SearchPath`], [`PluginFile`], [`Metadata`].
 //! * Admitting: [`Policy`], [`Pin`], [`Lock`], [`Hash`].
+//! * Trying hard to break one, each case in a process of its own: [`check`].
+//! * Starting one: [`Scaffold`].
 //! * Running: [`Plugin`], [`PluginStrategy`], [`OnError`], [`Timing`], [`forward_log`].
 
 #![deny(missing_docs)]

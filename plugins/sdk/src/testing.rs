@@ -66,7 +66,7 @@ pub fn check_in_process(strategy: &dyn FusionStrategy, cases: u32) -> Result<(),
         let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
         let checked = runner.run(&generators::case(shape), |case| Ok(check(strategy, &case)?));
         checked.map_err(|e| match e {
-            TestError::Fail(reason, case) => format!("{reason}\nwith rows of {shape:?}: {case:?}"),
+            TestError::Fail(reason, case) => format!("{reason}\nwith {}", summary(shape, &case)),
             TestError::Abort(reason) => reason.to_string(),
         })?;
     }
@@ -81,6 +81,16 @@ fn session(shape: &Shape<'_>) -> SessionInfo {
         (0..count).map(move |i| RoleBinding { role: role.to_owned(), source: format!("{role}-{i}") })
     });
     SessionInfo { bindings: bindings.collect(), vocabulary: EffectiveVocabulary::new(8, []) }
+}
+
+/// A case that a person can read, or how large it is.
+fn summary(shape: &Shape<'_>, case: &Case) -> String {
+    let (positions, width) = (case.steps.len(), case.width());
+    if width <= 8 {
+        format!("rows of {shape:?}: {:?}, tokens {:?}", case.steps, case.tokens)
+    } else {
+        format!("{positions} positions of {width} ids, rows of {shape:?}")
+    }
 }
 
 fn check(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {

@@ -1,11 +1,6 @@
 //! The strategy of `examples/plugins/rust`, with its own tests; that crate is no member of the workspace.
 
-#[expect(
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::pedantic,
-    reason = "written as an author writes, by no house rules"
-)]
+#[expect(unreachable_pub, reason = "a module of a library, as its author wrote it")]
 #[path = "../../../examples/plugins/rust/src/strategy.rs"]
 mod strategy;
 

@@ -66,8 +66,9 @@ impl Allowance {
             )
             .with_reference("proxy tuning (arXiv 2401.08565, eq. 1); the allowance is this example's own")
             .with_params_schema(schemars::schema_for!(Params).as_value().to_string())
-            .with_laws(["deterministic", "shift-invariant", "vocab-equivariant", "mask-preserving"])
-            .with_laws(["identity-at: alpha=0"])
+            // Not `shift-invariant` nor `vocab-equivariant`, although both hold on paper: other constants and another order
+            // of the ids round a divergence differently, and a small allowance makes a visible strength of that.
+            .with_laws(["deterministic", "mask-preserving", "identity-at: alpha=0"])
             .with_lead("base")
             .with_trace("alpha", "1")
             .with_trace("kl_fused_base", "nats")

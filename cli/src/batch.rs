@@ -1,0 +1,72 @@
+//! Many samples at once: sequences join and leave one running batch.
+
+use std::{collections::BTreeMap, ops::ControlFlow};
+
+use logitfuse_core::Result;
+use logitfuse_engine::{Cancel, Event, FinishReason, TokenReport};
+use logitfuse_experiment::{Sample, Wired};
+use serde_json::Value;
+
+use crate::{args::PrintArgs, record::Labels};
+
+/// A finished sample.
+pub(crate) struct Finished {
+    pub(crate) id: String,
+    pub(crate) tokens: usize,
+    /// As JSON, with what the flags ask for.
+    pub(crate) record: Value,
+}
+
+/// Generates for all samples, `limit` at a time, and hands each to `done` in the order of the list: a sample that ends
+/// early waits for those before it, so that what is written does not depend on `limit`. Returns false if it was
+/// interrupted; samples that were not handed over are as if they had not begun.
+pub(crate) fn samples(
+    wired: &mut Wired,
+    todo: &[(usize, &Sample)],
+    limit: usize,
+    print: PrintArgs,
+    cancel: &Cancel,
+    done: &mut dyn FnMut(Finished) -> Result<()>,
+) -> Result<bool> {
+    let mut requests = Vec::with_capacity(todo.len());
+    for (index, sample) in todo {
+        let mut request = wired.request(*index, &sample.fields).map_err(|e| e.context(&sample.id))?;
+        if print.trace {
+            request.favourites = 3;
+            request.trace = true;
+        }
+        requests.push(request);
+    }
+    let mut tokens: BTreeMap<usize, Vec<TokenReport>> = BTreeMap::new();
+    let mut waiting: BTreeMap<usize, Finished> = BTreeMap::new();
+    let mut next = 0;
+    let mut failed = None;
+    let labels = Labels::of(wired);
+    let mut on_event = |event: Event| {
+        match event {
+            Event::Token(report) if print.trace => tokens.entry(report.request).or_default().push(report),
+            Event::Done { generation, .. } if generation.finish == FinishReason::Cancelled => {}
+            Event::Done { request, generation } => {
+                let (index, sample) = todo[request];
+                let tokens = tokens.remove(&request).unwrap_or_default();
+                let record = labels.sample(index, sample, &generation, print, &tokens);
+                waiting.insert(request, Finished { id: sample.id.clone(), tokens: generation.tokens.len(), record });
+            }
+            _ => {}
+        }
+        while let Some(finished) = waiting.remove(&next) {
+            next += 1;
+            if let Err(e) = done(finished) {
+                failed = Some(e);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    };
+    let result = wired.engine.serve(&mut requests.into_iter().map(Ok), limit, cancel, &mut on_event);
+    if let Some(e) = failed {
+        return Err(e);
+    }
+    result?;
+    Ok(next == todo.len())
+}
