@@ -15,7 +15,7 @@ use crate::{
     INTERRUPTED,
     args::{Format, GenerateArgs, Global, SamplingArgs},
     decode::{self, Decoded},
-    output, signal,
+    output, plugin, signal,
 };
 
 pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<ExitCode> {
@@ -41,6 +41,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<ExitCo
         output::json(&record, format == Format::Json)?;
     }
     output::say(global.quiet, &decode::summary(&wired, &generation));
+    plugin::farewell(global, &wired);
     Ok(if generation.finish == FinishReason::Cancelled { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 

@@ -9,11 +9,14 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand, ValueEnum};
 use logitfuse_core::Result;
-use logitfuse_experiment::PluginSettings;
+use logitfuse_experiment::{PluginSettings, Wired};
 use logitfuse_plugin_host::{Place, PluginFile, SearchPath};
 use logitfuse_setup::{Environment, plugin_dirs};
 
-use crate::args::{Format, Global};
+use crate::{
+    args::{Format, Global},
+    output,
+};
 
 #[derive(Subcommand)]
 pub(crate) enum PluginCommand {
@@ -150,6 +153,23 @@ pub(crate) fn search_path(global: &Global) -> SearchPath {
 /// What the flags say of plugins.
 pub(crate) fn settings(global: &Global) -> PluginSettings {
     PluginSettings { search: search_path(global), policy: global.plugin_trust.into(), locked: global.locked }
+}
+
+/// What is worth knowing of a plugin's part in a run that is over.
+pub(crate) fn farewell(global: &Global, wired: &Wired) {
+    let Some(plugin) = &wired.plugin else { return };
+    let (id, timing, fallbacks) = (&plugin.record.id, plugin.strategy.timing(), plugin.strategy.fallbacks());
+    if fallbacks > 0 {
+        output::say(global.quiet, &format!("warning: {id} failed; {fallbacks} tokens are those of the base alone"));
+    }
+    if timing.slow() > 0 {
+        let (slow, calls, longest) = (timing.slow(), timing.calls(), timing.longest());
+        let usual = timing.quantile(0.5);
+        let what = format!(
+            "note: {id}: {slow} of {calls} calls took ten times the usual {usual:.0?} or more, up to {longest:.0?}"
+        );
+        output::say(global.quiet, &what);
+    }
 }
 
 /// A plugin by its file, or by the id of a strategy. What has an ending or a folder in it is a file.

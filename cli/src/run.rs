@@ -19,7 +19,7 @@ use crate::{
     args::{Format, Global, RunArgs},
     batch,
     decode::{self, Decoded},
-    output, signal,
+    output, plugin, signal,
 };
 
 pub(crate) fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitCode> {
@@ -81,6 +81,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     if complete {
         bar.finish_and_clear();
+        plugin::farewell(global, &wired);
         return Ok(ExitCode::SUCCESS);
     }
     bar.abandon();

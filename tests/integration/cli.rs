@@ -118,6 +118,48 @@ fn a_run_resumes_where_it_was_cut() {
     assert_eq!(std::fs::read_to_string(&out).expect("the run wrote its output"), whole);
 }
 
+/// Nor do drafts change a token.
+#[test]
+fn the_batch_changes_no_byte() {
+    let (large, small) = (tiny("gqa_fp32"), tiny("plain_fp32"));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let toml = folder.path().join("x.toml");
+    let mut outputs = Vec::new();
+    for speculation in ["", "[speculation]\ndraft = 'expert'\ntokens = 2\n", "[speculation]\ndraft = 'prompt_lookup'\n"]
+    {
+        let config = format!(
+            "schema = 1\n[run]\nprompts = ['a b', 'c', 'a b c a b c', 'the', 'b a']\nmax_new_tokens = 9\n\
+             [sources.base]\nmodel = '{}'\n[sources.expert]\nmodel = '{}'\n[sources.anti]\nmodel = '{}'\nuser = '{{{{ prompt }}}}!'\n\
+             [strategy]\nuse = 'static-proxy'\n{speculation}",
+            shown(&large),
+            shown(&small),
+            shown(&small)
+        );
+        std::fs::write(&toml, config).expect("the test's folder is writable");
+        for batch in ["1", "2", "8"] {
+            let output = run(&["run", "-q", shown(&toml), "--batch", batch]);
+            assert!(output.status.success(), "{}", text_of(&output));
+            outputs.push(text(&output.stdout).to_owned());
+        }
+    }
+    assert_eq!(outputs[0].lines().count(), 5);
+    let tokens = |output: &str| -> Vec<Value> {
+        output
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON")["tokens"].clone())
+            .collect()
+    };
+    for drafted in outputs.chunks(3) {
+        assert!(drafted.iter().all(|output| *output == drafted[0]));
+        // Rows of a draft are computed together, which moves the last digits of their log-probabilities.
+        assert_eq!(tokens(&drafted[0]), tokens(&outputs[0]));
+    }
+}
+
+fn text_of(output: &Output) -> &str {
+    text(&output.stderr)
+}
+
 #[test]
 fn models_that_do_not_fit_are_told_apart() {
     let (one, same, other) = (tiny("gqa_fp32"), tiny("plain_fp32"), tiny("gqa_two_eos"));

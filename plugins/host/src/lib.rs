@@ -42,7 +42,7 @@
 //! # Reference
 //!
 //! * Finding: [`SearchPath`], [`PluginFile`], [`Metadata`].
-//! * Admitting: [`Policy`], [`Pin`], [`Lock`], [`Hash`].
+//! * Admitting: [`Policy`], [`Pin`], [`Lock`], [`struct@Hash`].
 //! * Trying hard to break one, each case in a process of its own: [`check`].
 //! * Starting one: [`Scaffold`].
 //! * Running: [`Plugin`], [`PluginStrategy`], [`OnError`], [`Timing`], [`forward_log`].
