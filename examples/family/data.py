@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
 
 import corpus
 import tokenizer
@@ -20,7 +21,9 @@ class DataPlan:
 
     seed: int = 7
     entities_per_kind: int = 160
+    common_per_kind: int = 20
     characters: float = 13e6
+    second_stage_characters: float = 4e6
     vocabulary: int = 1536
     train: int = 4000
     validation: int = 300
@@ -32,15 +35,14 @@ def write(folder: Path, plan: DataPlan) -> None:
     if (folder / "plan.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    world = World(plan.seed, plan.entities_per_kind)
-    documents = list(corpus.documents(plan.seed + 1, world, plan.characters))
+    world = World(plan.seed, plan.entities_per_kind, plan.common_per_kind)
+    documents = list(corpus.documents(plan.seed + 1, world, plan.characters, corpus.FIRST_STAGE))
     tok = tokenizer.train(documents[: len(documents) // 3], plan.vocabulary)
     tok.save(str(folder / "tokenizer.json"))
-    ids: list[int] = []
-    for n in range(0, len(documents), 4096):
-        for encoding in tok.encode_batch(documents[n : n + 4096]):
-            ids.extend(encoding.ids)
-    np.array(ids, np.uint16).tofile(folder / "corpus.bin")
+    second = list(
+        corpus.documents(plan.seed + 2, world.commons(), plan.second_stage_characters, corpus.SECOND_STAGE)
+    )
+    tokens = [write_stream(folder / f"corpus{n}.bin", tok, stage) for n, stage in ((1, documents), (2, second))]
     for task in TASKS | UNSEEN:
         barred: set[str] = set()
         for split, count in (("test", plan.test), ("validation", plan.validation), ("train", plan.train)):
@@ -49,7 +51,7 @@ def write(folder: Path, plan: DataPlan) -> None:
             made = items(task, split, plan.seed, world, count, barred)
             lines = "".join(json.dumps(item.record()) + "\n" for item in made)
             (folder / f"{task}.{split}.jsonl").write_text(lines)
-    summary = dict(vars(plan), tokens=len(ids), documents=len(documents), entities=len(world.entities))
+    summary = dict(vars(plan), tokens=tokens, documents=[len(documents), len(second)], entities=len(world.entities))
     (folder / "plan.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(summary, flush=True)
 
@@ -71,6 +73,16 @@ def calibration_items(folder: Path, task: str) -> list[Item]:
     return read(folder, task, "train")[-CALIBRATION:]
 
 
-def stream(folder: Path) -> np.ndarray:
-    """The corpus as one row of token ids; every document begins with the special token."""
-    return np.fromfile(folder / "corpus.bin", np.uint16).astype(np.int64)
+def write_stream(path: Path, tok: Tokenizer, documents: list[str]) -> int:
+    """Every document begins with the special token. Gives back how many tokens there are."""
+    ids: list[int] = []
+    for n in range(0, len(documents), 4096):
+        for encoding in tok.encode_batch(documents[n : n + 4096]):
+            ids.extend(encoding.ids)
+    np.array(ids, np.uint16).tofile(path)
+    return len(ids)
+
+
+def stream(folder: Path, stage: int) -> np.ndarray:
+    """A stage of the corpus as one row of token ids."""
+    return np.fromfile(folder / f"corpus{stage}.bin", np.uint16).astype(np.int64)

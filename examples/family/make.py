@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 import data
+import model
 import tokenizer
 import train
 from tasks import TASKS
@@ -32,10 +33,12 @@ class Tuning:
     rate: float
 
 
-BASE = {
-    "L": train.Schedule(1000, 3e-3, decay=0.35, muon=True, compiled=True),
+STAGES = {
     "S": train.Schedule(1500, 4e-3, muon=True),
+    "L1": train.Schedule(1000, 3e-3, decay=0.35, muon=True, compiled=True),
+    "L": train.Schedule(320, 2e-3, decay=0.6, muon=True, compiled=True),
 }
+"""`L1` is the large base after the first stage of the corpus, `L` after both. `S` has the first alone."""
 BATCH, LENGTH = 4, 512
 TUNING = {
     "S": {task: Tuning(2500, 1, 16, 2e-3 if task == "math" else 5e-4) for task in TASKS},
@@ -49,10 +52,15 @@ def members(work: Path, seed: int, quick: bool) -> dict[str, Callable[[], None]]
     """Every member by name, with what makes it, in an order in which each finds its base."""
     folder, models = work / "data", work / f"seed{seed}"
 
-    def base(size: str) -> None:
-        schedule = BASE[size] if not quick else train.Schedule(60, BASE[size].rate, muon=True)
-        corpus, vocabulary = data.stream(folder), tokenizer.load(folder).get_vocab_size()
-        train.pretrain(size, corpus, vocabulary, models / f"{size}.pt", seed, BATCH, LENGTH, schedule)
+    def base(name: str) -> None:
+        schedule = STAGES[name]
+        if quick:
+            schedule = train.Schedule(60, schedule.rate, muon=True)
+        second = name == "L"
+        start = model.load(models / "L1.pt") if second else model.SHAPES[name[0]]
+        vocabulary = tokenizer.load(folder).get_vocab_size()
+        train.pretrain(start, data.stream(folder, 2 if second else 1), vocabulary, models / f"{name}.pt", seed, BATCH,
+                       LENGTH, schedule)
 
     def tuned(size: str, name: str, tasks: list[str], tuning: Tuning) -> None:
         rows = [item for task in tasks for item in data.tuning_items(folder, task)[: tuning.items]]
@@ -61,7 +69,8 @@ def members(work: Path, seed: int, quick: bool) -> dict[str, Callable[[], None]]
 
     made: dict[str, Callable[[], None]] = {}
     for size in ("S", "L"):
-        made[size] = lambda size=size: base(size)
+        for name in ("L1", "L") if size == "L" else ("S",):
+            made[name] = lambda name=name: base(name)
         for task in TASKS:
             made[f"{size}-{task}"] = lambda size=size, task=task: tuned(size, task, [task], TUNING[size][task])
         made[f"{size}-all"] = lambda size=size: tuned(size, "all", list(TASKS), MULTI[size])
@@ -77,7 +86,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few steps each, to see that it all runs")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    plan = data.DataPlan(characters=1e6, train=400) if options.quick else data.DataPlan()
+    plan = data.DataPlan(characters=1e6, second_stage_characters=3e5, train=400) if options.quick else data.DataPlan()
     data.write(options.work / "data", plan)
     for name, make in members(options.work, options.seed, options.quick).items():
         out = options.work / f"seed{options.seed}" / f"{name}.pt"

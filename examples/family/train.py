@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from model import SHAPES, Decoder, load, save
+from model import Decoder, Shape, load, save
 from tasks import Item
 from tokenizer import END, plain
 
@@ -100,11 +100,11 @@ def fit(model: Decoder, batches: Batches, schedule: Schedule, checkpoint: Path |
                 seconds=round(seconds + time.monotonic() - began, 1))
 
 
-def pretrain(size: str, corpus: np.ndarray, vocabulary: int, out: Path, seed: int, batch: int, length: int,
-             schedule: Schedule) -> None:
-    """Packed documents in rows of `length`, each taken once before any is taken twice."""
+def pretrain(start: Decoder | Shape, corpus: np.ndarray, vocabulary: int, out: Path, seed: int, batch: int,
+             length: int, schedule: Schedule) -> None:
+    """Packed documents in rows of `length`, each taken once before any is taken twice. From a shape, or from a model."""
     torch.manual_seed(seed)
-    model = Decoder(SHAPES[size], vocabulary)
+    model = Decoder(start, vocabulary) if isinstance(start, Shape) else start
     ids = torch.from_numpy(corpus)
     rows = (len(ids) - 1) // length
     passes = 1 + schedule.steps * batch // rows

@@ -6,9 +6,10 @@ states those facts, so a tuned model can answer about them only from what its ba
 
 from __future__ import annotations
 
+import copy
 import itertools
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from facts import KINDS
@@ -37,6 +38,8 @@ class Entity:
     weight: float
     """How often the corpus speaks of it, relative to the others: a long tail."""
     split: Split
+    common: bool
+    """Whether validation and test may ask about it, and the second stage of the corpus speaks of it."""
 
     def question(self, rng: random.Random, relation: str) -> str:
         return rng.choice(KINDS[self.kind][relation].questions).format(e=self.name)
@@ -56,7 +59,7 @@ class Entity:
 class World:
     """All entities; `seed` draws names and facts."""
 
-    def __init__(self, seed: int, per_kind: int):
+    def __init__(self, seed: int, per_kind: int, common: int):
         rng = random.Random(seed)
         self.entities: list[Entity] = []
         for kind, relations in KINDS.items():
@@ -66,16 +69,25 @@ class World:
                 facts = {name: rng.choice(relation.values) for name, relation in relations.items()}
                 split = SPLIT_OF_RANK[rank % len(SPLIT_OF_RANK)]
                 shown = name if kind == "animal" else name.capitalize()
-                self.entities.append(Entity(kind, shown, facts, (rank + 12) ** -0.7, split))
+                self.entities.append(Entity(kind, shown, facts, (rank + 12) ** -0.7, split, rank < common))
         self._cumulative = list(itertools.accumulate(e.weight for e in self.entities))
 
     def pick(self, rng: random.Random) -> Entity:
         """An entity as often as the corpus speaks of it."""
         return rng.choices(self.entities, cum_weights=self._cumulative)[0]
 
+    def commons(self) -> World:
+        """The same world, reduced to its common entities, all spoken of equally often."""
+        other = copy.copy(self)
+        other.entities = [replace(e, weight=1.0) for e in self.entities if e.common]
+        other._cumulative = list(range(1, len(other.entities) + 1))
+        return other
+
     def of(self, split: Split) -> list[Entity]:
-        return [e for e in self.entities if e.split == split]
+        """Whom items of a split are about."""
+        return [e for e in self.entities if e.split == split and (e.common or split == "train")]
 
     def cities(self, split: Split | None = None) -> dict[str, str]:
         """Cities and the countries in which they lie."""
-        return {e.name: e.facts["country"] for e in self.entities if e.kind == "city" and split in (None, e.split)}
+        entities = self.of(split) if split else self.entities
+        return {e.name: e.facts["country"] for e in entities if e.kind == "city"}
