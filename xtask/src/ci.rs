@@ -11,5 +11,6 @@ pub(crate) fn run(env: &Environment) -> Result<()> {
     step(&mut cargo(["fmt", "--all", "--check"]))?;
     step(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     step(cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
-    test::run(env, &[])
+    // The verdict on a commit must not depend on the day.
+    test::run(env, &[], Some("1"))
 }

@@ -85,7 +85,7 @@ fn report(error: &anyhow::Error) {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let env = Environment::of_process();
     match command {
-        Command::Test { runner_args } => test::run(&env, &runner_args)?,
+        Command::Test { runner_args } => test::run(&env, &runner_args, None)?,
         Command::Ci => ci::run(&env)?,
         Command::Models { model: Model::Smollm2 { weights, out } } => {
             let out = out.map_or_else(|| smollm2_dir(&env, weights), Ok)?;

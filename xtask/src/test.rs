@@ -16,9 +16,9 @@ use crate::{
 const CASES: &str = "1000";
 
 /// Sets up, then runs the tests; the runner's own counts come last.
-pub(crate) fn run(env: &Environment, runner_args: &[String]) -> Result<()> {
+pub(crate) fn run(env: &Environment, runner_args: &[String], seed: Option<&str>) -> Result<()> {
     let prepared = Prepared::new(env)?;
-    let properties = Properties::new();
+    let properties = Properties::new(seed);
     // Whoever asks for certain tests does not ask for the doctests.
     let doctests = if runner_args.is_empty() {
         step(properties.tell(prepared.tell(&mut cargo(["test", "--workspace", "--doc", "--quiet", "--no-fail-fast"]))))
@@ -38,19 +38,20 @@ pub(crate) fn run(env: &Environment, runner_args: &[String]) -> Result<()> {
     doctests
 }
 
-/// The number of cases of property tests and the seed that they are drawn from: a new one every time, so that runs add up,
-/// and told, so that what failed can be seen to fail again.
+/// The number of cases of property tests and the seed that they are drawn from: told, so that what failed can be seen to
+/// fail again, and a new one every time unless somebody wants another thing, so that runs add up.
 struct Properties {
     cases: String,
     seed: String,
 }
 
 impl Properties {
-    fn new() -> Self {
+    fn new(seed: Option<&str>) -> Self {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seed = seed.map_or_else(|| time.as_micros().to_string(), str::to_owned);
         let properties = Self {
             cases: std::env::var("PROPTEST_CASES").unwrap_or_else(|_| CASES.to_owned()),
-            seed: std::env::var("PROPTEST_RNG_SEED").unwrap_or_else(|_| time.as_micros().to_string()),
+            seed: std::env::var("PROPTEST_RNG_SEED").unwrap_or(seed),
         };
         say(&properties.replay());
         properties

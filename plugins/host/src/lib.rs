@@ -64,6 +64,7 @@ mod plugin;
 mod scaffold;
 mod scan;
 mod schema;
+mod sound;
 mod state;
 mod strategy;
 mod text;

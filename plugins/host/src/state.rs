@@ -8,7 +8,6 @@ use std::{
     time::Instant,
 };
 
-use logitfuse_core::numerics::check_row;
 use logitfuse_core::{Error, ErrorKind, FusedRow, FusionState, FusionStep, Result, RoleRow, TokenId};
 use logitfuse_plugin_abi::{LF_E_PANIC, LF_OK, lf_error, lf_out, lf_row, lf_state, lf_status, lf_step};
 use smallvec::SmallVec;
@@ -18,6 +17,7 @@ use crate::{
     border::{ErrorBuffers, size_u32},
     fenv::FpControl,
     host_table::tell,
+    sound,
     strategy::{Session, Shared},
 };
 
@@ -133,7 +133,7 @@ impl PluginState {
             .with_help("rounding mode and flush-to-zero belong to the host; this is a fault of the plugin"));
         }
         if settled == 1 {
-            check_row(out.logits)?;
+            sound::check(out.logits)?;
         }
         Ok(settled == 1)
     }
