@@ -22,9 +22,15 @@
 //! # Ok::<(), logitfuse_core::Error>(())
 //! ```
 
-use std::fmt::Display;
+use std::{
+    fmt::{self, Display},
+    marker::PhantomData,
+};
 
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
@@ -66,6 +72,52 @@ pub fn positive(pointer: &str, x: f64) -> Result<f64> {
 /// Refuses what is not in (0, 1]: a probability that something must have, or a fraction of one.
 pub fn fraction(pointer: &str, x: f64) -> Result<f64> {
     if x > 0.0 && x <= 1.0 { Ok(x) } else { Err(invalid(pointer, "must be above 0 and at most 1")) }
+}
+
+/// Reads a table within the parameters, for `#[serde(deserialize_with = "…")]`: what [`parse`] refuses at the top, a list
+/// that would pass for the fields in their order, is refused here, too.
+///
+/// ```
+/// use logitfuse_core::params;
+/// use serde::Deserialize;
+/// use serde_json::json;
+///
+/// #[derive(Debug, Deserialize)]
+/// #[serde(default, deny_unknown_fields)]
+/// struct Params {
+///     #[serde(deserialize_with = "params::optional_table")]
+///     inner: Option<Inner>,
+/// }
+/// # impl Default for Params { fn default() -> Self { Self { inner: None } } }
+///
+/// #[derive(Debug, Deserialize)]
+/// struct Inner {
+///     x: f64,
+/// }
+///
+/// let params: Params = params::parse(&json!({ "inner": { "x": 1.0 } }))?;
+/// assert_eq!(params.inner.unwrap().x, 1.0);
+/// assert!(params::parse::<Params>(&json!({ "inner": [1.0] })).unwrap_err().to_string().starts_with("/inner: "));
+/// # Ok::<(), logitfuse_core::Error>(())
+/// ```
+///
+/// # Errors
+/// What is no table, and what the fields' own types refuse.
+pub fn optional_table<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    struct Table<T>(PhantomData<T>);
+    impl<'de, T: DeserializeOwned> Visitor<'de> for Table<T> {
+        type Value = Option<T>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table of names and values")
+        }
+        fn visit_unit<E>(self) -> Result<Option<T>, E> {
+            Ok(None)
+        }
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<T>, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+    }
+    deserializer.deserialize_any(Table(PhantomData))
 }
 
 fn pointer(path: &serde_path_to_error::Path) -> String {

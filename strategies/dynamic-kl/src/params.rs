@@ -163,6 +163,7 @@ pub struct Params {
     /// Weights `fixed`: one for each expert, in their order; they add up to 1.
     pub fixed_weights: Option<Vec<f64>>,
     /// Weights `posterior` and `top1`: how evidence counts.
+    #[serde(deserialize_with = "params::optional_table")]
     pub posterior: Option<PosteriorParams>,
     /// Weights `entropy`: nats that make a factor of e; 1 when absent.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
