@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use pulp::NullaryFnOnce;
 
 use super::lanes::{dispatch, larger, max};
@@ -105,7 +107,17 @@ struct Term<'a> {
     where_masked: f32,
 }
 
-impl Term<'_> {
+impl<'a> Term<'a> {
+    /// The part of a contrast that concerns some ids.
+    fn new(contrast: &Contrast<'a>, ids: Range<usize>) -> Self {
+        Self {
+            weight: narrow(contrast.weight),
+            towards: &contrast.towards[ids.clone()],
+            away: &contrast.away[ids],
+            where_masked: narrow(contrast.where_masked),
+        }
+    }
+
     #[inline(always)]
     fn at(&self, towards: f32, away: f32) -> f32 {
         let masked = towards == f32::NEG_INFINITY || away == f32::NEG_INFINITY;
@@ -150,29 +162,40 @@ impl NullaryFnOnce for LinearCombination<'_> {
             "rows of different lengths"
         );
 
+        // One contrast is what nearly everybody has, and nothing needs to be kept for the next one.
+        let mut only = active();
+        if let (Some(contrast), None) = (only.next(), only.next()) {
+            let term = Term::new(contrast, 0..base.len());
+            let contrasts = term.towards.iter().zip(term.away);
+            for ((out, &base), (&towards, &away)) in out.iter_mut().zip(base).zip(contrasts) {
+                *out = combined(base, base_weight, finite(term.weight * term.at(towards, away)));
+            }
+            return;
+        }
         for start in (0..base.len()).step_by(BLOCK) {
             let ids = start..base.len().min(start + BLOCK);
             let out = &mut out[ids.clone()];
             out.fill(0.0);
             for contrast in active() {
-                let term = Term {
-                    weight: narrow(contrast.weight),
-                    towards: &contrast.towards[ids.clone()],
-                    away: &contrast.away[ids.clone()],
-                    where_masked: narrow(contrast.where_masked),
-                };
+                let term = Term::new(contrast, ids.clone());
                 for ((out, &towards), &away) in out.iter_mut().zip(term.towards).zip(term.away) {
                     *out += finite(term.weight * term.at(towards, away));
                 }
             }
             for (out, &base) in out.iter_mut().zip(&base[ids]) {
-                let weighted = base_weight * base;
-                // Not `weighted + 0`: that would turn -0 into +0.
-                let sum = finite(if *out == 0.0 { weighted } else { weighted + *out });
-                *out = if base == f32::NEG_INFINITY { base } else { sum };
+                *out = combined(base, base_weight, *out);
             }
         }
     }
+}
+
+/// `base_weight · base + contrasts`, masked where the base is.
+#[inline(always)]
+fn combined(base: f32, base_weight: f32, contrasts: f32) -> f32 {
+    let weighted = base_weight * base;
+    // Not `weighted + 0`: that would turn -0 into +0.
+    let sum = finite(if contrasts == 0.0 { weighted } else { weighted + contrasts });
+    if base == f32::NEG_INFINITY { base } else { sum }
 }
 
 struct MaskImplausible<'a> {
