@@ -17,7 +17,7 @@ impl NullaryFnOnce for Sound<'_> {
     #[inline(always)]
     fn call(self) -> bool {
         const EXPONENT: u32 = 0x7f80_0000;
-        const LANES: usize = 64;
+        const LANES: usize = 32;
         let (mut wrong, mut possible) = ([0_u32; LANES], [0_u32; LANES]);
         let mut look = |block: &[f32; LANES]| {
             for lane in 0..LANES {
