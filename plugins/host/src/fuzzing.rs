@@ -19,9 +19,10 @@ pub fn strategy_table(data: &[u8]) {
     for (word, bytes) in room.iter_mut().zip(data.chunks(8)) {
         let mut padded = [0; 8];
         padded[..bytes.len()].copy_from_slice(bytes);
-        *word = u64::from_le_bytes(padded);
+        *word = u64::from_ne_bytes(padded);
     }
-    let stated = data.get(..4).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])) as usize;
+    let first = room[0].to_ne_bytes();
+    let stated = u32::from_ne_bytes([first[0], first[1], first[2], first[3]]) as usize;
     // SAFETY: `room` is aligned, holds 16 KiB, the largest size that `prefix` believes, and both structs may be all zero. Their
     // functions are not called, and their pointers not followed.
     unsafe {
