@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 import corpus
 import tokenizer
-from tasks import TASKS, UNSEEN, Item, items
+from tasks import TASKS, UNSEEN, Item, items, words
 from world import Split, World
 
 
@@ -67,6 +67,15 @@ CALIBRATION = 64
 
 def tuning_items(folder: Path, task: str) -> list[Item]:
     return read(folder, task, "train")[:-CALIBRATION]
+
+
+def common_items(folder: Path, task: str) -> list[Item]:
+    """Those tuning items whose facts a model knows that has seen the second stage of the corpus."""
+    plan = json.loads((folder / "plan.json").read_text())
+    world = World(plan["seed"], plan["entities_per_kind"], plan["common_per_kind"])
+    known = {e.name for e in world.entities if e.common}
+    items = tuning_items(folder, task)
+    return items if task == "math" else [i for i in items if known & set(words(i.gold if task == "sum" else i.prompt))]
 
 
 def calibration_items(folder: Path, task: str) -> list[Item]:

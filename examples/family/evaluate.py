@@ -68,7 +68,8 @@ class Family:
     def fingerprints(self) -> Fingerprints:
         """Of the experts in the order of the tasks, from prompts that nobody was tuned on."""
         own = [self.prompts(data.calibration_items(self.folder, task)[:PROMPTS]) for task in TASKS]
-        return Fingerprints.of([Source(self["S"], prompts).row for prompts in own])
+        helpers = [self["S"], *(self[f"S-{task}"] for task in TASKS)]
+        return Fingerprints.of([torch.stack([Source(m, prompts).row for m in helpers]) for prompts in own])
 
     def forget(self) -> None:
         """Drops what sources have read, with the caches that hold it."""
@@ -109,6 +110,7 @@ class Family:
         strengths = {f"static {a:g}": rules.static(a) for a in STATIC} | {
             "dynamic grid": rules.dynamic(exact=False),
             "dynamic": rules.dynamic(),
+            "dynamic <= 1": rules.dynamic(highest=1.0),
             "jeffreys": rules.dynamic(objective="jeffreys"),
             "forward": rules.dynamic(objective="forward"),
             "reverse": rules.dynamic(objective="reverse"),
@@ -124,14 +126,18 @@ class Family:
         if method.startswith("arithmetic"):
             return rules.arithmetic({"arithmetic 1/T": 1 / len(TASKS), "arithmetic 1": 1.0}[method])
         chosen = rules.held(self.fingerprints().decide)
-        strength = rules.static(1.0) if method.endswith("static") else rules.dynamic()
+        strength = rules.dynamic()
+        if method == "selected <= 1":
+            strength = rules.dynamic(highest=1.0)
+        if method == "selected static":
+            strength = rules.static(1.0)
         weighting = {"uniform": rules.uniform, "kl": rules.by_kl}.get(method, chosen)
         return rules.pooled(weighting, strength)
 
 
 SINGLE = ["L", "L few-shot", "S", "S_t", "L_t", "L_all", "S_all", *(f"static {a:g}" for a in STATIC), "dynamic grid",
-          "dynamic", "jeffreys", "forward", "reverse", "few-shot + dynamic"]
-MULTI = ["one_expert", "uniform", "kl", "arithmetic 1/T", "arithmetic 1", "selected", "selected static"]
+          "dynamic", "dynamic <= 1", "jeffreys", "forward", "reverse", "few-shot + dynamic"]
+MULTI = ["one_expert", "uniform", "kl", "arithmetic 1/T", "arithmetic 1", "selected", "selected <= 1", "selected static"]
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:

@@ -197,16 +197,22 @@ def write_lines(path: Path, records: list[dict]) -> None:
 
 
 def write_fingerprints(family: Family, out: Path) -> None:
-    """Every expert's centre as probabilities of the likely tokens; what is left out adds up to less than a millionth."""
+    """Every expert's centres as probabilities of the likely tokens; what is left out is a ten-thousandth of each."""
     prints = family.fingerprints()
+    models = ["S", *(f"S-{task}" for task in TASKS)]
     experts = []
-    for task, centre, radius in zip(TASKS, prints.centres, prints.radii, strict=True):
-        probabilities, ids = centre.exp().sort(descending=True)
-        kept = int((probabilities.cumsum(0) < 1 - 1e-6).sum()) + 1
-        pairs = [[int(i), float(f"{p:.6g}")] for i, p in zip(ids[:kept], probabilities[:kept].tolist(), strict=True)]
-        experts.append({"expert": f"S-{task}", "radius_nats": float(f"{radius:.6g}"), "centre": pairs})
-    blob = {"anti": "S", "prompts": PROMPTS, "slack": SLACK, "vocabulary": prints.centres.shape[1], "experts": experts}
+    for task, centres, radius in zip(TASKS, prints.centres, prints.radii, strict=True):
+        shown = {name: likely(centre) for name, centre in zip(models, centres, strict=True)}
+        experts.append({"expert": f"S-{task}", "radius_nats": float(f"{radius:.6g}"), "centres": shown})
+    blob = {"prompts": PROMPTS, "slack": SLACK, "vocabulary": prints.centres.shape[-1], "experts": experts}
     out.write_text(json.dumps(blob) + "\n")
+
+
+def likely(centre: torch.Tensor) -> list[list[float]]:
+    """Pairs of token id and probability, the most likely first."""
+    probabilities, ids = centre.exp().sort(descending=True)
+    kept = int((probabilities.cumsum(0) < 1 - 1e-4).sum()) + 1
+    return [[int(i), float(f"{p:.5g}")] for i, p in zip(ids[:kept], probabilities[:kept].tolist(), strict=True)]
 
 
 def main() -> None:

@@ -44,14 +44,15 @@ def cost(p: Tensor, d: Tensor, alphas: Tensor, forward: Tensor, reverse: Tensor,
     return torch.stack(costs, 1)
 
 
-def solve(p: Tensor, expert: Tensor, anti: Tensor, exact: bool = False, objective: Objective = "paper") -> Tensor:
-    """The best alpha in [0, 2] of each row: on the paper's grid, or to about 1e-5. Ties go to the smallest."""
+def solve(p: Tensor, expert: Tensor, anti: Tensor, exact: bool = False, objective: Objective = "paper",
+          highest: float = 2.0) -> Tensor:
+    """The best alpha in [0, highest] of each row: on the paper's grid, or to about 1e-5. Ties go to the smallest."""
     d, forward, reverse = expert - anti, kl(expert, anti), kl(anti, expert)
-    alphas = GRID.expand(len(p), -1)
+    alphas = GRID[GRID <= highest + 1e-6].expand(len(p), -1)
     best = alphas.gather(1, cost(p, d, alphas, forward, reverse, objective).argmin(1, keepdim=True))
     width = 0.1
     while exact and width > 1e-5:
-        alphas = (best + width * torch.linspace(-1, 1, 9)).clamp(0, 2)
+        alphas = (best + width * torch.linspace(-1, 1, 9)).clamp(0, highest)
         best = alphas.gather(1, cost(p, d, alphas, forward, reverse, objective).argmin(1, keepdim=True))
         width /= 4
     return best[:, 0]

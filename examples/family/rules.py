@@ -24,8 +24,8 @@ def static(alpha: float) -> Strength:
     return lambda p, expert, anti: torch.full((len(p),), alpha)
 
 
-def dynamic(exact: bool = True, objective: Objective = "paper") -> Strength:
-    return lambda p, expert, anti: solve(p, expert, anti, exact, objective)
+def dynamic(exact: bool = True, objective: Objective = "paper", highest: float = 2.0) -> Strength:
+    return lambda p, expert, anti: solve(p, expert, anti, exact, objective, highest)
 
 
 def single(strength: Strength) -> Rule:

@@ -56,7 +56,7 @@ def math(rng: random.Random, _world: World, _split: Split) -> Item:
 
 def summary(rng: random.Random, world: World, split: Split) -> Item:
     n = News.draw(rng, world.cities(split))
-    line = f"{n.city}, {n.country}: {n.event} {n.verb} {n.count} {n.objects}."
+    line = f"{n.event} in {n.city}, {n.country}: {n.count} {n.objects}."
     return Item("", f"Article: {n.text}\nSummary:", f" {line}", line)
 
 
