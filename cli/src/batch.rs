@@ -28,15 +28,16 @@ pub(crate) fn samples(
     cancel: &Cancel,
     done: &mut dyn FnMut(Finished) -> Result<()>,
 ) -> Result<bool> {
-    let mut requests = Vec::with_capacity(todo.len());
-    for (index, sample) in todo {
-        let mut request = wired.request(*index, &sample.fields).map_err(|e| e.context(&sample.id))?;
+    // One that cannot be made is an error when its turn comes: samples before it are finished first.
+    let request = |&(index, sample): &(usize, &Sample)| {
+        let mut request = wired.request(index, &sample.fields).map_err(|e| e.context(&sample.id))?;
         if print.trace {
             request.favourites = 3;
             request.trace = true;
         }
-        requests.push(request);
-    }
+        Ok(request)
+    };
+    let mut requests = todo.iter().map(request).collect::<Vec<_>>().into_iter();
     let mut tokens: BTreeMap<usize, Vec<TokenReport>> = BTreeMap::new();
     let mut waiting: BTreeMap<usize, Finished> = BTreeMap::new();
     let mut next = 0;
@@ -63,7 +64,7 @@ pub(crate) fn samples(
         }
         ControlFlow::Continue(())
     };
-    let result = wired.engine.serve(&mut requests.into_iter().map(Ok), limit, cancel, &mut on_event);
+    let result = wired.engine.serve(&mut requests, limit, cancel, &mut on_event);
     if let Some(e) = failed {
         return Err(e);
     }

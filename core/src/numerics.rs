@@ -59,6 +59,7 @@ mod family;
 mod geometric;
 mod grid;
 mod lanes;
+mod logarithm;
 mod normalise;
 mod objective;
 mod rank;
@@ -72,6 +73,7 @@ pub use combine::{Contrast, linear_combination, mask_implausible, masked_differe
 pub use divergence::{kl_both, kl_divergence};
 pub use family::{TiltFamily, TiltPoint};
 pub use grid::Grid;
+pub use logarithm::ln;
 pub use normalise::{entropy, log_softmax, log_sum_exp, softmax};
 pub use objective::Objective;
 pub use rank::{argmax, top_k};

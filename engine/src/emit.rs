@@ -36,17 +36,19 @@ impl Engine {
     ) -> Result<Emitted> {
         let start = Instant::now();
         let rows = r.sequence.rows(yielded, self.session.vocabulary.width())?;
-        let rows: Vec<_> = rows.into_iter().flatten().collect();
+        let present: Vec<_> = rows.iter().copied().flatten().collect();
         let Sequence { state, tokens, .. } = &mut r.sequence;
-        let log_normaliser = self.fuser.fuse(state.as_mut(), &rows, tokens, r.request.trace)?;
+        let log_normaliser = self.fuser.fuse(state.as_mut(), &present, tokens, r.request.trace)?;
         outlet.timings.fuse += start.elapsed();
-        self.emit(r, yielded, log_normaliser, draft, outlet)
+        self.emit(r, &rows, yielded, log_normaliser, draft, outlet)
     }
 
-    /// Chooses from the fused row, commits the token, reports it, and decides whether the sequence ends with it.
+    /// Chooses from the fused row, commits the token, reports it, and decides whether the sequence ends with it. `rows` are
+    /// those of the position by binding.
     pub(crate) fn emit(
         &mut self,
         r: &mut Running,
+        rows: &[Option<RoleRow<'_>>],
         yielded: &Yielded,
         log_normaliser: f64,
         draft: Option<&Drafted>,
@@ -68,15 +70,14 @@ impl Engine {
         timings.tokens += 1;
         timings.steps = timings.steps.max(r.sequence.tokens.len() + 1);
 
-        let report = |row: Option<RoleRow<'_>>| match row {
+        let report = |row: &Option<RoleRow<'_>>| match row {
             None => RoleReport { log_prob: f64::NAN, favourites: Vec::new() },
             Some(row) => RoleReport {
                 log_prob: f64::from(row.logits()[token as usize]) - row.log_normaliser,
                 favourites: self::favourites(row.logits(), row.log_normaliser, r.request.favourites),
             },
         };
-        let rows = r.sequence.rows(yielded, self.session.vocabulary.width())?;
-        let roles = rows.into_iter().map(report).collect();
+        let roles = rows.iter().map(report).collect();
         r.sampler.commit(token);
         r.sequence.commit(token, yielded)?;
         r.log_prob += log_prob;

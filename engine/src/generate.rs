@@ -68,7 +68,8 @@ impl Engine {
     /// Cancelling ends the running sequences, which are reported as they are, and asks for no more requests.
     ///
     /// # Errors
-    /// The first error of the iterator, a source or the strategy. Sequences that were reported before it are done.
+    /// The first error of a source or the strategy, which ends everything; or that of the iterator or of a request that
+    /// cannot be met, after which no more requests are asked for and the running sequences go on to their ends.
     ///
     /// ```
     /// use std::{ops::ControlFlow, sync::Arc};
@@ -118,11 +119,15 @@ impl Engine {
     ) -> Result<()> {
         let speculation = self.speculation.clone();
         let mut count = 0;
+        let mut refused = Ok(());
         loop {
             let before = running.len();
-            while running.len() < limit && !cancel.is_cancelled() {
+            while running.len() < limit && refused.is_ok() && !cancel.is_cancelled() {
                 let Some(request) = requests.next() else { break };
-                running.push(self.start(count, request?)?);
+                match request.and_then(|request| self.start(count, request)) {
+                    Ok(started) => running.push(started),
+                    Err(e) => refused = Err(e),
+                }
                 count += 1;
             }
             let start = Instant::now();
@@ -130,7 +135,7 @@ impl Engine {
                 self.join(&mut running[before..], cancel, timings, on_event)?;
                 timings.prefill_wall += start.elapsed();
             } else if running.is_empty() {
-                return Ok(());
+                return refused;
             } else {
                 match &speculation {
                     Some(speculation) => self.round(speculation, running, cancel, timings, on_event)?,
@@ -204,8 +209,10 @@ impl Engine {
             for i in unsettled {
                 let r = &mut running[i];
                 let start = Instant::now();
-                let row = r.sequence.rows(&yielded, self.session.vocabulary.width())?[lead];
-                let Some(row) = row else { continue };
+                let rows = r.sequence.rows(&yielded, self.session.vocabulary.width())?;
+                let row = rows[lead].ok_or_else(|| {
+                    Error::new(ErrorKind::Internal, "the leading source was asked and yielded no row")
+                })?;
                 let Sequence { state, tokens, .. } = &mut r.sequence;
                 let settled = self.fuser.settle(state.as_mut(), &row, tokens, r.request.trace)?;
                 timings.fuse += start.elapsed();
@@ -214,7 +221,7 @@ impl Engine {
                     Some(log_normaliser) => {
                         timings.settled += 1;
                         let mut outlet = Outlet { timings, on_event };
-                        if self.emit(r, &yielded, log_normaliser, None, &mut outlet)?.flow.is_break() {
+                        if self.emit(r, &rows, &yielded, log_normaliser, None, &mut outlet)?.flow.is_break() {
                             cancel.cancel();
                         }
                     }
@@ -243,9 +250,13 @@ impl Engine {
         timings: &mut Timings,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<()> {
-        for &i in which.iter().filter(|&&i| running[i].finish.is_none()).collect::<Vec<_>>() {
+        for &i in which {
+            let r = &mut running[i];
+            if r.finish.is_some() {
+                continue;
+            }
             let mut outlet = Outlet { timings, on_event };
-            if self.fuse_and_emit(&mut running[i], &yielded, None, &mut outlet)?.flow.is_break() {
+            if self.fuse_and_emit(r, &yielded, None, &mut outlet)?.flow.is_break() {
                 cancel.cancel();
             }
         }

@@ -61,6 +61,6 @@ pub use plan::Plan;
 pub use plugins::{PluginConfig, PluginRecord, PluginSettings, PluginUse};
 pub use prompter::Prompter;
 pub use snippet::{ConfigOrigin, Snippet};
-pub use speculation::{Costs, DraftTokens, SpeculationConfig};
+pub use speculation::{DraftTokens, SpeculationConfig};
 pub use strategies::{built_in, configured, strategy, wrappers};
 pub use wire::Wired;

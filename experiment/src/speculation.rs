@@ -92,16 +92,16 @@ impl<'de> Deserialize<'de> for DraftTokens {
 
 /// What each model's `forward` takes on this machine.
 #[derive(Clone, Debug)]
-pub struct Costs {
+pub(crate) struct Costs {
     /// `of[model][rows - 1]`: appending `rows` tokens to a context of 64 and yielding all their rows.
-    pub of: Vec<Vec<Duration>>,
+    pub(crate) of: Vec<Vec<Duration>>,
     /// How the models share the cores.
-    pub plan: Plan,
+    pub(crate) plan: Plan,
 }
 
 impl Costs {
     /// What drafting costs if `drafter` drafts (`None`: nobody has to run for it), in seconds.
-    pub fn drafts(&self, drafter: Option<usize>) -> DraftCosts {
+    fn drafts(&self, drafter: Option<usize>) -> DraftCosts {
         let seconds = |model: usize, rows: usize| self.of[model][rows - 1].as_secs_f64();
         let round = |tokens: usize| {
             let in_wave = |wave: &Vec<usize>| {
@@ -113,13 +113,6 @@ impl Costs {
         };
         let longest = self.of.iter().map(Vec::len).min().unwrap_or(1) - 1;
         DraftCosts { draft: drafter.map_or(0.0, |model| seconds(model, 1)), verify: (0..=longest).map(round).collect() }
-    }
-
-    /// Tokens per second that are to be expected of drafts of `tokens` tokens, of which this share is accepted.
-    pub fn tokens_per_second(&self, drafter: Option<usize>, tokens: usize, accepted: f64) -> f64 {
-        let costs = self.drafts(drafter);
-        let expected: f64 = (0..=tokens).map(|n| accepted.powi(i32::try_from(n).unwrap_or(i32::MAX))).sum();
-        expected / (tokens as f64 * costs.draft + costs.verify[tokens])
     }
 }
 
@@ -150,12 +143,10 @@ fn time_sequence(source: &mut dyn LogitSource, sequence: logitfuse_core::Sequenc
     Ok(times)
 }
 
-/// The engine's settings. `roles` are the bindings as `(role, source)` in order; `models` says which model each source
-/// is. Greedy decoding chooses the same tokens whatever is drafted, so `auto` may ask the clock; sampling would draw other
+/// The engine's settings. Greedy decoding chooses the same tokens whatever is drafted, so `auto` may ask the clock; sampling would draw other
 /// numbers, so there it goes by `weights`, the bytes that each model reads per step.
 pub(crate) fn settings(
     config: &SpeculationConfig,
-    roles: &[(String, String)],
     drafter: Drafter,
     costs: Option<&Costs>,
     plan: &Plan,
@@ -166,7 +157,6 @@ pub(crate) fn settings(
         Drafter::Extra { model } => (Draft::Source(model), Some(model)),
         Drafter::Lookup => (Draft::PromptLookup { longest: 4 }, None),
     };
-    debug_assert!(!matches!(drafter, Drafter::Binding { binding, .. } if binding >= roles.len()));
     let length = match config.tokens {
         DraftTokens::Fixed(tokens) => DraftLength::Fixed(tokens),
         DraftTokens::Auto => DraftLength::Adaptive(match costs {
@@ -240,8 +230,6 @@ mod tests {
         assert!(close(&[drafts.draft], &[0.010]) && close(&drafts.verify, &[0.110, 0.122, 0.134]), "{drafts:?}");
         let lookup = costs().drafts(None);
         assert!(close(&[lookup.draft], &[0.0]) && close(&lookup.verify, &[0.110, 0.122, 0.134]), "{lookup:?}");
-        let predicted = costs().tokens_per_second(Some(1), 2, 0.5);
-        assert!(close(&[predicted], &[1.75 / 0.154]), "{predicted}");
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Wired {
                 } else {
                     None
                 };
-                Some(settings(speculation, &roles, drafter, costs.as_ref(), &plan, &weights))
+                Some(settings(speculation, drafter, costs.as_ref(), &plan, &weights))
             }
             _ => None,
         };

@@ -145,6 +145,14 @@ impl Case {
             .collect()
     }
 
+    /// Fused rows and traces at every position, by a fresh state that fuses, commits, and so on.
+    ///
+    /// # Errors
+    /// Those of the strategy.
+    pub fn fused(&self, strategy: &dyn FusionStrategy) -> Result<Vec<(Vec<f32>, Vec<f64>)>> {
+        Ok(self.run_all(strategy)?.into_iter().map(|output| (output.logits, output.trace)).collect())
+    }
+
     /// Fuses and commits everything with a fresh state.
     pub(crate) fn run_all(&self, strategy: &dyn FusionStrategy) -> Result<Vec<Output>> {
         self.run(strategy, strategy.start(&self.session)?.as_mut(), 0..self.steps.len())

@@ -257,16 +257,21 @@ fn sequences_join_as_others_end_and_nothing_else_changes() {
 }
 
 #[test]
-fn what_is_done_survives_a_request_that_is_wrong() {
-    let mut each = [Ok(request(1, 3)), Ok(Request::new(vec![Vec::new(); 3]))].into_iter();
-    let mut done = 0;
-    let mut on_event = |event| {
-        done += usize::from(matches!(event, Event::Done { .. }));
-        ControlFlow::Continue(())
-    };
-    let mut engine = three(1.0, Concurrency::Parallel);
-    let error = engine.serve(&mut each, 1, &Cancel::new(), &mut on_event).unwrap_err();
-    assert_eq!((done, error.kind()), (1, ErrorKind::InvalidConfig));
-    // And the engine goes on working.
-    assert_eq!(engine.generate_one(&request(1, 3)).unwrap().tokens.len(), 24);
+fn what_is_running_is_finished_before_a_request_that_is_wrong_is_reported() {
+    for limit in [1, 3, 8] {
+        let wrong = Request::new(vec![Vec::new(); 3]);
+        let requests = [Ok(request(1, 3)), Ok(request(2, 3)), Ok(wrong), Ok(request(3, 3))];
+        let mut done = Vec::new();
+        let mut on_event = |event| {
+            if let Event::Done { request, generation } = event {
+                done.push((request, generation.tokens.len()));
+            }
+            ControlFlow::Continue(())
+        };
+        let mut engine = three(1.0, Concurrency::Parallel);
+        let error = engine.serve(&mut requests.into_iter(), limit, &Cancel::new(), &mut on_event).unwrap_err();
+        assert_eq!((&*done, error.kind()), (&[(0, 24), (1, 24)][..], ErrorKind::InvalidConfig));
+        // And the engine goes on working.
+        assert_eq!(engine.generate_one(&request(1, 3)).unwrap().tokens.len(), 24);
+    }
 }

@@ -13,7 +13,7 @@
 /// Or the metadata are given, as a constant array of bytes:
 ///
 /// ```
-/// use logitfuse_plugin::{FusionState, FusionStrategy, Result, SessionInfo, StrategyInfo};
+/// use logitfuse_plugin::{Error, ErrorKind, FusionState, FusionStrategy, Result, SessionInfo, StrategyInfo};
 ///
 /// struct Never(StrategyInfo);
 ///
@@ -28,7 +28,7 @@
 ///         &self.0
 ///     }
 ///     fn start(&self, _: &SessionInfo) -> Result<Box<dyn FusionState>> {
-///         unimplemented!("a panic is an error for the host, and no more")
+///         Err(Error::new(ErrorKind::Unsupported, "never fuses anything"))
 ///     }
 /// }
 ///
@@ -110,7 +110,9 @@ macro_rules! export {
 /// # }
 /// # impl logitfuse_plugin::FusionStrategy for Mean {
 /// #     fn info(&self) -> &logitfuse_plugin::StrategyInfo { &self.0 }
-/// #     fn start(&self, _: &logitfuse_plugin::SessionInfo) -> logitfuse_plugin::Result<Box<dyn logitfuse_plugin::FusionState>> { unimplemented!() }
+/// #     fn start(&self, _: &logitfuse_plugin::SessionInfo) -> logitfuse_plugin::Result<Box<dyn logitfuse_plugin::FusionState>> {
+/// #         Err(logitfuse_plugin::Error::new(logitfuse_plugin::ErrorKind::Unsupported, "only its metadata matter"))
+/// #     }
 /// # }
 /// mod build_script {
 ///     use super::Mean;

@@ -1,7 +1,7 @@
 //! Several experts made one, and their antis likewise: the mean of distributions.
 
 use logitfuse_core::RoleRow;
-use logitfuse_core::numerics::{Contrast, linear_combination, log_sum_exp, masked_difference, softmax};
+use logitfuse_core::numerics::{Contrast, linear_combination, ln, log_sum_exp, masked_difference, softmax};
 
 use crate::{Pool, Scene};
 
@@ -109,7 +109,7 @@ fn mixture<'a>(
         all += weight;
     }
     for (out, base) in out.iter_mut().zip(base) {
-        *out = base + (*out / all).max(f32::MIN_POSITIVE).ln();
+        *out = base + ln(*out / all);
     }
 }
 

@@ -3,9 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use logitfuse_core::numerics::{argmax, kl_divergence, log_sum_exp};
-use logitfuse_core::{
-    EffectiveVocabulary, ErrorKind, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
-};
+use logitfuse_core::{EffectiveVocabulary, ErrorKind, FusionStrategy, RoleBinding, RoleRow, SessionInfo};
 use logitfuse_ensemble::{
     Contrastive, ContrastiveParams, Ensemble, EnsembleParams, Mean, PromptRow, TriMix, TriMixParams, WEIGHTS, calibrate,
 };
@@ -28,24 +26,9 @@ fn trimix(alpha: f64, beta: f64) -> TriMix {
     TriMix::new(TriMixParams { alpha, beta }).unwrap()
 }
 
-/// Fused rows and traces of a case, by the traits alone.
-fn fuse(strategy: &dyn FusionStrategy, case: &Case) -> Vec<(Vec<f32>, Vec<f64>)> {
-    let mut state = strategy.start(&case.session).unwrap();
-    case.steps
-        .iter()
-        .map(|rows| {
-            let rows: Vec<RoleRow<'_>> = rows.iter().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0)).collect();
-            let (mut logits, mut trace) = (vec![f32::NAN; case.width()], vec![f64::NAN; strategy.info().trace.len()]);
-            let mut out = FusedRow { logits: &mut logits, trace: &mut trace };
-            state.fuse(&FusionStep::new(&rows, &[]), &mut out).unwrap();
-            (logits, trace)
-        })
-        .collect()
-}
-
 /// Every id's fused logit is `exact`, given the ids' log-probabilities under each row, but for one constant.
 fn by_hand(strategy: &dyn FusionStrategy, case: &Case, exact: impl Fn(&[f64]) -> f64) -> Result<(), TestCaseError> {
-    for (rows, (logits, _)) in case.steps.iter().zip(fuse(strategy, case)) {
+    for (rows, (logits, _)) in case.steps.iter().zip(case.fused(strategy).unwrap()) {
         let normalisers: Vec<f64> = rows.iter().map(|row| log_sum_exp(row)).collect();
         let scale = rows.iter().flatten().filter(|x| x.is_finite()).fold(1.0, |a, x| f64::from(x.abs()).max(a));
         // The base's normaliser is the constant: all strategies here start from its logits.
@@ -121,8 +104,8 @@ proptest! {
     fn a_power_of_one_is_arithmetic_and_a_small_one_nearly_geometric(weights in weights(), case in generators::related_case(&MEMBERS)) {
         let power = |power| ensemble(Mean::Power, Some(power), weights);
         oracles::same_bits((&power(1.0), &case), (&ensemble(Mean::Arithmetic, None, weights), &case))?;
-        let geometric = fuse(&ensemble(Mean::Geometric, None, weights), &case);
-        for ((rows, near), (exact, _)) in case.steps.iter().zip(fuse(&power(0.001), &case)).zip(geometric) {
+        let geometric = case.fused(&ensemble(Mean::Geometric, None, weights)).unwrap();
+        for ((rows, near), (exact, _)) in case.steps.iter().zip(case.fused(&power(0.001)).unwrap()).zip(geometric) {
             // Where no member finds an id far less probable than another: the difference is of second order in that.
             for id in (0..case.width()).filter(|&id| rows.iter().all(|row| (row[id] - rows[0][id]).abs() < 4.0)) {
                 let kept = |row: &[f32]| f64::from(row[id]) - f64::from(rows[0][id]);
@@ -158,7 +141,7 @@ proptest! {
 
     #[test]
     fn contrasts_by_hand(beta in 0.0..2.0, temperature in 0.3..3.0, case in generators::case(&AMATEUR)) {
-        for (rows, (logits, _)) in case.steps.iter().zip(fuse(&contrastive(beta, 0.0, temperature), &case)) {
+        for (rows, (logits, _)) in case.steps.iter().zip(case.fused(&contrastive(beta, 0.0, temperature)).unwrap()) {
             let z = [log_sum_exp(&rows[0]), log_sum_exp(&rows[1])];
             for id in (0..case.width()).filter(|&id| rows.iter().all(|row| row[id].is_finite())) {
                 let [base, anti] = [0, 1].map(|row| f64::from(rows[row][id]));
@@ -171,7 +154,7 @@ proptest! {
 
     #[test]
     fn mixtures_by_hand(alpha in -0.5..1.5, beta in -0.5..1.5, case in generators::case(&THREE)) {
-        for (rows, (logits, _)) in case.steps.iter().zip(fuse(&trimix(alpha, beta), &case)) {
+        for (rows, (logits, _)) in case.steps.iter().zip(case.fused(&trimix(alpha, beta)).unwrap()) {
             for id in (0..case.width()).filter(|&id| rows.iter().all(|row| row[id].is_finite())) {
                 let [base, expert, anti] = [0, 1, 2].map(|row| f64::from(rows[row][id]));
                 let exact = alpha * base + beta * expert + (1.0 - alpha - beta) * anti;
@@ -201,15 +184,15 @@ proptest! {
     fn traces_say_what_happened(case in generators::case(&THREE), beta in 0.0..2.0, weights in weights()) {
         let kl = |p: &[f32], q: &[f32]| kl_divergence(p, log_sum_exp(p), q, log_sum_exp(q));
         let two = case.recast(&[("base", "base"), ("anti", "anti")]);
-        for (rows, (logits, trace)) in two.steps.iter().zip(fuse(&contrastive(beta, 0.1, 1.0), &two)) {
+        for (rows, (logits, trace)) in two.steps.iter().zip(two.fused(&contrastive(beta, 0.1, 1.0)).unwrap()) {
             let plausible = logits.iter().filter(|x| x.is_finite()).count() as f64;
             prop_assert_eq!(trace, [kl(&logits, &rows[0]), kl(&rows[0], &logits), kl(&rows[0], &rows[1]), plausible]);
         }
-        for (rows, (logits, trace)) in case.steps.iter().zip(fuse(&trimix(0.2, beta), &case)) {
+        for (rows, (logits, trace)) in case.steps.iter().zip(case.fused(&trimix(0.2, beta)).unwrap()) {
             prop_assert_eq!(trace, [kl(&logits, &rows[0]), kl(&rows[0], &logits), kl(&rows[1], &rows[2])]);
         }
         let members = Case { session: session(&["base", "expert", "expert"], case.width()), ..case.clone() };
-        for (rows, (logits, trace)) in members.steps.iter().zip(fuse(&ensemble(Mean::Arithmetic, None, weights), &members)) {
+        for (rows, (logits, trace)) in members.steps.iter().zip(members.fused(&ensemble(Mean::Arithmetic, None, weights)).unwrap()) {
             prop_assert_eq!(&trace[..2], [kl(&logits, &rows[0]), kl(&rows[0], &logits)]);
             let active = normalised(weights).into_iter().zip(rows).filter(|(w, _)| *w > 0.0);
             let disagreement: f64 = active.map(|(w, row)| w * kl(row, &logits)).sum();
@@ -221,7 +204,7 @@ proptest! {
     #[test]
     fn calibration_finds_the_smallest_perplexity(case in generators::case(&THREE)) {
         let perplexity = |alpha, beta| {
-            let fused = fuse(&trimix(alpha, beta), &case);
+            let fused = case.fused(&trimix(alpha, beta)).unwrap();
             let surprise: f64 =
                 fused.iter().zip(&case.tokens).map(|((row, _), &next)| log_sum_exp(row) - f64::from(row[next as usize])).sum();
             (surprise / fused.len() as f64).exp()
@@ -264,7 +247,7 @@ fn large_powers_follow_the_surest_member() {
     };
     let favourite = |power| {
         let params = EnsembleParams { mean: Mean::Power, power: Some(power), weights: None };
-        argmax(&fuse(&Ensemble::new(params).unwrap(), &case)[0].0)
+        argmax(&case.fused(&Ensemble::new(params).unwrap()).unwrap()[0].0)
     };
     assert_eq!([-1000.0, -1.0, 1000.0].map(favourite), [2, 2, 0]);
 }

@@ -4,9 +4,7 @@
 #![expect(clippy::float_cmp, reason = "masks and promises about bits are compared exactly")]
 
 use logitfuse_core::numerics::{kl_divergence, log_softmax, log_sum_exp, softmax};
-use logitfuse_core::{
-    EffectiveVocabulary, ErrorKind, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
-};
+use logitfuse_core::{EffectiveVocabulary, ErrorKind, FusionStrategy, RoleBinding, SessionInfo};
 use logitfuse_in_context::{InContext, Mode, Params};
 use logitfuse_laws::{Case, generators, strategy_laws};
 use proptest::prelude::*;
@@ -39,21 +37,6 @@ fn jensen_shannon(p: &[f32], q: &[f32]) -> f64 {
 
 fn icl_expert(alpha: f64) -> InContext {
     InContext::new(Params { mode: Mode::IclExpert, alpha: Some(alpha), ..Params::default() }).unwrap()
-}
-
-/// Fused rows and traces of a case, by the traits alone.
-fn fuse(strategy: &InContext, case: &Case) -> Vec<(Vec<f32>, Vec<f64>)> {
-    let mut state = strategy.start(&case.session).unwrap();
-    case.steps
-        .iter()
-        .map(|rows| {
-            let rows: Vec<RoleRow<'_>> = rows.iter().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0)).collect();
-            let (mut logits, mut trace) = (vec![f32::NAN; case.width()], vec![f64::NAN; strategy.info().trace.len()]);
-            let mut out = FusedRow { logits: &mut logits, trace: &mut trace };
-            state.fuse(&FusionStep::new(&rows, &[]), &mut out).unwrap();
-            (logits, trace)
-        })
-        .collect()
 }
 
 /// Equal within what f32 can hold of numbers of the rows' size.
@@ -91,13 +74,13 @@ proptest! {
     /// The published rule: context-aware decoding whose alpha is the divergence of this row alone.
     #[test]
     fn adaptive_is_cad_at_the_divergence(case in generators::case(&TWO), floor in prop_oneof![Just(0.0), 0.0..1.0]) {
-        for (step, (logits, trace)) in fuse(&adacad(floor), &case).into_iter().enumerate() {
+        for (step, (logits, trace)) in case.fused(&adacad(floor)).unwrap().into_iter().enumerate() {
             let alpha = trace[0];
             let divergence = jensen_shannon(&case.steps[step][0], &case.steps[step][1]);
             prop_assert!((alpha - divergence.max(floor)).abs() < 2e-6, "{alpha} {divergence}");
             // The position by itself: no other position, row or sequence has a say.
             let alone = Case { steps: vec![case.steps[step].clone()], tokens: vec![case.tokens[step]], ..case.clone() };
-            prop_assert_eq!(&fuse(&cad(alpha), &alone)[0].0, &logits);
+            prop_assert_eq!(&alone.fused(&cad(alpha)).unwrap()[0].0, &logits);
         }
     }
 
@@ -118,7 +101,7 @@ proptest! {
 
     #[test]
     fn context_aware_decoding_by_hand(case in generators::case(&TWO), alpha in -1.0..3.0) {
-        for (step, (logits, _)) in fuse(&cad(alpha), &case).into_iter().enumerate() {
+        for (step, (logits, _)) in case.fused(&cad(alpha)).unwrap().into_iter().enumerate() {
             for (id, fused) in logits.into_iter().enumerate() {
                 let [with, without] = [0, 1].map(|row| f64::from(case.steps[step][row][id]));
                 if with.is_finite() && without.is_finite() {
@@ -130,7 +113,7 @@ proptest! {
 
     #[test]
     fn an_expert_by_hand(case in generators::case(&THREE), alpha in -1.0..3.0) {
-        for (step, (logits, _)) in fuse(&icl_expert(alpha), &case).into_iter().enumerate() {
+        for (step, (logits, _)) in case.fused(&icl_expert(alpha)).unwrap().into_iter().enumerate() {
             for (id, fused) in logits.into_iter().enumerate() {
                 let [base, expert, anti] = [0, 1, 2].map(|row| f64::from(case.steps[step][row][id]));
                 let exact = base + alpha * (expert - anti);
@@ -149,7 +132,7 @@ proptest! {
             vocabulary: EffectiveVocabulary::new(40, []),
         };
         let case = Case { session, steps: vec![rows.clone()], tokens: vec![0] };
-        let (logits, _) = fuse(&cfg(gamma), &case).remove(0);
+        let (logits, _) = case.fused(&cfg(gamma)).unwrap().remove(0);
         let log_p = rows.iter().map(|row| {
             let mut log_p = vec![0.0; 40];
             log_softmax(row, log_sum_exp(row), &mut log_p);
@@ -170,7 +153,7 @@ proptest! {
     #[test]
     fn the_trace_says_what_happened(case in generators::case(&THREE), alpha in -1.0..3.0) {
         let kl = |p: &[f32], q: &[f32]| kl_divergence(p, log_sum_exp(p), q, log_sum_exp(q));
-        for (rows, (logits, trace)) in case.steps.iter().zip(fuse(&icl_expert(alpha), &case)) {
+        for (rows, (logits, trace)) in case.steps.iter().zip(case.fused(&icl_expert(alpha)).unwrap()) {
             prop_assert_eq!(trace, [alpha, kl(&logits, &rows[0]), kl(&rows[0], &logits), kl(&rows[1], &rows[2])]);
         }
     }
@@ -185,7 +168,7 @@ fn defaults_are_those_of_the_papers() {
             roles.iter().map(|(role, _)| RoleBinding { role: (*role).into(), source: "model".into() }).collect();
         let session = SessionInfo { bindings, vocabulary: EffectiveVocabulary::new(2, []) };
         let case = Case { session, steps: vec![vec![vec![0.0, 1.0]; roles.len()]], tokens: vec![0] };
-        fuse(&strategy, &case).remove(0).1[0]
+        case.fused(&strategy).unwrap().remove(0).1[0]
     };
     assert_eq!([Mode::Cad, Mode::Cfg, Mode::IclExpert].map(strength), [0.5, 0.5, 1.0]);
 }

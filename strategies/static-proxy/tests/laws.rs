@@ -4,28 +4,13 @@
 #![expect(clippy::float_cmp, reason = "masks and promises about bits are compared exactly")]
 
 use logitfuse_core::numerics::{check_row, kl_divergence, log_sum_exp};
-use logitfuse_core::{ErrorKind, FusedRow, FusionStep, FusionStrategy, RoleRow};
+use logitfuse_core::{ErrorKind, FusionStrategy};
 use logitfuse_laws::{Case, generators, strategy_laws};
 use logitfuse_static_proxy::{Params, StaticProxy};
 use proptest::prelude::*;
 
 fn strategy(params: Params) -> StaticProxy {
     StaticProxy::new(params).unwrap()
-}
-
-/// Fused rows and traces of a case, by the traits alone.
-fn fuse(strategy: &StaticProxy, case: &Case) -> Vec<(Vec<f32>, Vec<f64>)> {
-    let mut state = strategy.start(&case.session).unwrap();
-    case.steps
-        .iter()
-        .map(|rows| {
-            let rows: Vec<RoleRow<'_>> = rows.iter().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0)).collect();
-            let (mut logits, mut trace) = (vec![f32::NAN; case.width()], vec![f64::NAN; strategy.info().trace.len()]);
-            let mut out = FusedRow { logits: &mut logits, trace: &mut trace };
-            state.fuse(&FusionStep::new(&rows, &[]), &mut out).unwrap();
-            (logits, trace)
-        })
-        .collect()
 }
 
 fn params() -> impl Strategy<Value = Params> {
@@ -74,7 +59,7 @@ proptest! {
     #[test]
     fn the_equation_by_hand(case in generators::case(&TWO_ANTIS), alpha in -2.0..3.0, weights in [0.0..2.0, 0.0..2.0]) {
         let strategy = strategy(Params { alpha, weights: Some(weights.into()), ..Params::default() });
-        for (rows, (logits, _)) in case.steps.iter().zip(fuse(&strategy, &case)) {
+        for (rows, (logits, _)) in case.steps.iter().zip(case.fused(&strategy).unwrap()) {
             for id in 0..case.width() {
                 let at = |row: usize| f64::from(rows[row][id]);
                 let exact = at(0) + alpha * (weights[0] * (at(1) - at(3)) + weights[1] * (at(2) - at(4)));
@@ -98,7 +83,7 @@ proptest! {
             rows.push(rows[3].clone());
         }
         let strategy = strategy(Params { alpha, ..Params::default() });
-        for ((one, _), (two, _)) in fuse(&strategy, &case).into_iter().zip(fuse(&strategy, &copied)) {
+        for ((one, _), (two, _)) in case.fused(&strategy).unwrap().into_iter().zip(copied.fused(&strategy).unwrap()) {
             prop_assert_eq!(one, two);
         }
     }
@@ -106,7 +91,7 @@ proptest! {
     #[test]
     fn the_trace_says_what_happened(case in case(), params in params()) {
         let strategy = strategy(params.clone());
-        for (rows, (logits, trace)) in case.steps.iter().zip(fuse(&strategy, &case)) {
+        for (rows, (logits, trace)) in case.steps.iter().zip(case.fused(&strategy).unwrap()) {
             check_row(&logits).unwrap();
             let kl = |p: &[f32], q: &[f32]| kl_divergence(p, log_sum_exp(p), q, log_sum_exp(q));
             let anti = |expert: usize| if rows.len() == 5 { expert + 2 } else { 3 };
@@ -119,7 +104,7 @@ proptest! {
     fn plausibility_keeps_to_the_head_of_the_base(case in case(), alpha in -2.0..3.0) {
         let bounded = strategy(Params { alpha, plausibility: Some(0.05), ..Params::default() });
         let free = strategy(Params { alpha, ..Params::default() });
-        for (rows, ((bounded, _), (free, _))) in case.steps.iter().zip(fuse(&bounded, &case).into_iter().zip(fuse(&free, &case))) {
+        for (rows, ((bounded, _), (free, _))) in case.steps.iter().zip(case.fused(&bounded).unwrap().into_iter().zip(case.fused(&free).unwrap())) {
             let best = rows[0].iter().copied().fold(f32::NEG_INFINITY, f32::max);
             for id in 0..case.width() {
                 let ratio = f64::from(rows[0][id] - best).exp();
@@ -145,7 +130,7 @@ fn top_p_keeps_to_the_nucleus_of_the_base() {
     let session = logitfuse_core::SessionInfo { bindings, vocabulary: logitfuse_core::EffectiveVocabulary::new(4, []) };
     let case = Case { session, steps: vec![rows], tokens: vec![0] };
     let kept = |top_p| {
-        let (logits, _) = fuse(&strategy(Params { top_p: Some(top_p), ..Params::default() }), &case).remove(0);
+        let (logits, _) = case.fused(&strategy(Params { top_p: Some(top_p), ..Params::default() })).unwrap().remove(0);
         logits.iter().filter(|x| x.is_finite()).count()
     };
     assert_eq!([0.1, 0.4, 0.6, 0.8, 1.0].map(kept), [1, 1, 2, 4, 4]);

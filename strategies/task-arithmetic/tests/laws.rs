@@ -4,9 +4,7 @@
 #![expect(clippy::float_cmp, reason = "masks and promises about bits are compared exactly")]
 
 use logitfuse_core::numerics::{kl_both, log_sum_exp, softmax};
-use logitfuse_core::{
-    EffectiveVocabulary, ErrorKind, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
-};
+use logitfuse_core::{EffectiveVocabulary, ErrorKind, FusionStrategy, RoleBinding, SessionInfo};
 use logitfuse_laws::generators::{Flavour, row_of};
 use logitfuse_laws::{Case, generators, strategy_laws};
 use logitfuse_task_arithmetic::{Objective, Params, Strength, TaskArithmetic};
@@ -29,21 +27,6 @@ fn strategy(params: Params) -> TaskArithmetic {
 
 fn dynamic(lambda: Option<Vec<f64>>) -> Params {
     Params { lambda, strength: Strength::Dynamic, ..Params::default() }
-}
-
-/// Fused rows and traces of a case, by the traits alone.
-fn fuse(strategy: &TaskArithmetic, case: &Case) -> Vec<(Vec<f32>, Vec<f64>)> {
-    let mut state = strategy.start(&case.session).unwrap();
-    case.steps
-        .iter()
-        .map(|rows| {
-            let rows: Vec<RoleRow<'_>> = rows.iter().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0)).collect();
-            let (mut logits, mut trace) = (vec![f32::NAN; case.width()], vec![f64::NAN; strategy.info().trace.len()]);
-            let mut out = FusedRow { logits: &mut logits, trace: &mut trace };
-            state.fuse(&FusionStep::new(&rows, &[]), &mut out).unwrap();
-            (logits, trace)
-        })
-        .collect()
 }
 
 fn probabilities(row: &[f32]) -> Vec<f32> {
@@ -124,7 +107,7 @@ proptest! {
     #[test]
     fn the_sum_by_hand(case in case(11, 11), alpha in -2.0..3.0, lambda in prop::collection::vec(-1.0..1.0, 11)) {
         let strategy = strategy(Params { lambda: Some(lambda.clone()), alpha: Some(alpha), ..Params::default() });
-        for (rows, (logits, trace)) in case.steps.iter().zip(fuse(&strategy, &case)) {
+        for (rows, (logits, trace)) in case.steps.iter().zip(case.fused(&strategy).unwrap()) {
             for id in 0..case.width() {
                 let at = |row: usize| f64::from(rows[row][id]);
                 let sum: f64 = (0..11).map(|task| lambda[task] * (at(1 + task) - at(12 + task))).sum();
@@ -148,8 +131,8 @@ proptest! {
         other.steps[0].insert(0, base.clone());
         let [one, two] = weights;
         for params in [|lambda| Params { lambda, ..Params::default() }, dynamic] {
-            let (a, trace) = fuse(&strategy(params(Some(vec![one, two]))), &case).remove(0);
-            let (b, other_trace) = fuse(&strategy(params(Some(vec![two, 0.25 * one, 0.75 * one]))), &other).remove(0);
+            let (a, trace) = case.fused(&strategy(params(Some(vec![one, two])))).unwrap().remove(0);
+            let (b, other_trace) = other.fused(&strategy(params(Some(vec![two, 0.25 * one, 0.75 * one])))).unwrap().remove(0);
             // A flat minimum has no sharp place; what a strength does is what must agree.
             prop_assert!((trace[3] - other_trace[3]).abs() <= 2e-5 * (1.0 + trace[3]));
             let apart = probabilities(&a).iter().zip(probabilities(&b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -167,8 +150,8 @@ proptest! {
         let case = case.with_role_equal("base", "anti");
         let merged = Params { lambda: Some(weights.to_vec()), ..Params::default() };
         let solved = Params { objective: Some(objective), ..dynamic(Some(weights.to_vec())) };
-        let (fixed, _) = fuse(&strategy(merged), &case).remove(0);
-        let (solved, trace) = fuse(&strategy(solved), &case).remove(0);
+        let (fixed, _) = case.fused(&strategy(merged)).unwrap().remove(0);
+        let (solved, trace) = case.fused(&strategy(solved)).unwrap().remove(0);
         for (id, (p, exact)) in probabilities(&solved).into_iter().zip(probabilities(&fixed)).enumerate() {
             prop_assert!((p - exact).abs() < 1e-5, "{objective:?}, id {id}: {p} {exact}, {trace:?}");
         }
@@ -177,7 +160,7 @@ proptest! {
     #[test]
     fn the_trace_says_what_happened(case in tuned(2), is_dynamic in any::<bool>()) {
         let params = if is_dynamic { dynamic(None) } else { Params::default() };
-        let (logits, trace) = fuse(&strategy(params), &case).remove(0);
+        let (logits, trace) = case.fused(&strategy(params)).unwrap().remove(0);
         let rows = &case.steps[0];
         #[expect(clippy::cast_possible_truncation, reason = "a row of f32")]
         let merged: Vec<f32> = (0..case.width())

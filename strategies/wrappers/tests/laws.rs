@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use logitfuse_core::numerics::{argmax, entropy, log_sum_exp};
 use logitfuse_core::{
-    ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleRow, RoleSpec, SessionInfo, StrategyInfo,
-    TokenId,
+    ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleSpec, SessionInfo, StrategyInfo, TokenId,
 };
 use logitfuse_laws::{Case, generators, oracles, strategy_laws};
 use logitfuse_static_proxy::{Params, StaticProxy};
@@ -114,23 +113,6 @@ fn always(scale: f64) -> ScheduleParams {
     ScheduleParams { to: scale, ..ScheduleParams::default() }
 }
 
-/// Fused rows and traces of a case, every token committed.
-fn fuse(strategy: &dyn FusionStrategy, case: &Case) -> Vec<(Vec<f32>, Vec<f64>)> {
-    let mut state = strategy.start(&case.session).unwrap();
-    case.steps
-        .iter()
-        .enumerate()
-        .map(|(at, rows)| {
-            let rows: Vec<RoleRow<'_>> = rows.iter().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0)).collect();
-            let (mut logits, mut trace) = (vec![f32::NAN; case.width()], vec![f64::NAN; strategy.info().trace.len()]);
-            let mut out = FusedRow { logits: &mut logits, trace: &mut trace };
-            state.fuse(&FusionStep::new(&rows, &case.tokens[..at]), &mut out).unwrap();
-            state.commit(&case.tokens[at..=at]).unwrap();
-            (logits, trace)
-        })
-        .collect()
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -171,8 +153,8 @@ proptest! {
 
     #[test]
     fn between_lies_half_of_the_way(scale in 0.01..2.0, case in generators::case(&ROLES)) {
-        let inner = fuse(masking().as_ref(), &case);
-        for ((rows, (scaled, trace)), (fused, of_inner)) in case.steps.iter().zip(fuse(&schedule(always(scale), masking()), &case)).zip(inner) {
+        let inner = case.fused(masking().as_ref()).unwrap();
+        for ((rows, (scaled, trace)), (fused, of_inner)) in case.steps.iter().zip(case.fused(&schedule(always(scale), masking())).unwrap()).zip(inner) {
             prop_assert_eq!(&trace[..4], &of_inner[..]);
             prop_assert_eq!(trace[4].to_bits(), scale.to_bits());
             for id in 0..case.width() {
@@ -190,8 +172,8 @@ proptest! {
     #[test]
     fn a_gate_opens_where_it_says(params in gate_params(), case in generators::case(&ROLES)) {
         let params = GateParams { audit: true, ..params };
-        let fused = fuse(proxy().as_ref(), &case);
-        for ((rows, (gated, trace)), (inner, of_inner)) in case.steps.iter().zip(fuse(&gate(params.clone(), proxy()), &case)).zip(fused) {
+        let fused = case.fused(proxy().as_ref()).unwrap();
+        for ((rows, (gated, trace)), (inner, of_inner)) in case.steps.iter().zip(case.fused(&gate(params.clone(), proxy())).unwrap()).zip(fused) {
             let z = log_sum_exp(&rows[0]);
             let favourite = argmax(&rows[0]);
             let max_prob = (f64::from(rows[0][favourite]) - z).exp();
@@ -232,7 +214,7 @@ fn a_token_that_was_not_fused_costs_nothing() {
     };
     let case = Case { session, steps: [&open, &closed, &open, &open].map(rows).into(), tokens: vec![0; 4] };
     let strategy = gate(GateParams { max_prob: Some(0.6), ..GateParams::default() }, banking());
-    let spent: Vec<String> = fuse(&strategy, &case).iter().map(|(_, trace)| trace[0].to_string()).collect();
+    let spent: Vec<String> = case.fused(&strategy).unwrap().iter().map(|(_, trace)| trace[0].to_string()).collect();
     assert_eq!(spent, ["0", "NaN", "1", "2"]);
 }
 
