@@ -60,7 +60,7 @@ impl Plan {
 }
 
 /// How many times faster than one thread a model's step is: Amdahl's law with a tenth of a step that does not divide. A
-/// guess until the machine is asked; two threads gave 1.8 to 1.9 where it was tried, and memory's bandwidth ends it.
+/// guess until the machine is asked; two threads gave 1.7 to 1.9 where it was tried, and memory's bandwidth ends it.
 fn speed_up(threads: usize) -> f64 {
     threads as f64 / (1.0 + 0.1 * (threads as f64 - 1.0))
 }
