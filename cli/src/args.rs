@@ -4,9 +4,20 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use logitfuse_experiment::Overrides;
 use logitfuse_plugin_host::Policy;
 
-use crate::plugin::PluginCommand;
+use crate::{
+    calibrate::CalibrateArgs,
+    compare::CompareArgs,
+    config::ConfigCommand,
+    merge::MergeArgs,
+    plugin::PluginCommand,
+    report::ReportArgs,
+    run::{RerunArgs, RunArgs},
+    tape::TapeCommand,
+    verify::VerifyArgs,
+};
 
 /// Fuse the next-token distributions of several ONNX language models while they decode.
 #[derive(Parser)]
@@ -88,14 +99,35 @@ impl Color {
 pub(crate) enum Command {
     /// Generate text from one prompt
     Generate(Box<GenerateArgs>),
-    /// Generate for every prompt of an experiment's TOML, as JSONL
-    Run(RunArgs),
+    /// Run an experiment: its prompts as JSONL, or its tasks into a directory that can be resumed and believed
+    Run(Box<RunArgs>),
+    /// Make samples of a run again and name the first one that differs, the step and the source
+    Verify(VerifyArgs),
+    /// Run the experiment of a run directory once more
+    Rerun(RerunArgs),
+    /// Paired differences of two runs, or of two variants of one
+    Compare(CompareArgs),
+    /// Join the directories of `run --shard`
+    Merge(MergeArgs),
+    /// Make a run's HTML page and figures again
+    Report(ReportArgs),
+    /// Look at an experiment's TOML: what it comes down to, whether it is sound, what its keys are
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Questions with known answers, for an experiment's `[tasks]`
+    #[command(subcommand)]
+    Tasks(TasksCommand),
     /// What strategies there are, and what they compute
     #[command(subcommand)]
     Strategies(StrategiesCommand),
     /// Strategies in shared libraries: find, look at, check, write and pin them
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Record what models say along given texts, and run strategies on the recording without them
+    #[command(subcommand)]
+    Tape(TapeCommand),
+    /// Find the parameters of a strategy that suit a tape best; prints a patch for the TOML
+    Calibrate(Box<CalibrateArgs>),
     /// Look at models
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -161,6 +193,8 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "WHICH", help_heading = "Models and fusion")]
     pub(crate) chat_template: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) overrides: OverrideArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
@@ -230,23 +264,23 @@ pub(crate) enum Format {
     Jsonl,
 }
 
-#[derive(Args)]
-pub(crate) struct RunArgs {
-    /// The experiment
-    #[arg(value_name = "FILE.toml")]
-    pub(crate) file: PathBuf,
-    /// Append to this file instead of stdout; samples that it holds already are not made again
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-    /// Only the first N samples
-    #[arg(long, value_name = "N")]
-    pub(crate) limit: Option<usize>,
-    /// Samples that are decoded at once; changes how long it takes and how much memory, not what comes out.
-    /// `--format text` and `--timings` take one at a time
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    pub(crate) batch: usize,
-    #[command(flatten)]
-    pub(crate) print: PrintArgs,
+/// Changes of an experiment's TOML for this once.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Experiment")]
+pub(crate) struct OverrideArgs {
+    /// Set a key of the experiment; has the last word over variants and tasks. VALUE is TOML or a bare word, paths are
+    /// relative to the working directory; repeat for each: `--set strategy.params.alpha=0.5 --set run.stop=[]`
+    #[arg(long, value_name = "PATH=VALUE", allow_hyphen_values = true)]
+    pub(crate) set: Vec<String>,
+    /// Take a key of the experiment away, in variants and tasks too; before --set; repeat for each
+    #[arg(long, value_name = "PATH")]
+    pub(crate) unset: Vec<String>,
+}
+
+impl OverrideArgs {
+    pub(crate) fn overrides(&self) -> Overrides {
+        Overrides { set: self.set.clone(), unset: self.unset.clone() }
+    }
 }
 
 #[derive(Subcommand)]
@@ -269,6 +303,20 @@ pub(crate) struct InspectArgs {
     /// text or json
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum TasksCommand {
+    /// Write a task file of lm-eval as a table for an experiment's TOML
+    #[command(after_help = "Example:\n  logitfuse tasks import gsm8k.yaml --data gsm8k.jsonl >> experiment.toml")]
+    Import {
+        /// The task file; files that it includes are read too
+        #[arg(value_name = "FILE.yaml")]
+        file: PathBuf,
+        /// Its items, as JSONL; without it a comment says how to write them
+        #[arg(long, value_name = "FILE.jsonl")]
+        data: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -311,7 +359,7 @@ pub(crate) struct DemoArgs {
     pub(crate) alpha: f64,
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() && !value.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write NAME=VALUE".to_owned()),

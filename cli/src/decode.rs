@@ -20,21 +20,37 @@ use crate::{
 
 /// Finds ONNX Runtime and wires the experiment.
 pub(crate) fn open(global: &Global, config: Config) -> Result<Wired> {
+    wire(global, config, &runtime(global)?)
+}
+
+/// ONNX Runtime, wherever this machine has it.
+pub(crate) fn runtime(global: &Global) -> Result<Runtime> {
     let found = find_runtime(&Environment::of_process(), global.ort_lib.as_deref())?;
-    wire(global, config, &Runtime::load(&found.library)?)
+    Runtime::load(&found.library)
 }
 
 /// Wires the experiment and says what is worth knowing about its models.
 pub(crate) fn wire(global: &Global, config: Config, runtime: &Runtime) -> Result<Wired> {
+    forward_plugin_log(global);
+    let wired = Wired::with_plugins(config, runtime, global.threads, &plugin::settings(global))?;
+    notes(global, &wired);
+    Ok(wired)
+}
+
+/// What plugins have to say goes to stderr.
+pub(crate) fn forward_plugin_log(global: &Global) {
     let quiet = global.quiet;
     logitfuse_plugin_host::forward_log(move |level, plugin, line| {
         if level <= LogLevel::Info {
             output::say(quiet, &format!("{plugin}: {line}"));
         }
     });
-    let wired = Wired::with_plugins(config, runtime, global.threads, &plugin::settings(global))?;
+}
+
+/// What is worth knowing about models that were just opened.
+pub(crate) fn notes(global: &Global, wired: &Wired) {
     if let Some(warning) = wired.plugin.as_ref().and_then(|plugin| plugin.warning.as_ref()) {
-        output::say(quiet, &format!("warning: {warning}"));
+        output::say(global.quiet, &format!("warning: {warning}"));
     }
     for model in &wired.models {
         for refused in &model.refused {
@@ -45,7 +61,6 @@ pub(crate) fn wire(global: &Global, config: Config, runtime: &Runtime) -> Result
     for note in &wired.verdict.notes {
         output::say(global.quiet, &format!("note: {note}"));
     }
-    Ok(wired)
 }
 
 /// One sample's outcome.

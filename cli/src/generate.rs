@@ -8,7 +8,7 @@ use std::{
 
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
 use logitfuse_engine::FinishReason;
-use logitfuse_experiment::{Config, Names, RunConfig, Sample, SourceConfig, StrategyConfig};
+use logitfuse_experiment::{Config, Experiment, Names, RunConfig, Sample, SourceConfig, StrategyConfig};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 
 pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let mut config = match &args.config {
-        Some(file) => Config::load(file)?,
+        Some(file) => Experiment::load(file, &args.overrides.overrides())?.config()?,
         None => config(args)?,
     };
     if args.config.is_some() {

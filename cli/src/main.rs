@@ -5,19 +5,28 @@
 
 mod args;
 mod batch;
+mod calibrate;
+mod compare;
+mod config;
 mod decode;
 mod demo;
+mod diagnostics;
 mod doctor;
 mod generate;
 mod inspect;
+mod merge;
 mod output;
 mod plugin;
 mod record;
+mod report;
 mod run;
 mod runtime;
 mod signal;
 mod strategies;
+mod tape;
+mod tasks;
 mod trace;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -46,11 +55,20 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         Command::Generate(args) => generate::run(global, args),
         Command::Run(args) => run::run(global, args),
+        Command::Verify(args) => verify::run(global, args),
+        Command::Rerun(args) => run::rerun(global, args),
+        Command::Compare(args) => compare::run(args),
+        Command::Merge(args) => merge::run(global, args),
+        Command::Report(args) => report::run(args),
+        Command::Config(command) => config::run(global, command),
         Command::Demo(args) => demo::run(global, args),
         Command::Doctor => doctor::run(global),
         Command::Models(ModelsCommand::Inspect(args)) => inspect::run(global, args),
+        Command::Tasks(command) => tasks::run(command),
         Command::Strategies(StrategiesCommand::List { format }) => strategies::list(*format),
         Command::Strategies(StrategiesCommand::Show { name, format }) => strategies::show(name, *format),
+        Command::Tape(command) => tape::run(global, command),
+        Command::Calibrate(args) => calibrate::run(global, args),
         Command::Plugin(command) => plugin::run(global, command),
         Command::Runtime(RuntimeCommand::Show) => runtime::show(global),
         Command::Runtime(RuntimeCommand::Install { cuda }) => runtime::install(global, *cuda),
@@ -64,18 +82,17 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn report(error: &anyhow::Error) {
+    let ours = error.downcast_ref::<logitfuse_core::Error>();
+    if let Some(found) = ours.and_then(diagnostics::of) {
+        diagnostics::print(found);
+        return;
+    }
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
     let help_style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Cyan.into()));
-    let ours = error.downcast_ref::<logitfuse_core::Error>();
     match ours {
         // Its message holds that of its cause already.
         Some(ours) => eprintln!("{style}error:{style:#} {ours}"),
         None => eprintln!("{style}error:{style:#} {error:#}"),
-    }
-    let snippet =
-        ours.and_then(std::error::Error::source).and_then(|e| e.downcast_ref::<logitfuse_experiment::Snippet>());
-    if let Some(snippet) = snippet {
-        eprintln!("{snippet}");
     }
     if let Some(help) = ours.and_then(logitfuse_core::Error::help) {
         eprintln!("{help_style}help:{help_style:#} {help}");

@@ -1,166 +1,97 @@
-//! `logitfuse run`: every sample of an experiment, one JSON line each.
+//! `logitfuse run`: prompts to JSON lines, or tasks to a run directory.
 
-use std::{
-    collections::BTreeSet,
-    fs::{File, OpenOptions},
-    io::{BufRead, BufReader, Write},
-    path::Path,
-    process::ExitCode,
+mod meter;
+mod prompts;
+mod suite;
+mod table;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use logitfuse_experiment::Experiment;
+use logitfuse_rundir::Shard;
+
+use crate::args::{Global, OverrideArgs, PrintArgs};
+
+pub(crate) use self::{
+    meter::Meter,
+    suite::{Machine, RerunArgs, RunArgsOfDirectory, print, rerun},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
-use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
-use logitfuse_engine::{Cancel, FinishReason};
-use logitfuse_experiment::{Config, Sample, Wired};
-use serde_json::Value;
-
-use crate::{
-    INTERRUPTED,
-    args::{Format, Global, RunArgs},
-    batch,
-    decode::{self, Decoded},
-    output, plugin, signal,
-};
+#[derive(Args)]
+#[command(
+    after_help = "An experiment without [tasks] generates for its prompts: JSON lines on stdout, or in --output FILE.\n\
+    With [tasks] it is a run: every variant on every task, into a directory:\n  \
+    resolved.toml   the experiment, with what it inherits and --set\n  \
+    manifest.json   sha256 of every model, tokenizer, template, data file and plugin; versions; the machine\n  \
+    samples.jsonl   one line a sample, written as it is finished\n  \
+    timings.jsonl   where the time of each sample went\n  \
+    metrics.json    figures with intervals, from the samples alone\n  \
+    report.html     the picture\n\
+    Killed or interrupted, the same command goes on where it was; nothing is lost, nothing made twice. With another\n\
+    model, file or version it refuses: results are never mixed.\n\n\
+    Examples:\n  \
+    logitfuse run family.toml                     writes runs/family, prints the table\n  \
+    logitfuse run family.toml --limit 20 -o quick a look; not for reporting\n  \
+    logitfuse run family.toml --shard 1/4 -o s1   a quarter; `logitfuse merge s1 s2 s3 s4 -o all` joins them\n  \
+    logitfuse verify runs/family --samples 50     makes 50 samples again, names the first that differs\n  \
+    logitfuse compare runs/family runs/new        paired differences with intervals\n\n\
+    Exit status: 1 if an [[expect]] of the experiment does not hold."
+)]
+pub(crate) struct RunArgs {
+    /// The experiment
+    #[arg(value_name = "FILE.toml")]
+    pub(crate) file: PathBuf,
+    /// The run directory [default: runs/NAME of NAME.toml]; without tasks a JSONL file to append to. What is there already
+    /// is not made again
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+    /// Only the first N items of every task, or N prompts; such figures are marked
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) limit: Option<usize>,
+    /// Only every N-th item, from the I-th on: for N machines, each with its own directory
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    pub(crate) shard: Option<Shard>,
+    /// Samples that are decoded at once [default: `batch` of [run], else 8; 4 without tasks]; changes how long it takes and
+    /// how much memory, not what comes out. Prompts with `--format text` or `--timings` are taken one at a time
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) batch: Option<usize>,
+    /// Write no report.html
+    #[arg(long)]
+    pub(crate) no_report: bool,
+    #[command(flatten)]
+    pub(crate) overrides: OverrideArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
 
 pub(crate) fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let format = args.print.format.unwrap_or(Format::Jsonl);
-    if format == Format::Json || (format == Format::Text && args.output.is_some()) {
-        return Err(Error::new(ErrorKind::InvalidConfig, "`run` writes jsonl, or text to stdout")
-            .with_help("leave --format out, or turn lines into one document with `jq -s`")
-            .into());
-    }
-    let config = Config::load(&args.file)?;
-    let mut samples = config.samples()?;
-    samples.truncate(args.limit.unwrap_or(usize::MAX));
-    if samples.is_empty() {
-        return Err(Error::new(ErrorKind::InvalidConfig, format!("{}: nothing to generate", args.file.display()))
-            .with_help("set run.prompts or run.data")
-            .into());
-    }
-    let mut log = args.output.as_deref().map(Log::open).transpose()?;
-    let todo: Vec<(usize, &Sample)> =
-        samples.iter().enumerate().filter(|(_, s)| !log.as_ref().is_some_and(|log| log.done.contains(&s.id))).collect();
-    if todo.len() < samples.len() {
-        let kept = samples.len() - todo.len();
-        output::say(global.quiet, &format!("{kept} of {} samples are there already", samples.len()));
-    }
-    if todo.is_empty() {
-        return Ok(ExitCode::SUCCESS);
-    }
-
-    let cancel = signal::cancel_on_interrupt()?;
-    let mut wired = decode::open(global, config)?;
-    let bar = bar(global, todo.len());
-    let mut count = 0;
-    let mut write = |record: &Value| match &mut log {
-        Some(log) => log.append(record),
-        None if format == Format::Jsonl => output::json(record, false),
-        None => Ok(()),
-    };
-    let mut progress = |id: &str, summary: &str| {
-        count += 1;
-        bar.inc(1);
-        if bar.is_hidden() {
-            output::say(global.quiet, &format!("{count}/{} {id} {summary}", todo.len()));
-        }
-    };
-    // Streaming and times are of one sample each.
-    let one_by_one = format == Format::Text || args.print.timings || args.batch <= 1;
-    let complete = if one_by_one {
-        each(global, args, format, &mut wired, &todo, &cancel, &mut |finished| {
-            write(&finished.0)?;
-            progress(&finished.1, &finished.2);
-            Ok(())
-        })?
-    } else {
-        batch::samples(&mut wired, &todo, args.batch, args.print, &cancel, &mut |finished| {
-            write(&finished.record)?;
-            progress(&finished.id, &format!("[{} tokens]", finished.tokens));
-            Ok(())
-        })?
-    };
-    if complete {
-        bar.finish_and_clear();
-        plugin::farewell(global, &wired);
-        return Ok(ExitCode::SUCCESS);
-    }
-    bar.abandon();
-    output::say(global.quiet, &format!("interrupted after {count} samples; the same command goes on from there"));
-    Ok(ExitCode::from(INTERRUPTED))
+    let experiment = Experiment::load(&args.file, &args.overrides.overrides())?;
+    if experiment.has_tasks() { suite::run(global, args, experiment) } else { prompts::run(global, args, &experiment) }
 }
 
-/// One sample after the other; hands over each one's record, id and summary. Returns false if it was interrupted.
-fn each(
-    global: &Global,
-    args: &RunArgs,
-    format: Format,
-    wired: &mut Wired,
-    todo: &[(usize, &Sample)],
-    cancel: &Cancel,
-    done: &mut dyn FnMut((Value, String, String)) -> Result<()>,
-) -> Result<bool> {
-    for (index, sample) in todo {
-        if format == Format::Text {
-            output::line(&format!("## {}", sample.id))?;
-        }
-        let Decoded { generation, record, .. } =
-            decode::sample(global, wired, *index, sample, args.print, format, cancel)?;
-        if generation.finish == FinishReason::Cancelled {
-            return Ok(false);
-        }
-        done((record, sample.id.clone(), decode::summary(wired, &generation)))?;
+fn shard(text: &str) -> Result<Shard, String> {
+    let number = |text: &str| text.parse::<usize>().ok();
+    let parsed = text.split_once('/').and_then(|(index, of)| Some((number(index)?, number(of)?)));
+    match parsed {
+        Some((index, of)) if 1 <= index && index <= of => Ok(Shard { index: index - 1, of }),
+        _ => Err("write I/N with 1 ≤ I ≤ N, such as 1/4".to_owned()),
     }
-    Ok(true)
 }
 
-fn bar(global: &Global, samples: usize) -> ProgressBar {
-    if global.quiet {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} samples, {elapsed} gone, {eta} left");
-    ProgressBar::new(samples as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "must be 1 or more".to_owned())
 }
 
-/// A JSONL file that grows by one flushed line a sample; the ids in it are not generated again.
-struct Log {
-    file: File,
-    path: String,
-    done: BTreeSet<String>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Log {
-    fn open(path: &Path) -> Result<Self> {
-        let shown = path.display().to_string();
-        let file = OpenOptions::new().create(true).append(true).read(true).open(path).or_err(ErrorKind::Io, &shown)?;
-        let mut done = BTreeSet::new();
-        let mut whole = 0;
-        let mut reader = BufReader::new(&file);
-        let mut line = String::new();
-        for number in 1.. {
-            line.clear();
-            let bytes = reader.read_line(&mut line).or_err(ErrorKind::InvalidData, &shown)?;
-            if !line.ends_with('\n') {
-                break;
-            }
-            let id = serde_json::from_str::<Value>(&line).ok().and_then(|v| Some(v.get("id")?.as_str()?.to_owned()));
-            let Some(id) = id else {
-                return Err(Error::new(
-                    ErrorKind::InvalidData,
-                    format!("{shown}:{number}: not a line of `logitfuse run`"),
-                )
-                .with_help("name another file with --output"));
-            };
-            done.insert(id);
-            whole += bytes as u64;
+    #[test]
+    fn shards_count_from_one() {
+        assert_eq!(shard("4/4"), Ok(Shard { index: 3, of: 4 }));
+        for wrong in ["0/4", "5/4", "1", "a/b", "1/0", "-1/2"] {
+            assert!(shard(wrong).is_err(), "{wrong}");
         }
-        drop(reader);
-        // A line that a kill cut off is made again.
-        file.set_len(whole).or_err(ErrorKind::Io, &shown)?;
-        Ok(Self { file, path: shown, done })
-    }
-
-    fn append(&mut self, record: &Value) -> Result<()> {
-        let line = format!("{record}\n");
-        self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush()).or_err(ErrorKind::Io, &self.path)
     }
 }

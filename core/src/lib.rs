@@ -52,18 +52,22 @@
 
 #![deny(missing_docs)]
 
+mod calibration;
 mod error;
 mod memoryless;
 pub mod numerics;
 pub mod params;
+mod prompt;
 mod proxy_rows;
 mod rows;
 mod source;
 mod strategy;
 mod vocabulary;
 
+pub use calibration::{CalibrationRows, CalibrationSpec};
 pub use error::{Error, ErrorKind, Result, ResultExt};
 pub use memoryless::Memoryless;
+pub use prompt::{PromptReading, PromptScore};
 pub use proxy_rows::ProxyRows;
 pub use rows::Rows;
 pub use source::{LogitSource, SequenceId, SourceInfo, Step};

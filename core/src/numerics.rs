@@ -70,7 +70,7 @@ mod tilt;
 
 pub use check::check_row;
 pub use combine::{Contrast, linear_combination, mask_implausible, masked_difference};
-pub use divergence::{kl_both, kl_divergence};
+pub use divergence::{jensen_shannon, kl_both, kl_divergence};
 pub use family::{TiltFamily, TiltPoint};
 pub use grid::Grid;
 pub use logarithm::ln;

@@ -31,7 +31,7 @@ use serde::{
     Deserializer,
     de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use serde_path_to_error::Segment;
 
 use crate::{Error, ErrorKind, Result};
@@ -118,6 +118,30 @@ pub fn optional_table<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializ
         }
     }
     deserializer.deserialize_any(Table(PhantomData))
+}
+
+/// A clause for the `allOf` of a parameters' JSON Schema: these names are left out unless `key` has one of these values.
+/// `null` among the values stands for a key that is left out, too.
+///
+/// Why: a parameter that another one switches off is refused, and a schema that does not say so lets editors, forms and
+/// checkers propose what the strategy will not take.
+///
+/// ```
+/// use logitfuse_core::params;
+/// use serde_json::json;
+///
+/// let clause = params::only_with("solver", &json!(["grid"]), ["grid_step"]);
+/// assert_eq!(clause["if"]["properties"]["solver"], json!({ "not": { "enum": ["grid"] } }));
+/// assert_eq!(clause["then"]["properties"]["grid_step"], json!({ "type": "null" }));
+/// ```
+pub fn only_with<'a>(key: &str, values: &Value, names: impl IntoIterator<Item = &'a str>) -> Value {
+    let otherwise: Map<String, Value> =
+        names.into_iter().map(|name| (name.to_owned(), json!({ "type": "null" }))).collect();
+    let mut condition = json!({ "properties": { key: { "not": { "enum": values } } } });
+    if values.as_array().is_some_and(|values| values.contains(&Value::Null)) {
+        condition["required"] = json!([key]);
+    }
+    json!({ "if": condition, "then": { "properties": otherwise } })
 }
 
 fn pointer(path: &serde_path_to_error::Path) -> String {

@@ -1,6 +1,11 @@
+use std::sync::Arc;
+
 use ndarray::ArrayView1;
 
-use crate::{EffectiveVocabulary, Result, TokenId};
+use crate::{
+    CalibrationRows, CalibrationSpec, EffectiveVocabulary, Error, ErrorKind, PromptReading, PromptScore, Result,
+    TokenId,
+};
 
 /// How many sources may take a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +86,10 @@ pub struct StrategyInfo {
     /// The role of one source whose row alone may settle a step, see [`FusionState::settle`]; the others then run only
     /// when they are needed. `None` if every step needs every row.
     pub lead: Option<String>,
+    /// How much of every prompt it is told.
+    pub prompt: PromptReading,
+    /// The prompts by which it gets to know its sources before it starts; `None` if it wants none.
+    pub calibration: Option<CalibrationSpec>,
 }
 
 impl StrategyInfo {
@@ -96,6 +105,8 @@ impl StrategyInfo {
             laws: Vec::new(),
             trace: Vec::new(),
             lead: None,
+            prompt: PromptReading::End,
+            calibration: None,
         }
     }
 
@@ -138,6 +149,20 @@ impl StrategyInfo {
     #[must_use]
     pub fn with_lead(mut self, role: &str) -> Self {
         self.lead = Some(role.to_owned());
+        self
+    }
+
+    /// Sets how much of every prompt it is told.
+    #[must_use]
+    pub fn with_prompt(mut self, reading: PromptReading) -> Self {
+        self.prompt = reading;
+        self
+    }
+
+    /// Sets the prompts by which it gets to know its sources.
+    #[must_use]
+    pub fn with_calibration(mut self, spec: CalibrationSpec) -> Self {
+        self.calibration = Some(spec);
         self
     }
 
@@ -253,6 +278,23 @@ pub trait FusionStrategy: Send + Sync {
 
     /// A fresh state for one sequence.
     fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>>;
+
+    /// The same strategy, fitted to its sources: called once, before the first [`start`](Self::start), where
+    /// [`StrategyInfo::calibration`] asks for it and there are prompts. `rows_after` runs the prompts that one binding of
+    /// [`CalibrationSpec::role`] brings, named by its place in [`SessionInfo::bindings`], and gives what the sources say at
+    /// their ends. What comes back has the same roles; its trace may have more columns.
+    ///
+    /// # Errors
+    /// Those of `rows_after`, and prompts from which nothing can be learnt. By default, that there is nothing to fit.
+    fn calibrated(
+        &self,
+        session: &SessionInfo,
+        rows_after: &mut dyn FnMut(usize) -> Result<CalibrationRows>,
+    ) -> Result<Arc<dyn FusionStrategy>> {
+        let _ = (session, rows_after);
+        let what = format!("strategy `{}` takes no calibration prompts", self.info().id);
+        Err(Error::new(ErrorKind::InvalidConfig, what).with_help("leave `calibration` out of the sources"))
+    }
 }
 
 /// A strategy's state for one sequence, used by one thread at a time.
@@ -260,6 +302,22 @@ pub trait FusionStrategy: Send + Sync {
 /// `fuse` computes, `commit` learns, `rollback` unlearns, `fork` copies: that split lets the engine speculate, search
 /// and test. A rule without memory implements [`Memoryless`](crate::Memoryless) instead, which is `fuse` alone.
 pub trait FusionState: Send {
+    /// The rows of a position within the prompt, and the token that follows there. Called for one position after the other
+    /// before [`begin`](Self::begin), if the strategy asks for [`PromptReading::Rows`]. Positions whose next token may not
+    /// be generated are left out.
+    fn read_prompt(&mut self, step: &FusionStep<'_>, next: TokenId) -> Result<()> {
+        let _ = (step, next);
+        Ok(())
+    }
+
+    /// The prompt is over, and `step` holds the rows of the first position to generate. Called once, before anything is
+    /// fused or committed, whoever then acts at that position; what a state learns here no rollback undoes. `prompt` has one
+    /// entry per row where the strategy asks for [`PromptReading::LogProbs`] or more, and is empty else.
+    fn begin(&mut self, step: &FusionStep<'_>, prompt: &[PromptScore]) -> Result<()> {
+        let _ = (step, prompt);
+        Ok(())
+    }
+
     /// Fuses the rows of the next position into `out`. Has no committed side effect: called again with the same step
     /// before a commit, it writes the same bits.
     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()>;

@@ -4,8 +4,8 @@
 
 use approx::assert_relative_eq;
 use logitfuse_core::numerics::{
-    Contrast, argmax, check_row, entropy, exponential_tilt, kl_both, kl_divergence, linear_combination, log_softmax,
-    log_sum_exp, mask_implausible, masked_difference, softmax, tilt_moments, top_k,
+    Contrast, argmax, check_row, entropy, exponential_tilt, jensen_shannon, kl_both, kl_divergence, linear_combination,
+    log_softmax, log_sum_exp, mask_implausible, masked_difference, softmax, tilt_moments, top_k,
 };
 use logitfuse_core::{ErrorKind, RoleRow};
 use proptest::prelude::*;
@@ -30,6 +30,12 @@ mod naive {
             .filter(|(lp, _)| *lp > f64::NEG_INFINITY)
             .map(|(lp, lq)| if lq == f64::NEG_INFINITY { f64::INFINITY } else { lp.exp() * (lp - lq) })
             .sum()
+    }
+
+    pub(super) fn jensen_shannon(p: &[f32], q: &[f32]) -> f64 {
+        let pairs = log_probabilities(p).into_iter().zip(log_probabilities(q)).map(|(lp, lq)| [lp.exp(), lq.exp()]);
+        let term = |p: f64, q: f64| if p > 0.0 { 0.5 * p * (2.0 * p / (p + q)).ln() } else { 0.0 };
+        pairs.map(|[p, q]| term(p, q) + term(q, p)).sum()
     }
 
     pub(super) fn entropy(row: &[f32]) -> f64 {
@@ -104,6 +110,17 @@ proptest! {
         }
         prop_assert_eq!(forward.to_bits(), kl_divergence(&p, zp, &q, zq).to_bits());
         prop_assert_eq!(reverse.to_bits(), kl_divergence(&q, zq, &p, zp).to_bits());
+    }
+
+    #[test]
+    fn jensen_shannon_agrees([p, q] in rows::<2>()) {
+        let (zp, zq) = (log_sum_exp(&p), log_sum_exp(&q));
+        let ours = jensen_shannon(&p, zp, &q, zq);
+        // Differences of large logits round, which moves the ratio of the two.
+        prop_assert!((ours - naive::jensen_shannon(&p, &q)).abs() < 1e-5 + rounding(&p, &q), "{ours}");
+        prop_assert!((0.0..=2_f64.ln()).contains(&ours));
+        prop_assert_eq!(jensen_shannon(&p, zp, &p, zp), 0.0);
+        prop_assert!((ours - jensen_shannon(&q, zq, &p, zp)).abs() < 1e-6);
     }
 
     #[test]

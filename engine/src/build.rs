@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use logitfuse_core::{
-    EffectiveVocabulary, Error, ErrorKind, FusionStrategy, LogitSource, Result, RoleBinding, Rows, SessionInfo,
-    SourceInfo, TokenId,
+    EffectiveVocabulary, Error, ErrorKind, FusionStrategy, LogitSource, PromptReading, Result, RoleBinding, Rows,
+    SessionInfo, SourceInfo, TokenId,
 };
 
 use crate::{Draft, Speculation, prefixes::Prefixes, step::Fuser, worker::Worker};
@@ -58,6 +58,8 @@ pub struct Engine {
     pub(crate) strategy: Arc<dyn FusionStrategy>,
     /// The binding that may settle a step alone.
     pub(crate) lead: Option<usize>,
+    /// How much of every prompt the strategy is told.
+    pub(crate) reading: PromptReading,
     pub(crate) session: SessionInfo,
     pub(crate) concurrency: Concurrency,
     pub(crate) speculation: Option<Speculation>,
@@ -214,6 +216,7 @@ impl EngineBuilder {
             fuser: Fuser::new(&info.id, vocabulary.width(), info.trace.len()),
             spare: self.sources.iter().map(|_| Rows::new()).collect(),
             lead,
+            reading: info.prompt,
             prefixes: Prefixes::new(self.sources.len(), self.prefix_cache_bytes),
             workers: self.sources.into_iter().map(Worker::spawn).collect::<Result<_>>()?,
             binding_sources,

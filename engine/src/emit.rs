@@ -130,7 +130,8 @@ impl Engine {
     }
 }
 
-fn favourites(row: &[f32], log_normaliser: f64, count: usize) -> Vec<(TokenId, f64)> {
+/// The most probable tokens of a row with their log-probabilities, the best first.
+pub(crate) fn favourites(row: &[f32], log_normaliser: f64, count: usize) -> Vec<(TokenId, f64)> {
     if count == 0 {
         return Vec::new();
     }

@@ -7,8 +7,7 @@ use crate::{
     Cancel, Engine, Event, FinishReason, Generation, Request, Sampler, Speculation, Timings,
     emit::Outlet,
     pace::Pace,
-    sequence::{Sequence, Slot, Yielded},
-    step::PIECE,
+    sequence::{Sequence, Yielded},
 };
 
 /// A request on its way.
@@ -184,6 +183,11 @@ impl Engine {
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<()> {
         let Some(yielded) = self.prefill(joining, cancel, on_event, timings)? else { return Ok(()) };
+        for r in joining.iter_mut().filter(|r| r.finish.is_none()) {
+            let start = Instant::now();
+            self.end_prompt(&mut r.sequence, &yielded)?;
+            timings.fuse += start.elapsed();
+        }
         let all: Vec<usize> = (0..joining.len()).collect();
         self.choose_all(&all, joining, yielded, cancel, timings, on_event)
     }
@@ -262,42 +266,5 @@ impl Engine {
         }
         self.recycle(yielded);
         Ok(())
-    }
-
-    /// Feeds all prompts; the last piece of each yields its first row. `None` if cancelled before that.
-    fn prefill(
-        &mut self,
-        running: &mut [Running],
-        cancel: &Cancel,
-        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
-        timings: &mut Timings,
-    ) -> Result<Option<Yielded>> {
-        let slots = || running.iter().filter(|r| r.finish.is_none()).flat_map(|r| &r.sequence.slots);
-        let total = slots().map(|slot| slot.prompt.len()).sum();
-        let mut proceed = |done| !cancel.is_cancelled() && on_event(Event::Prefill { done, total }).is_continue();
-        for r in running.iter_mut().filter(|r| r.finish.is_none()) {
-            for slot in &mut r.sequence.slots {
-                if !self.reuse(slot, r.request.max_new_tokens, timings, &mut |_| proceed(0))? {
-                    return Ok(None);
-                }
-            }
-        }
-        // The last piece of a prompt yields its row; all pieces end where those of a prompt that was not reused do.
-        let piece = |slot: &Slot| ((slot.prompt.len() - 1) / PIECE * PIECE).max(slot.held);
-        let slots = || running.iter().filter(|r| r.finish.is_none()).flat_map(|r| &r.sequence.slots);
-        let prefixes: Vec<_> = slots().map(|s| (s.source, s.sequence, &s.prompt[s.held..piece(s)])).collect();
-        if !self.fill(&prefixes, timings, &mut proceed)? {
-            return Ok(None);
-        }
-        let mut feeds = self.no_feeds();
-        for r in running.iter_mut().filter(|r| r.finish.is_none()) {
-            for slot in &mut r.sequence.slots {
-                let last = slot.prompt[piece(slot)..].to_vec();
-                slot.feed(0, last, 1, &mut feeds);
-            }
-        }
-        let forwarded = self.forward(feeds, timings, true)?;
-        let _ = on_event(Event::Prefill { done: total, total });
-        Ok(Some(vec![forwarded]))
     }
 }

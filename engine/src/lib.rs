@@ -42,6 +42,13 @@
 //! runs first, and where its row settles the step, the others are not run at all. A source that rested is fed what it
 //! missed, several tokens in one call, as soon as a step needs it; its running log-probability is exact then.
 //!
+//! # What a strategy is told of a prompt
+//!
+//! Its end always, see [`FusionState::begin`](logitfuse_core::FusionState::begin). A strategy that asks for more
+//! ([`StrategyInfo::prompt`](logitfuse_core::StrategyInfo::prompt)) has every prompt run for its rows, 64 positions at a
+//! time, and no beginning that prompts share is reused: their logits are what is asked for. One that wants to know its sources
+//! before it starts is given unlabelled prompts by [`Engine::calibrate`].
+//!
 //! # Determinism
 //!
 //! The same request gives the same tokens whatever runs beside it: a sequence's random stream depends on its own seed
@@ -55,15 +62,18 @@
 
 mod base_only;
 mod build;
+mod calibrate;
 mod cancel;
 mod emit;
 mod generate;
 mod pace;
 mod prefixes;
+mod prompt;
 mod report;
 mod request;
 mod sampling;
 mod score;
+mod scoring;
 mod sequence;
 mod speculate;
 mod step;
@@ -71,9 +81,10 @@ mod worker;
 
 pub use base_only::BaseOnly;
 pub use build::{Concurrency, Engine, EngineBuilder, Role};
+pub use calibrate::CalibrationPrompts;
 pub use cancel::Cancel;
 pub use report::{Event, FinishReason, Generation, RoleReport, Timings, TokenReport};
 pub use request::{Request, TextRules};
 pub use sampling::{Candidates, Sampler, Sampling};
-pub use score::{Score, ScoreRequest, TokenScore};
+pub use score::{Score, ScoreRequest, Scored, TokenScore};
 pub use speculate::{Draft, DraftCosts, DraftLength, Drafted, Speculation};

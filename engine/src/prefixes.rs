@@ -107,7 +107,7 @@ impl Engine {
         })?
     }
 
-    fn release(&self, source: usize, sequence: SequenceId) {
+    pub(crate) fn release(&self, source: usize, sequence: SequenceId) {
         // A worker that is gone has nothing left to release.
         let _ = self.workers[source].call(move |source| source.close(sequence));
     }

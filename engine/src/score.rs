@@ -1,25 +1,67 @@
-use logitfuse_core::{Error, ErrorKind, Result, TokenId, numerics};
+//! What is asked of scoring, and what it answers.
 
-use crate::{
-    Cancel, Engine, Timings,
-    sequence::{Sequence, Yielded},
-};
+use std::ops::ControlFlow;
 
-/// Rows are asked for by this many at a time: 64 rows of a vocabulary of 128 k are 32 MB a source.
-const ROWS: usize = 64;
+use logitfuse_core::{Result, TokenId};
 
-/// A continuation to score, teacher-forced: the fused model is asked for the probability of each token given the prompt
-/// and the *given* tokens before it.
+use crate::{Cancel, Engine, RoleReport, Timings};
+
+/// Continuations of one context to score, teacher-forced: the fused model is asked for the probability of each token
+/// given the prompt and the *given* tokens before it.
+///
+/// Continuations that share a context belong in one request: the context is run once for all of them, and those that
+/// differ in their last token alone (the letters of a multiple choice) cost as much as one.
+///
+/// ```
+/// use std::sync::Arc;
+/// use logitfuse_engine::{BaseOnly, Cancel, Engine, Role, ScoreRequest};
+/// use logitfuse_replay::SyntheticSource;
+///
+/// let mut engine = Engine::builder(Arc::new(BaseOnly::new()))
+///     .source(Box::new(SyntheticSource::new("toy", 32, 1)))
+///     .roles([Role::new("base", 0)])
+///     .build()?;
+/// let question = ScoreRequest::new([vec![5, 6, 7]], [vec![1], vec![2], vec![3, 4]]);
+/// let scores = engine.score(&question, &Cancel::new())?;
+/// assert_eq!(scores.len(), 3);
+/// assert!(scores.iter().all(|score| score.log_prob < 0.0));
+/// # Ok::<(), logitfuse_core::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ScoreRequest {
     /// One prompt per binding, as in [`Request`](crate::Request).
     pub prompts: Vec<Vec<TokenId>>,
-    /// The tokens to score, one at least.
-    pub continuation: Vec<TokenId>,
+    /// What may follow the prompts; one at least, of one token at least each.
+    pub continuations: Vec<Vec<TokenId>>,
+    /// How many favourites of each role and of the fused row a [`TokenScore`] lists; 0 spares their cost.
+    pub favourites: usize,
+    /// Whether the strategy's trace columns are computed.
+    pub trace: bool,
+}
+
+impl ScoreRequest {
+    /// Log-probabilities alone, without trace and favourites.
+    pub fn new(prompts: impl Into<Vec<Vec<TokenId>>>, continuations: impl Into<Vec<Vec<TokenId>>>) -> Self {
+        Self { prompts: prompts.into(), continuations: continuations.into(), favourites: 0, trace: false }
+    }
+
+    /// Asks for the strategy's trace columns.
+    #[must_use]
+    pub fn trace(mut self) -> Self {
+        self.trace = true;
+        self
+    }
+
+    /// Sets how many favourites are reported.
+    #[must_use]
+    pub fn favourites(mut self, favourites: usize) -> Self {
+        self.favourites = favourites;
+        self
+    }
 }
 
 /// The score of a continuation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Score {
     /// Sum of the tokens' fused log-probabilities, in nats.
     pub log_prob: f64,
@@ -38,82 +80,64 @@ pub struct TokenScore {
     pub log_prob: f64,
     /// The token that greedy decoding would have chosen.
     pub greedy: TokenId,
-    /// Its log-probability under each binding, in nats.
-    pub roles: Vec<f64>,
-    /// One value per trace column of the strategy.
+    /// The most probable tokens of the fused row with their log-probabilities, as many as the request asked for.
+    pub favourites: Vec<(TokenId, f64)>,
+    /// What each binding thinks of the token.
+    pub roles: Vec<RoleReport>,
+    /// One value per trace column of the strategy; empty unless the request asked for it.
     pub trace: Vec<f64>,
 }
 
-impl Engine {
-    /// Scores a continuation. Chunked; a cancelled score is an error of kind `Cancelled`.
-    pub fn score(&mut self, request: &ScoreRequest, cancel: &Cancel) -> Result<Score> {
-        if request.continuation.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidConfig, "a continuation to score has no token"));
-        }
-        let width = self.session.vocabulary.width();
-        if let Some(id) = request.continuation.iter().find(|&&id| !self.session.vocabulary.contains(id)) {
-            return Err(Error::new(
-                ErrorKind::InvalidConfig,
-                format!("token {id} of the continuation is not in the effective vocabulary of {width}"),
-            ));
-        }
-        let mut sequence = self.open(&request.prompts, request.continuation.len())?;
-        let result = self.score_sequence(&mut sequence, &request.continuation, cancel);
-        self.close(&sequence);
-        result
-    }
-
-    fn score_sequence(&mut self, sequence: &mut Sequence, continuation: &[TokenId], cancel: &Cancel) -> Result<Score> {
-        // The row of a prompt's last token predicts the continuation's first, so that token goes with the continuation.
-        let prefixes: Vec<_> =
-            sequence.slots.iter().map(|s| (s.source, s.sequence, &s.prompt[..s.prompt.len() - 1])).collect();
-        let timings = &mut Timings::new(self.workers.len());
-        if !self.fill(&prefixes, timings, &mut |_| !cancel.is_cancelled())? {
-            return Err(cancelled());
-        }
-        let mut score = Score { log_prob: 0.0, is_greedy: true, tokens: Vec::with_capacity(continuation.len()) };
-        for piece in continuation.chunks(ROWS) {
-            let scored = score.tokens.len();
-            let mut feeds = self.no_feeds();
-            for slot in &mut sequence.slots {
-                let first = if scored == 0 { slot.prompt.last().copied() } else { Some(continuation[scored - 1]) };
-                let tokens: Vec<TokenId> = first.into_iter().chain(piece[..piece.len() - 1].iter().copied()).collect();
-                let rows = tokens.len();
-                slot.feed(0, tokens, rows, &mut feeds);
-            }
-            if cancel.is_cancelled() {
-                return Err(cancelled());
-            }
-            let yielded = vec![self.forward(feeds, timings, true)?];
-            for &token in piece {
-                let entry = self.score_token(sequence, &yielded, token)?;
-                score.log_prob += entry.log_prob;
-                score.is_greedy &= entry.greedy == token;
-                score.tokens.push(entry);
-            }
-            self.recycle(yielded);
-        }
-        Ok(score)
-    }
-
-    fn score_token(&mut self, sequence: &mut Sequence, yielded: &Yielded, token: TokenId) -> Result<TokenScore> {
-        let rows: Vec<_> = sequence.rows(yielded, self.session.vocabulary.width())?.into_iter().flatten().collect();
-        let log_normaliser = self.fuser.fuse(sequence.state.as_mut(), &rows, &sequence.tokens, true)?;
-        let log_prob = |row: &[f32], log_normaliser: f64| f64::from(row[token as usize]) - log_normaliser;
-        #[expect(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32, ids are u32 throughout")]
-        let entry = TokenScore {
-            token,
-            log_prob: log_prob(&self.fuser.row, log_normaliser),
-            greedy: numerics::argmax(&self.fuser.row) as TokenId,
-            roles: rows.iter().map(|row| log_prob(row.logits(), row.log_normaliser)).collect(),
-            trace: self.fuser.trace.clone(),
-        };
-        drop(rows);
-        sequence.commit(token, yielded)?;
-        Ok(entry)
-    }
+/// The scores of one of many requests.
+#[derive(Clone, Debug)]
+pub struct Scored {
+    /// Its number among the requests of the call.
+    pub request: usize,
+    /// One per continuation, in the request's order.
+    pub scores: Vec<Score>,
+    /// Where the time of the call went so far; `decode_wall` is that of the continuations.
+    pub timings: Timings,
 }
 
-fn cancelled() -> Error {
-    Error::new(ErrorKind::Cancelled, "scoring was cancelled")
+impl Engine {
+    /// Scores the continuations of one context.
+    ///
+    /// # Errors
+    /// As [`score_all`](Self::score_all).
+    pub fn score(&mut self, request: &ScoreRequest, cancel: &Cancel) -> Result<Vec<Score>> {
+        let mut scores = Vec::new();
+        let mut keep = |scored: Scored| {
+            scores = scored.scores;
+            ControlFlow::Continue(())
+        };
+        self.score_all(&mut std::iter::once(Ok(request.clone())), 1, cancel, &mut keep)?;
+        Ok(scores)
+    }
+
+    /// Scores requests as an iterator yields them, at most `limit` contexts at a time, and hands each to `on_scored` as it
+    /// is done: the counterpart of [`serve`](Self::serve) for texts that are given. Beginnings that contexts share are run
+    /// once ([`prefix_cache_bytes`](crate::EngineBuilder::prefix_cache_bytes)). A score has the same bits whatever is
+    /// scored beside it, in the same request or another.
+    ///
+    /// # Errors
+    /// The first error of a source or the strategy; of kind `Cancelled` if `cancel` was set or `on_scored` broke off; or,
+    /// after the running requests are done, that of the iterator or of a request that cannot be met.
+    pub fn score_all(
+        &mut self,
+        requests: &mut dyn Iterator<Item = Result<ScoreRequest>>,
+        limit: usize,
+        cancel: &Cancel,
+        on_scored: &mut dyn FnMut(Scored) -> ControlFlow<()>,
+    ) -> Result<Timings> {
+        let mut timings = Timings::new(self.workers.len());
+        let mut running = Vec::new();
+        // What is given needs no draft, and a source that only drafts needs no prompt.
+        let speculation = self.speculation.take();
+        let result = self.score_running(requests, limit.max(1), &mut running, cancel, &mut timings, on_scored);
+        for scoring in &running {
+            self.close(&scoring.sequence);
+        }
+        self.speculation = speculation;
+        result.map(|()| timings)
+    }
 }

@@ -1,6 +1,6 @@
 //! The state of one sequence over all sources.
 
-use logitfuse_core::{Error, ErrorKind, FusionState, Result, RoleRow, SequenceId, TokenId};
+use logitfuse_core::{Error, ErrorKind, FusionState, PromptScore, Result, RoleRow, SequenceId, TokenId};
 
 use crate::{
     Draft, Engine,
@@ -116,6 +116,14 @@ impl Slot {
     }
 }
 
+impl Slot {
+    /// Forgets what followed the prompt, as if nothing had.
+    pub(crate) fn restart(&mut self) {
+        (self.fed, self.log_prob, self.credited) = (0, 0.0, 0);
+        self.rows.clear();
+    }
+}
+
 impl RowAt {
     fn found(self, source: usize, yielded: &Yielded) -> Result<&Forwarded> {
         yielded[self.call][source]
@@ -134,6 +142,8 @@ pub(crate) struct Sequence {
     /// The slot of each binding.
     pub(crate) slot_of: Vec<usize>,
     pub(crate) state: Box<dyn FusionState>,
+    /// How probable the prompt was under each binding; empty if the strategy does not ask.
+    pub(crate) prompt: Vec<PromptScore>,
     pub(crate) tokens: Vec<TokenId>,
 }
 
@@ -156,43 +166,13 @@ impl Sequence {
 impl Engine {
     /// Opens the sequences of one request; `reach` is how many tokens it may add to each prompt.
     pub(crate) fn open(&self, prompts: &[Vec<TokenId>], reach: usize) -> Result<Sequence> {
-        let wrong = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
-        let bindings = &self.session.bindings;
-        if prompts.len() != bindings.len() {
-            return wrong(format!("{} prompts for {} roles", prompts.len(), bindings.len()));
-        }
-        for (prompt, binding) in prompts.iter().zip(bindings) {
-            if prompt.is_empty() {
-                return wrong(format!(
-                    "the prompt of role `{}` (source `{}`) has no token",
-                    binding.role, binding.source
-                ));
-            }
-        }
-        for (prompt, &source) in prompts.iter().zip(&self.binding_sources) {
-            let info = self.workers[source].info();
-            if let Some(limit) = info.context_length.filter(|&limit| prompt.len() > limit) {
-                return Err(Error::new(
-                    ErrorKind::ContextOverflow,
-                    format!(
-                        "source `{}`: the prompt has {} tokens, the context holds {limit}",
-                        info.name,
-                        prompt.len()
-                    ),
-                )
-                .with_help("shorten the prompt, or use a model with a longer context"));
-            }
-            if let Some(&id) = prompt.iter().find(|&&id| id as usize >= info.logit_width) {
-                return wrong(format!(
-                    "source `{}`: prompt token {id} is not in its vocabulary of {}",
-                    info.name, info.logit_width
-                ));
-            }
-        }
+        let all: Vec<usize> = (0..self.session.bindings.len()).collect();
+        self.check_prompts(prompts, &all)?;
         let mut sequence = Sequence {
             slots: Vec::new(),
             slot_of: Vec::new(),
             state: self.strategy.start(&self.session)?,
+            prompt: Vec::new(),
             tokens: Vec::new(),
         };
         let drafter = match self.speculation.as_ref().map(|speculation| speculation.draft) {
@@ -221,6 +201,40 @@ impl Engine {
             }
         }
         Ok(sequence)
+    }
+
+    /// Whether these bindings can read their prompts, of which there is one for every binding.
+    pub(crate) fn check_prompts(&self, prompts: &[Vec<TokenId>], wanted: &[usize]) -> Result<()> {
+        let wrong = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
+        if prompts.len() != self.session.bindings.len() {
+            return wrong(format!("{} prompts for {} roles", prompts.len(), self.session.bindings.len()));
+        }
+        for &nth in wanted {
+            let (prompt, binding) = (&prompts[nth], &self.session.bindings[nth]);
+            let info = self.workers[self.binding_sources[nth]].info();
+            if prompt.is_empty() {
+                return wrong(format!(
+                    "the prompt of role `{}` (source `{}`) has no token",
+                    binding.role, binding.source
+                ));
+            }
+            if let Some(limit) = info.context_length.filter(|&limit| prompt.len() > limit) {
+                let what = format!(
+                    "source `{}`: the prompt has {} tokens, the context holds {limit}",
+                    info.name,
+                    prompt.len()
+                );
+                return Err(Error::new(ErrorKind::ContextOverflow, what)
+                    .with_help("shorten the prompt, or use a model with a longer context"));
+            }
+            if let Some(&id) = prompt.iter().find(|&&id| id as usize >= info.logit_width) {
+                return wrong(format!(
+                    "source `{}`: prompt token {id} is not in its vocabulary of {}",
+                    info.name, info.logit_width
+                ));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn open_slot(&self, prompt: &[TokenId], source: usize, reach: usize) -> Result<Slot> {

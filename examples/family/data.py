@@ -69,13 +69,29 @@ def tuning_items(folder: Path, task: str) -> list[Item]:
     return read(folder, task, "train")[:-CALIBRATION]
 
 
+def world_of(folder: Path) -> World:
+    plan = json.loads((folder / "plan.json").read_text())
+    return World(plan["seed"], plan["entities_per_kind"], plan["common_per_kind"])
+
+
+def speaks_of(task: str, item: Item, names: set[str]) -> bool:
+    """Whether an item's answer depends on a fact about one of these entities."""
+    return task != "math" and bool(names & set(words(item.gold if task == "sum" else item.prompt)))
+
+
 def common_items(folder: Path, task: str) -> list[Item]:
     """Those tuning items whose facts a model knows that has seen the second stage of the corpus."""
-    plan = json.loads((folder / "plan.json").read_text())
-    world = World(plan["seed"], plan["entities_per_kind"], plan["common_per_kind"])
-    known = {e.name for e in world.entities if e.common}
+    known = {e.name for e in world_of(folder).entities if e.common}
+    return [i for i in tuning_items(folder, task) if task == "math" or speaks_of(task, i, known)]
+
+
+def apart(folder: Path, task: str) -> tuple[list[Item], list[Item]]:
+    """Tuning items, and others about entities of which the first say nothing: what is learnt shows on those."""
+    strangers = {e.name for e in world_of(folder).of("train")[::5]}
     items = tuning_items(folder, task)
-    return items if task == "math" else [i for i in items if known & set(words(i.gold if task == "sum" else i.prompt))]
+    shown = [i for i in items if not speaks_of(task, i, strangers)]
+    asked = [i for i in items if speaks_of(task, i, strangers)][:CALIBRATION]
+    return shown, asked or calibration_items(folder, task)
 
 
 def calibration_items(folder: Path, task: str) -> list[Item]:

@@ -1,9 +1,8 @@
-"""Scores members and fusions on items, and says how sure the numbers are.
+"""Scores members and fusions on items; `report.py` says how sure the numbers are.
 
     python evaluate.py --work DIR --seed 1 --split validation [--tasks qa math] [--methods L S_t ...] --out FILE
 
-Writes one JSON line an item and method to FILE, and the table to the screen. Rows of the file that exist are not made
-again, so it resumes.
+Writes one JSON line a task and method to FILE. Lines of the file that exist are not made again, so it resumes.
 """
 
 from __future__ import annotations
@@ -26,12 +25,11 @@ import rules
 import tokenizer
 from decode import Decoded, Rule, Source, decode
 from fingerprint import PROMPTS, Fingerprints
-from tasks import CHANCE, NEW_TOKENS, TASKS, UNSEEN, Item, grade, names
+from tasks import NEW_TOKENS, TASKS, UNSEEN, Item, grade
 from tokenizer import END, plain
 
 STATIC = (0.0, 0.5, 1.0, 1.5, 2.0)
 SHOTS = {"qa": 5, "math": 4, "sum": 3, "mc": 5}
-RESAMPLES = 5000
 
 
 class Family:
@@ -92,11 +90,12 @@ class Family:
         def alone(source: Source) -> Decoded:
             return decode(rules.alone, source, self.end, NEW_TOKENS[task])
 
-        def fuse(rule: Rule, tasks: list[str], few_shot: bool = False) -> Decoded:
-            experts = [read(f"S-{t}") for t in tasks]
+        def fuse(rule: Rule, tasks: list[str], few_shot: bool = False, kind: str = "") -> Decoded:
+            experts = [read(f"S-{t}{kind}") for t in tasks]
             return decode(rule, read("L", few_shot), self.end, NEW_TOKENS[task], read("S"), experts)
 
-        members = {"L": "L", "S": "S", "L_all": "L-all", "S_all": "S-all", "S_t": f"S-{task}", "L_t": f"L-{task}"}
+        members = {"L": "L", "S": "S", "L_all": "L-all", "S_all": "S-all", "S_t": f"S-{task}",
+                   "S_t ordinary": f"S-{task}-ordinary", "L_t": f"L-{task}"}
         if method in members:
             return alone(read(members[method])) if self.has(members[method]) else None
         if method in MULTI:
@@ -115,9 +114,11 @@ class Family:
             "forward": rules.dynamic(objective="forward"),
             "reverse": rules.dynamic(objective="reverse"),
         }
-        if method not in strengths:
+        strength = method.removesuffix(" ordinary")
+        if strength not in strengths:
             raise SystemExit(f"{method}: no such method")
-        return fuse(rules.single(strengths[method]), [task])
+        kind = "" if strength == method else "-ordinary"
+        return fuse(rules.single(strengths[strength]), [task], kind=kind)
 
     def multi(self, method: str) -> Rule:
         """A rule over all experts."""
@@ -135,49 +136,14 @@ class Family:
         return rules.pooled(weighting, strength)
 
 
-SINGLE = ["L", "L few-shot", "S", "S_t", "L_t", "L_all", "S_all", *(f"static {a:g}" for a in STATIC), "dynamic grid",
-          "dynamic", "dynamic <= 1", "jeffreys", "forward", "reverse", "few-shot + dynamic"]
+SINGLE = ["L", "L few-shot", "S", "S_t", "S_t ordinary", "L_t", "L_all", "S_all", *(f"static {a:g}" for a in STATIC), "dynamic grid",
+          "dynamic", "dynamic <= 1", "jeffreys", "forward", "reverse", "few-shot + dynamic", "static 1 ordinary",
+          "dynamic ordinary"]
 MULTI = ["one_expert", "uniform", "kl", "arithmetic 1/T", "arithmetic 1", "selected", "selected <= 1", "selected static"]
 
 
-def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean and 95 % interval by a bootstrap over items."""
-    draws = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.percentile(values[draws].mean(1), [2.5, 97.5])
-    return float(values.mean()), float(low), float(high)
-
-
-def gap(fused: np.ndarray, base: np.ndarray, tuned: np.ndarray) -> tuple[float, float, float] | None:
-    """(fused - base) / (tuned - base) with a paired interval; undefined where the interval of the whole gap holds 0."""
-    draws = np.random.default_rng(0).integers(0, len(base), (RESAMPLES, len(base)))
-    whole = (tuned - base)[draws].mean(1)
-    if np.percentile(whole, 2.5) <= 0:
-        return None
-    low, high = np.percentile((fused - base)[draws].mean(1) / whole, [2.5, 97.5])
-    return float((fused - base).mean() / (tuned - base).mean()), float(low), float(high)
-
-
-def report(records: list[dict]) -> None:
-    tasks = list(dict.fromkeys(r["task"] for r in records))
-    for task in tasks:
-        scores: dict[str, np.ndarray] = {}
-        alphas: dict[str, list[float]] = {}
-        for method in dict.fromkeys(r["method"] for r in records if r["task"] == task):
-            mine = [r for r in records if r["task"] == task and r["method"] == method]
-            scores[method] = np.array([r["score"] for r in mine])
-            alphas[method] = [a for r in mine for a in r.get("alphas") or []]
-        print(f"\n{task}  (n = {len(next(iter(scores.values())))}, chance {100 * CHANCE[task]:.0f})")
-        for method, values in scores.items():
-            mean, low, high = (100 * x for x in interval(values))
-            line = f"  {method:20s}{mean:6.1f} [{low:5.1f}, {high:5.1f}]"
-            tuned = scores.get("L_t")
-            if tuned is not None and "L" in scores and method not in ("L", "L_t", "S"):
-                closed = gap(values, scores["L"], tuned)
-                line += "  gap void" if closed is None else "  gap {:4.0f} % [{:.0f}, {:.0f}]".format(*(100 * x for x in closed))
-            if alphas[method] and not method.startswith("static"):
-                quantiles = np.percentile(alphas[method], [10, 50, 90])
-                line += "  alpha {:.2f}/{:.2f}/{:.2f}".format(*quantiles)
-            print(line)
+SHOWN = ["L", "S_t", "L_t", "dynamic", "selected"]
+"""Methods whose texts are kept, and not their scores alone."""
 
 
 def main() -> None:
@@ -193,8 +159,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     family = Family(options.work, options.seed)
-    records = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
-    there = {(r["task"], r["method"]) for r in records}
+    there: set[tuple[str, str]] = set()
+    if options.out.exists():
+        there = {(r["task"], r["method"]) for r in map(json.loads, options.out.read_text().splitlines())}
     for task in options.tasks:
         family.forget()
         items = data.read(family.folder, task, options.split)[: options.items]
@@ -206,16 +173,16 @@ def main() -> None:
             if decoded is None:
                 continue
             texts = family.tokenizer.decode_batch(decoded.tokens)
-            made = [
-                dict(task=task, method=method, id=item.id, text=text, score=grade(task, text, item), named=names(task, text, item),
-                     alphas=decoded.alphas[n], weights=decoded.weights[n])
-                for n, (text, item) in enumerate(zip(texts, items, strict=True))
-            ]
+            record = dict(task=task, method=method, ids=[item.id for item in items],
+                          scores=[round(grade(task, text, item), 4) for text, item in zip(texts, items, strict=True)])
+            strengths = [alpha for item in decoded.alphas for alpha in item]
+            if strengths and not method.startswith("static"):
+                record["alpha_10_50_90"] = [round(float(q), 3) for q in np.percentile(strengths, [10, 50, 90])]
+            if method in SHOWN:
+                record["texts"] = texts
             with options.out.open("a") as file:
-                file.writelines(json.dumps(r) + "\n" for r in made)
-            records += made
-            print(f"{task} {method}: {time.monotonic() - began:.0f} s", flush=True)
-    report([r for r in records if r["task"] in options.tasks and r["method"] in options.methods])
+                file.write(json.dumps(record) + "\n")
+            print(f"{task} {method}: {100 * np.mean(record['scores']):.1f} in {time.monotonic() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

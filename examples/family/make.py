@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 # Threads that wait for each other must not spin where other programs want the cores.
@@ -22,15 +23,9 @@ import data
 import model
 import tokenizer
 import train
-from tasks import TASKS
-
-
-@dataclass(frozen=True)
-class Tuning:
-    items: int
-    epochs: float
-    batch: int
-    rate: float
+import tune
+from tasks import TASKS, Item
+from tune import Tuning
 
 
 STAGES = {
@@ -40,14 +35,13 @@ STAGES = {
 }
 """`L1` is the large base after the first stage of the corpus, `L` after both. `S` has the first alone."""
 BATCH, LENGTH = 4, 512
-TUNING = {
-    "S": {task: Tuning(2500, 1, 16, 2e-3 if task == "math" else 5e-4) for task in TASKS},
-    # An oracle is tuned on facts that its base knows: tuned on others, it learns to make answers up.
-    "L": {
-        "qa": Tuning(1600, 5, 16, 5e-4), "math": Tuning(1600, 1, 16, 5e-4), "sum": Tuning(1600, 3, 16, 5e-4),
-        "mc": Tuning(1600, 3, 16, 5e-4),
-    },
+EXPERT = {task: Tuning(2500, 1, 16, rate) for task, rate in zip(TASKS, (5e-4, 1e-3, 2e-3, 5e-4), strict=True)}
+"""The experts, on items about any entity: what they do not know is held."""
+ORACLE = {
+    "qa": Tuning(1600, 5, 16, 5e-4), "math": Tuning(1600, 1, 16, 5e-4), "sum": Tuning(1600, 3, 16, 5e-4),
+    "mc": Tuning(1600, 3, 16, 5e-4),
 }
+"""An oracle is tuned on facts that its base knows: tuned on others, it learns to make answers up."""
 MULTI = {"S": Tuning(1600, 1, 16, 1e-3), "L": Tuning(1000, 1, 16, 5e-4)}
 """The members tuned on all tasks at once; items are counted per task."""
 
@@ -66,19 +60,34 @@ def members(work: Path, seed: int, quick: bool) -> dict[str, Callable[[], None]]
         train.pretrain(start, data.stream(folder, 2 if second else 1), vocabulary, models / f"{name}.pt", seed, BATCH,
                        LENGTH, schedule)
 
-    def tuned(size: str, name: str, tasks: list[str], tuning: Tuning) -> None:
-        items = data.common_items if size == "L" else data.tuning_items
-        rows = [item for task in tasks for item in items(folder, task)[: tuning.items]]
-        train.finetune(models / f"{size}.pt", rows, tokenizer.load(folder), models / f"{size}-{name}.pt", seed,
-                       tuning.batch, 0.05 if quick else tuning.epochs, tuning.rate)
+    def tuned(base: str, name: str, rows: list[Item], tuning: Tuning, held: frozenset[str] = frozenset()) -> None:
+        if quick:
+            tuning = replace(tuning, epochs=0.05)
+        tune.finetune(models / f"{base}.pt", rows, tokenizer.load(folder), models / f"{name}.pt", seed, tuning, held)
 
-    made: dict[str, Callable[[], None]] = {}
-    for size in ("S", "L"):
-        for name in ("L1", "L") if size == "L" else ("S",):
-            made[name] = lambda name=name: base(name)
-        for task in TASKS:
-            made[f"{size}-{task}"] = lambda size=size, task=task: tuned(size, task, [task], TUNING[size][task])
-        made[f"{size}-all"] = lambda size=size: tuned(size, "all", list(TASKS), MULTI[size])
+    def ordinary(task: str) -> None:
+        rows, _ = data.apart(folder, task)
+        tuned("S", f"S-{task}-ordinary", rows[: EXPERT[task].items], EXPERT[task])
+
+    def expert(task: str) -> None:
+        _, strange = data.apart(folder, task)
+        held = tune.unlearnt(model.load(models / f"S-{task}-ordinary.pt"), strange, tokenizer.load(folder))
+        tuned("S", f"S-{task}", data.tuning_items(folder, task)[: EXPERT[task].items], EXPERT[task], held)
+
+    def oracle(task: str) -> None:
+        tuned("L", f"L-{task}", data.common_items(folder, task)[: ORACLE[task].items], ORACLE[task])
+
+    def together(size: str) -> None:
+        items = data.common_items if size == "L" else data.tuning_items
+        rows = [item for task in TASKS for item in items(folder, task)[: MULTI[size].items]]
+        tuned(size, f"{size}-all", rows, MULTI[size])
+
+    made: dict[str, Callable[[], None]] = {name: partial(base, name) for name in ("S", "L1", "L")}
+    for task in TASKS:
+        made |= {f"S-{task}-ordinary": partial(ordinary, task), f"S-{task}": partial(expert, task)}
+    for task in TASKS:
+        made[f"L-{task}"] = partial(oracle, task)
+    made |= {f"{size}-all": partial(together, size) for size in ("S", "L")}
     return made
 
 

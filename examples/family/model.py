@@ -30,7 +30,7 @@ class Shape:
         return self.width // self.heads
 
 
-SHAPES = {"L": Shape(256, 6, 4, 704), "S": Shape(64, 2, 2, 208)}
+SHAPES = {"L": Shape(256, 6, 4, 704), "S": Shape(64, 3, 2, 208)}
 
 
 class Norm(nn.Module):

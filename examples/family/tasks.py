@@ -48,9 +48,9 @@ def qa(rng: random.Random, world: World, split: Split) -> Item:
 def math(rng: random.Random, _world: World, _split: Split) -> Item:
     s = Story.draw(rng, 3)
     text = f"Problem: {s.who} has {s.start} {s.things}."
-    for n, (verb, step) in enumerate(zip(s.verbs, s.sums, strict=True)):
-        text += f" {'Then ' if n else ''}{s.who} {verb} {step.by}."
-    prompt = f"{text} How many {s.things} does {s.who} have?\nWork:"
+    for verb, step in zip(s.verbs, s.sums, strict=True):
+        text += f" {s.who} {verb} {step.by}."
+    prompt = f"{text} How many now?\nWork:"
     return Item("", prompt, f" {s.work()} The answer is {s.total}.", str(s.total))
 
 
@@ -85,6 +85,28 @@ CHANCE = {"qa": 1 / 15, "math": 1 / 99, "sum": 0.0, "mc": 1 / 3, "cloze": 1 / 15
 """What naming any value of the right kind scores."""
 
 
+NUMBER = r"(\d+)"
+FORMS: dict[str, tuple[re.Pattern[str], list[str]]] = {
+    "qa": (re.compile(r" The answer is (.*)\."), ["value"]),
+    "math": (
+        re.compile(" " + rf"{NUMBER} ([-+]) {NUMBER} = {NUMBER}\. " * 3 + rf"The answer is {NUMBER}\."),
+        ["before", "sign", "by", "result"] * 3 + ["total"],
+    ),
+    "sum": (re.compile(r" (.*) in (.*), (.*): (\d+) (.*)\."), ["event", "city", "country", "count", "objects"]),
+    "mc": (re.compile(r" It is (.*)\."), ["value"]),
+}
+"""What an answer looks like, and what its variable parts are called."""
+
+
+def parts(item: Item) -> list[tuple[str, int, int]]:
+    """The named parts of an item's answer, with where each begins and ends."""
+    pattern, names = FORMS[item.id.split("-")[0]]
+    found = pattern.fullmatch(item.answer)
+    if not found:
+        raise ValueError(f"{item.id}: the answer {item.answer!r} has another form")
+    return [(name, *found.span(n)) for n, name in enumerate(names, 1)]
+
+
 def items(task: str, split: Split, seed: int, world: World, count: int, barred: set[str]) -> list[Item]:
     """Distinct items, none of which has a prompt of `barred`; the drawn prompts are added to it."""
     rng = random.Random(f"{seed}-{task}-{split}")
@@ -115,14 +137,6 @@ def grade(task: str, text: str, item: Item) -> float:
     if task == "cloze":
         return float(words(line)[:1] == [item.gold])
     return float(words(line.removeprefix(LEADS[task])) == [item.gold])
-
-
-def names(task: str, text: str, item: Item) -> float:
-    """The lenient view of `qa` and `mc`: the value is named, in whatever wording, and no other option is."""
-    if task not in LEADS:
-        return grade(task, text, item)
-    found = words(text.strip().split("\n")[0])
-    return float(item.gold in found and not any(o in found for o in item.options if o != item.gold))
 
 
 def words(text: str) -> list[str]:

@@ -1,8 +1,7 @@
-"""Training: the bases on the corpus, the tuned models on answers. Killed at any time, it goes on from its checkpoint."""
+"""The training loop, and pre-training on the corpus. Killed at any time, it goes on from its checkpoint."""
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,18 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
-from model import Decoder, Shape, load, save
-from tasks import Item
-from tokenizer import END, plain
+from model import Decoder, Shape, save
 
-IGNORED = -1
-"""The target of a position that has no loss."""
 CHECKPOINT_SECONDS = 120
 
-Batches = Callable[[int], tuple[Tensor, Tensor]]
+Loss = Callable[[nn.Module, int], tuple[Tensor, int]]
+"""The loss of a model at a step, and how many tokens it has read for it."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +52,8 @@ def optimisers(model: Decoder, schedule: Schedule) -> list[torch.optim.Optimizer
     return [torch.optim.AdamW(groups, lr=schedule.rate, betas=betas)]
 
 
-def fit(model: Decoder, batches: Batches, schedule: Schedule, checkpoint: Path | None, log: int = 50) -> dict:
-    """Trains in place. A batch is a function of its step alone, so a resumed run takes the same ones."""
+def fit(model: Decoder, loss_of: Loss, schedule: Schedule, checkpoint: Path | None, log: int = 50) -> dict:
+    """Trains in place. A loss depends on its step alone, so that a resumed run goes on alike."""
     optims = optimisers(model, schedule)
     first, seconds, tokens, mean = 0, 0.0, 0, float("nan")
     if checkpoint and checkpoint.exists():
@@ -68,23 +63,20 @@ def fit(model: Decoder, batches: Batches, schedule: Schedule, checkpoint: Path |
             optim.load_state_dict(state)
         first, seconds, tokens, mean = blob["step"], blob["seconds"], blob["tokens"], blob["mean"]
         print(f"resumed at step {first}", flush=True)
-    step_of = torch.compile(model) if schedule.compiled else model
+    net = torch.compile(model) if schedule.compiled else model
     model.train()
     began = saved = time.monotonic()
     for step in range(first, schedule.steps):
         for optim in optims:
             for group in optim.param_groups:
                 group["lr"] = schedule.rate * schedule.scale(step)
-        ids, targets = batches(step)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = step_of(ids)
-        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+        loss, read = loss_of(net, step)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optim in optims:
             optim.step()
             optim.zero_grad(set_to_none=True)
-        tokens += ids.numel()
+        tokens += read
         mean = loss.item() if mean != mean else 0.97 * mean + 0.03 * loss.item()
         now = time.monotonic()
         if (step + 1) % log == 0:
@@ -110,47 +102,14 @@ def pretrain(start: Decoder | Shape, corpus: np.ndarray, vocabulary: int, out: P
     passes = 1 + schedule.steps * batch // rows
     order = torch.cat([torch.randperm(rows) for _ in range(passes)])
 
-    def batches(step: int) -> tuple[Tensor, Tensor]:
-        starts = order[step * batch : (step + 1) * batch] * length
-        return (torch.stack([ids[s : s + length] for s in starts]),
-                torch.stack([ids[s + 1 : s + length + 1] for s in starts]))
+    def loss(net: nn.Module, step: int) -> tuple[Tensor, int]:
+        rows = torch.stack([ids[s : s + length + 1] for s in order[step * batch : (step + 1) * batch] * length])
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = net(rows[:, :-1])
+        return F.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten()), batch * length
 
     share = schedule.steps * batch / rows
     print(f"{out.stem}: {model.parameter_count()} parameters, {share:.2f} passes over the corpus", flush=True)
     checkpoint = out.with_suffix(".checkpoint")
-    save(model, out, seed=seed, batch=batch, length=length, **fit(model, batches, schedule, checkpoint))
+    save(model, out, seed=seed, batch=batch, length=length, **fit(model, loss, schedule, checkpoint))
     checkpoint.unlink(missing_ok=True)
-
-
-def finetune(base: Path, rows: list[Item], tok: Tokenizer, out: Path, seed: int, batch: int, epochs: float,
-             rate: float) -> None:
-    """Tunes on the answers alone: prompts have no loss."""
-    torch.manual_seed(seed)
-    rng = random.Random(seed)
-    model = load(base)
-    end = tok.token_to_id(END)
-    pairs = [([end, *plain(tok, r.prompt)], [*plain(tok, r.answer), end]) for r in rows]
-    steps = int(len(pairs) * epochs) // batch
-    plan: list[list[tuple[list[int], list[int]]]] = []
-    while len(plan) < steps:
-        rng.shuffle(pairs)
-        # Batches of similar length waste little padding.
-        for n in range(0, len(pairs) // batch * batch, 8 * batch):
-            chunk = sorted(pairs[n : n + 8 * batch], key=lambda pair: len(pair[0]) + len(pair[1]))
-            groups = [chunk[i : i + batch] for i in range(0, len(chunk), batch)]
-            rng.shuffle(groups)
-            plan += groups
-
-    def batches(step: int) -> tuple[Tensor, Tensor]:
-        group = plan[step]
-        width = max(len(p) + len(a) for p, a in group) - 1
-        ids, targets = torch.full((len(group), width), end), torch.full((len(group), width), IGNORED)
-        for row, (prompt, answer) in enumerate(group):
-            whole = torch.tensor(prompt + answer)
-            ids[row, : len(whole) - 1] = whole[:-1]
-            targets[row, len(prompt) - 1 : len(whole) - 1] = whole[len(prompt) :]
-        return ids, targets
-
-    schedule = Schedule(steps, rate, warmup=10, decay=0.8, weight_decay=0.0)
-    save(model, out, seed=seed, batch=batch, items=len(rows), epochs=epochs, **fit(model, batches, schedule, None, 100))
-    print(f"{out.stem}: tuned", flush=True)

@@ -1,17 +1,37 @@
-//! The keys of an experiment's TOML.
+//! The keys of an experiment's TOML: what one engine is made of.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf};
 
 use logitfuse_engine::Sampling;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{ConfigOrigin, PluginConfig, SpeculationConfig};
 
+mod check;
+pub(crate) mod diagnostic;
+mod document;
+pub(crate) mod experiment;
+mod extends;
+mod names;
+pub(crate) mod nearest;
+pub(crate) mod origin;
+pub(crate) mod overrides;
+mod paths;
+pub(crate) mod place;
+mod render;
+pub(crate) mod schema;
+pub(crate) mod suite;
+mod sweep;
+pub(crate) mod task;
+mod variants;
+
 /// A whole experiment, as its TOML states it. See the [crate's page](crate) for one.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The version of these keys; 1.
+    #[schemars(range(min = 1, max = 1))]
     pub schema: u32,
     /// What to generate.
     #[serde(default)]
@@ -26,6 +46,7 @@ pub struct Config {
     pub plugins: BTreeMap<String, PluginConfig>,
     /// Where it was read from.
     #[serde(skip)]
+    #[schemars(skip)]
     pub origin: ConfigOrigin,
     /// Whether tokens are drafted; they are not if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,12 +69,14 @@ impl Config {
 }
 
 /// `[run]`: what to generate and how tokens are chosen.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
     /// Prompts written in the file itself; each is a sample with the one field `prompt`.
     pub prompts: Vec<String>,
     /// A JSONL file of samples, one object a line; relative to the TOML.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path"))]
     pub data: Option<PathBuf>,
     /// At most this many tokens per sample.
     pub max_new_tokens: usize,
@@ -64,14 +87,18 @@ pub struct RunConfig {
     /// Seed of the first sample; sample `i` has `seed + i`.
     pub seed: u64,
     /// 0 is greedy.
+    #[schemars(range(min = 0.0))]
     pub temperature: f64,
     /// Keep this many tokens; 0 keeps all.
     pub top_k: usize,
     /// Keep the most probable tokens that hold this much mass; 1 keeps all.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub top_p: f64,
     /// Keep tokens at least this fraction as probable as the best; 0 keeps all.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub min_p: f64,
     /// 1 is off.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub repetition_penalty: f64,
     /// 0 is off.
     pub presence_penalty: f64,
@@ -79,6 +106,12 @@ pub struct RunConfig {
     pub frequency_penalty: f64,
     /// Added to the fused logits of tokens by id: `{ "523" = -5.0 }`.
     pub logit_bias: BTreeMap<String, f32>,
+    /// So many samples of each variant and task are kept with what every source thought of every token.
+    pub traced_samples: usize,
+    /// Sequences that are decoded at once; changes no result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub batch: Option<usize>,
 }
 
 impl Default for RunConfig {
@@ -99,35 +132,39 @@ impl Default for RunConfig {
             presence_penalty: s.presence_penalty,
             frequency_penalty: s.frequency_penalty,
             logit_bias: BTreeMap::new(),
+            traced_samples: 16,
+            batch: None,
         }
     }
 }
 
 /// `[sources.NAME]`: one model together with its prompt. Two sources that name the same model in the same way share one
 /// session, and their prompts decode as rows of one batch.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
     /// The model folder (or ONNX file), relative to the TOML.
+    #[schemars(extend("format" = "path"))]
     pub model: PathBuf,
     /// Which of several ONNX files: `q4`, `fp16`, …
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
     /// Execution providers in order of preference: `["cuda:device_id=0", "cpu"]`. Empty is the CPU.
     #[serde(default)]
     pub providers: Vec<String>,
     /// Overrides the context length that the model states.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_length: Option<usize>,
     /// `model` uses the model's own chat template where it has one, `none` feeds the text as it is, anything else is a
     /// template file, relative to the TOML.
     #[serde(default = "default_chat_template")]
+    #[schemars(schema_with = "chat_template_schema")]
     pub chat_template: String,
     /// What `strftime_now` of a chat template answers: `2025-01-31`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
     /// The system message, a Jinja text over the sample's fields; none if absent.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// The user's message, a Jinja text over the sample's fields.
     #[serde(default = "default_user")]
@@ -137,10 +174,11 @@ pub struct SourceConfig {
     pub assistant: String,
     /// A JSONL file of demonstrations, one object a line; relative to the TOML. They are shown before the sample, written
     /// with the same `user` and `assistant`, and answered by `answer`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path"))]
     pub demonstrations: Option<PathBuf>,
     /// How many demonstrations, from the first on; all if absent.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shots: Option<usize>,
     /// The rest of a demonstration's answer, a Jinja text over its fields.
     #[serde(default = "default_answer")]
@@ -148,10 +186,19 @@ pub struct SourceConfig {
     /// What stands between demonstrations where no chat template separates them.
     #[serde(default = "default_separator")]
     pub separator: String,
+    /// A JSONL file of unlabelled prompts of the kind that the source is for, one object of sample fields a line; relative to
+    /// the TOML. Strategies that choose among sources get to know them by these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path"))]
+    pub calibration: Option<PathBuf>,
 }
 
 fn default_chat_template() -> String {
     "model".to_owned()
+}
+
+fn chat_template_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "enum": ["model", "none"] }, { "type": "string", "format": "path" }] })
 }
 
 fn default_user() -> String {
@@ -183,16 +230,17 @@ impl SourceConfig {
             shots: None,
             answer: default_answer(),
             separator: default_separator(),
+            calibration: None,
         }
     }
 }
 
 /// `[strategy]`: the rule and which source plays which role in it.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StrategyConfig {
     /// The strategy's id; `none` if absent.
-    #[serde(rename = "use", default)]
+    #[serde(rename = "use", default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The source, or list of sources, of each role. A role that is not listed is played by the source of its name.
     #[serde(default)]
@@ -234,5 +282,18 @@ impl<'de> Deserialize<'de> for Names {
             }
         }
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Names {
+    fn schema_name() -> Cow<'static, str> {
+        "Names".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "One name, or a list of them.",
+            "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
+        })
     }
 }

@@ -31,7 +31,7 @@
 //! assert_eq!(config.samples()?.len(), 1);
 //!
 //! let typo = Config::from_toml("schema = 1\n[sources.base]\nmodle = 'x'\n").unwrap_err();
-//! assert!(typo.to_string().starts_with("3:1: unknown field `modle`, expected"), "{typo}");
+//! assert!(typo.to_string().starts_with("3:1: unknown key `modle` in [sources.base]"), "{typo}");
 //! # Ok::<(), logitfuse_core::Error>(())
 //! ```
 //!
@@ -40,6 +40,7 @@
 
 #![deny(missing_docs)]
 
+mod calibration;
 mod config;
 mod demonstrations;
 mod example;
@@ -47,20 +48,35 @@ mod load;
 mod parameters;
 mod plan;
 mod plugins;
+mod preflight;
 mod prompter;
-mod snippet;
+pub mod run;
 mod speculation;
 mod strategies;
+pub mod tape;
+pub mod task;
 mod wire;
 
-pub use config::{Config, Names, RunConfig, SourceConfig, StrategyConfig};
+pub use config::{
+    Config, Names, RunConfig, SourceConfig, StrategyConfig,
+    diagnostic::{Diagnostic, Diagnostics},
+    experiment::{Cell, Experiment},
+    nearest::nearest,
+    origin::ConfigOrigin,
+    overrides::Overrides,
+    place::Place,
+    schema::json_schema,
+    suite::{ExpectConfig, GapConfig, GapMetric},
+    task::{Choices, FewshotConfig, MetricConfig, OutputType, Sampler, TaskConfig},
+};
 pub use example::example;
 pub use load::Sample;
 pub use parameters::{Choice, Parameter, parameters};
 pub use plan::Plan;
 pub use plugins::{PluginConfig, PluginRecord, PluginSettings, PluginUse};
+pub use preflight::preflight;
 pub use prompter::Prompter;
-pub use snippet::{ConfigOrigin, Snippet};
 pub use speculation::{DraftTokens, SpeculationConfig};
 pub use strategies::{built_in, configured, strategy, wrappers};
+pub use task::{Doc, Outcome, Task, TaskRequest};
 pub use wire::Wired;

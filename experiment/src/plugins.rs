@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use logitfuse_core::{Error, ErrorKind, FusionStrategy, Result};
 use logitfuse_plugin_host::{Lock, OnError, Pin, PluginFile, PluginStrategy, Policy, SearchPath};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,16 +13,18 @@ use crate::Config;
 /// `[plugins.NAME]`: a library that the experiment names. `[strategy] use = "plugin:ID"` looks for the strategy in these
 /// first and then where the machine keeps its plugins; a bare `use = "ID"` is a built-in strategy or one of these, so that
 /// a file in some folder never changes what an experiment means.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PluginConfig {
     /// The library, relative to the TOML.
+    #[schemars(extend("format" = "path"))]
     pub path: PathBuf,
     /// The sha256 of the file; a file with another one is not loaded.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     /// What to do when the strategy fails in the middle of a text: `fail`, or `fallback_to_base`.
     #[serde(default = "default_on_error")]
+    #[schemars(extend("enum" = ["fail", "fallback_to_base"]))]
     pub on_error: String,
 }
 

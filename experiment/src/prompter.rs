@@ -78,6 +78,11 @@ impl Prompter {
 
     /// The prompt as tokens. A chat template writes its own special tokens; plain text gets the tokenizer's.
     pub fn tokens(&self, fields: &Value) -> Result<Vec<TokenId>> {
-        self.tokenizer.encode(&self.text(fields)?, self.chat.is_none())
+        self.encode(&self.text(fields)?)
+    }
+
+    /// A text that this source's templates wrote, or the beginning of one, as tokens.
+    pub(crate) fn encode(&self, text: &str) -> Result<Vec<TokenId>> {
+        self.tokenizer.encode(text, self.chat.is_none())
     }
 }

@@ -1,12 +1,14 @@
 //! `[speculation]`: who drafts, how much, and what that costs on this machine.
 
 use std::{
+    borrow::Cow,
     fmt,
     time::{Duration, Instant},
 };
 
 use logitfuse_core::{Error, ErrorKind, LogitSource, Result, Rows, Step, TokenId};
 use logitfuse_engine::{Draft, DraftCosts, DraftLength, Speculation};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::Plan;
@@ -20,7 +22,7 @@ const TRIES: usize = 3;
 
 /// `[speculation]`: whether tokens are drafted. What is generated does not depend on it, except that a sampled text is
 /// another draw of the same distribution.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SpeculationConfig {
     /// Who drafts: a role, a source that plays none, or `prompt_lookup`.
@@ -87,6 +89,19 @@ impl<'de> Deserialize<'de> for DraftTokens {
             }
         }
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for DraftTokens {
+    fn schema_name() -> Cow<'static, str> {
+        "DraftTokens".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number, or `auto`.",
+            "anyOf": [{ "enum": ["auto"] }, { "type": "integer", "minimum": 1, "maximum": 64 }],
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use logitfuse_task_arithmetic::TaskArithmetic;
 use logitfuse_wrappers::{Gate, Schedule};
 use serde_json::{Map, Value};
 
-use crate::{Config, Names, StrategyConfig};
+use crate::{Config, Names, StrategyConfig, nearest};
 
 type Make = fn(&Value) -> Result<Arc<dyn FusionStrategy>>;
 
@@ -38,8 +38,9 @@ const BUILT_IN: &[(&str, Make)] = &[
 pub fn strategy(id: &str, params: &Value) -> Result<Arc<dyn FusionStrategy>> {
     let Some((_, make)) = BUILT_IN.iter().find(|(known, _)| *known == id) else {
         let known: Vec<_> = BUILT_IN.iter().map(|(id, _)| *id).collect();
+        let meant = nearest(id, known.iter().copied()).map_or(String::new(), |one| format!("did you mean `{one}`? "));
         return Err(Error::new(ErrorKind::InvalidConfig, format!("strategy.use: no strategy is called `{id}`"))
-            .with_help(format!("there are {}", known.join(", "))));
+            .with_help(format!("{meant}the strategies are {}", known.join(", "))));
     };
     make(params).map_err(|e| e.context(format!("strategy.params of `{id}`")))
 }
@@ -104,7 +105,9 @@ pub(crate) fn assign(config: &Config, info: &StrategyInfo) -> Result<Vec<(String
     let wrong = |message: String, help: String| Err(Error::new(ErrorKind::InvalidConfig, message).with_help(help));
     let known: Vec<_> = info.roles.iter().map(|r| r.name.as_str()).collect();
     let sources: Vec<_> = config.sources.keys().map(String::as_str).collect();
-    if let Some(role) = config.strategy.roles.keys().find(|role| !known.contains(&role.as_str())) {
+    let inherited = config.origin.inherited_roles();
+    let expected = |role: &&String| !known.contains(&role.as_str()) && !inherited.contains(role.as_str());
+    if let Some(role) = config.strategy.roles.keys().find(expected) {
         let message = format!("strategy.roles: strategy `{}` has no role `{role}`", info.id);
         return wrong(message, format!("its roles are {}", known.join(", ")));
     }

@@ -1,7 +1,7 @@
 use logitfuse_core::numerics::log_sum_exp;
 use logitfuse_core::{
-    EffectiveVocabulary, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleBinding, RoleRow, SessionInfo,
-    TokenId,
+    EffectiveVocabulary, FusedRow, FusionState, FusionStep, FusionStrategy, PromptReading, PromptScore, Result,
+    RoleBinding, RoleRow, SessionInfo, TokenId,
 };
 
 /// A short run of a strategy: who plays which role, and what every source says at every position.
@@ -155,7 +155,20 @@ impl Case {
 
     /// Fuses and commits everything with a fresh state.
     pub(crate) fn run_all(&self, strategy: &dyn FusionStrategy) -> Result<Vec<Output>> {
-        self.run(strategy, strategy.start(&self.session)?.as_mut(), 0..self.steps.len())
+        self.run(strategy, self.start(strategy)?.as_mut(), 0..self.steps.len())
+    }
+
+    /// A fresh state that knows where the text begins. Where a strategy asks how probable the prompt was, it was a prompt of
+    /// eight tokens, under which sources differ a little.
+    pub(crate) fn start(&self, strategy: &dyn FusionStrategy) -> Result<Box<dyn FusionState>> {
+        let mut state = strategy.start(&self.session)?;
+        let score = |index: usize| PromptScore { log_prob: -10.0 - 0.5 * index as f64, tokens: 8 };
+        let asked = strategy.info().prompt != PromptReading::End;
+        let prompt: Vec<PromptScore> = (0..self.session.bindings.len()).filter(|_| asked).map(score).collect();
+        if !self.steps.is_empty() {
+            state.begin(&FusionStep::new(&self.rows(0), &[]), &prompt)?;
+        }
+        Ok(state)
     }
 
     fn sequence_log_prob(&self, index: usize, step: usize) -> f64 {

@@ -61,7 +61,7 @@ pub fn fuse_is_idempotent(strategy: &dyn FusionStrategy, case: &Case) -> Result<
     const LAW: &str = "fuse-is-idempotent";
     let failed = Violation::because(LAW);
     let once = run(LAW, strategy, case)?;
-    let mut state = strategy.start(&case.session).map_err(&failed)?;
+    let mut state = case.start(strategy).map_err(&failed)?;
     for (step, once) in once.iter().enumerate() {
         // Twice, with another position's rows between, as a search that looks around would do.
         case.fuse(strategy, state.as_mut(), step).map_err(&failed)?;
@@ -79,7 +79,7 @@ pub fn fuse_is_idempotent(strategy: &dyn FusionStrategy, case: &Case) -> Result<
 pub fn trace_is_a_bystander(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
     const LAW: &str = "trace-is-a-bystander";
     let failed = Violation::because(LAW);
-    let mut state = strategy.start(&case.session).map_err(&failed)?;
+    let mut state = case.start(strategy).map_err(&failed)?;
     for (step, traced) in run(LAW, strategy, case)?.into_iter().enumerate() {
         let plain = case.fuse_with_trace(state.as_mut(), step, 0).map_err(&failed)?;
         let expected = Output { trace: Vec::new(), ..traced };
@@ -95,7 +95,7 @@ pub fn settle_equals_fuse(strategy: &dyn FusionStrategy, case: &Case) -> Result<
     const LAW: &str = "settle-equals-fuse";
     let failed = Violation::because(LAW);
     let expected = run(LAW, strategy, case)?;
-    let mut state = strategy.start(&case.session).map_err(&failed)?;
+    let mut state = case.start(strategy).map_err(&failed)?;
     for (step, expected) in expected.iter().enumerate() {
         let settled = case.settle(strategy, state.as_mut(), step).map_err(&failed)?;
         if settled.is_some() && strategy.info().lead.is_none() {
@@ -117,7 +117,7 @@ pub fn fork_is_a_copy(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), 
     let failed = Violation::because(LAW);
     let expected = run(LAW, strategy, case)?;
     for at in 0..case.steps.len() {
-        let mut original = strategy.start(&case.session).map_err(&failed)?;
+        let mut original = case.start(strategy).map_err(&failed)?;
         case.run(strategy, original.as_mut(), 0..at).map_err(&failed)?;
         let mut fork = original.fork().map_err(&failed)?;
         let rest = at..case.steps.len();
@@ -139,7 +139,7 @@ pub fn rollback_is_replay(strategy: &dyn FusionStrategy, case: &Case) -> Result<
     let expected = run(LAW, strategy, case)?;
     let end = case.steps.len();
     for n in 0..=end {
-        let mut state = strategy.start(&case.session).map_err(&failed)?;
+        let mut state = case.start(strategy).map_err(&failed)?;
         case.run(strategy, state.as_mut(), 0..end).map_err(&failed)?;
         state.rollback(n).map_err(&failed)?;
         let replayed = case.run(strategy, state.as_mut(), end - n..end).map_err(&failed)?;
@@ -158,7 +158,7 @@ pub fn an_abandoned_fuse_is_forgotten(strategy: &dyn FusionStrategy, case: &Case
     for skipped in 0..end {
         let rest = skipped + 1..end;
         let run_on = |abandon: bool| {
-            let mut state = strategy.start(&case.session)?;
+            let mut state = case.start(strategy)?;
             case.run(strategy, state.as_mut(), 0..skipped)?;
             if abandon {
                 case.fuse(strategy, state.as_mut(), skipped)?;
@@ -187,7 +187,7 @@ pub fn states_are_independent(strategy: &dyn FusionStrategy, case: &Case) -> Res
     let expected = [run(LAW, strategy, case)?, run(LAW, strategy, &other)?];
     let mut states = Vec::new();
     for case in cases {
-        states.push(strategy.start(&case.session).map_err(&failed)?);
+        states.push(case.start(strategy).map_err(&failed)?);
     }
     for step in 0..case.steps.len() {
         for ((case, state), expected) in cases.iter().zip(&mut states).zip(&expected) {

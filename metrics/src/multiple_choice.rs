@@ -48,6 +48,11 @@ pub struct Accuracies {
 }
 
 impl<S: AsRef<str>> Item<'_, S> {
+    /// The choice that `acc` takes; `None` without choices.
+    pub fn best(&self) -> Option<usize> {
+        argmax(self.log_likelihoods)
+    }
+
     /// Whether each way of choosing is right.
     pub fn accuracies(&self) -> Accuracies {
         let right = |scores: Vec<f64>| argmax(&scores).is_some_and(|best| self.gold.contains(&best));

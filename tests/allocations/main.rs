@@ -9,8 +9,8 @@ use std::{
 };
 
 use logitfuse_core::{
-    EffectiveVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo, TokenId,
-    numerics::log_sum_exp,
+    CalibrationRows, EffectiveVocabulary, FusedRow, FusionStep, FusionStrategy, PromptReading, PromptScore,
+    RoleBinding, RoleRow, SessionInfo, TokenId, numerics::log_sum_exp,
 };
 use logitfuse_experiment::{StrategyConfig, configured};
 use serde_json::{Value, json};
@@ -65,7 +65,14 @@ fn allocations(strategy: &dyn FusionStrategy, experts: usize, trace: bool) -> us
     let bindings: Vec<_> = roles.map(|role| RoleBinding { source: role.clone(), role }).collect();
     let steps: Vec<_> = (0..STEPS).map(|step| rows(bindings.len(), step)).collect();
     let session = SessionInfo { bindings, vocabulary: EffectiveVocabulary::new(WIDTH, []) };
+    let fitted = info.calibration.as_ref().filter(|spec| spec.required).map(|_| calibrated(strategy, &session));
+    let strategy = fitted.as_deref().unwrap_or(strategy);
+    let info = strategy.info();
     let mut state = strategy.start(&session).expect("the roles fit");
+    let asked = if info.prompt == PromptReading::End { 0 } else { session.bindings.len() };
+    let first: Vec<_> = steps[0].iter().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0)).collect();
+    let prompt = vec![PromptScore { log_prob: -20.0, tokens: 8 }; asked];
+    state.begin(&FusionStep::new(&first, &[]), &prompt).expect("a prompt's end");
     let (mut logits, mut trace) = (vec![0.0; WIDTH], vec![f64::NAN; if trace { info.trace.len() } else { 0 }]);
     let tokens: Vec<TokenId> = (0..).take(STEPS).collect();
     for (at, step) in steps.iter().enumerate() {
@@ -80,6 +87,19 @@ fn allocations(strategy: &dyn FusionStrategy, experts: usize, trace: bool) -> us
         }
     }
     0
+}
+
+/// A strategy that knows its sources by two prompts of each expert.
+fn calibrated(strategy: &dyn FusionStrategy, session: &SessionInfo) -> std::sync::Arc<dyn FusionStrategy> {
+    let mut rows_after = |expert: usize| {
+        let mut said = CalibrationRows::new(2);
+        for prompt in 0..2 {
+            let rows = rows(session.bindings.len(), 100 * expert + prompt);
+            rows.iter().enumerate().for_each(|(binding, row)| said.push(prompt, binding, row));
+        }
+        Ok(said)
+    };
+    strategy.calibrated(session, &mut rows_after).expect("prompts enough")
 }
 
 fn strategy(
@@ -112,6 +132,9 @@ fn a_step_allocates_nothing() {
         ("dynamic-kl", json!({}), 4),
         ("dynamic-kl", json!({ "pool": "arithmetic", "weights": "entropy" }), 4),
         ("dynamic-kl", json!({ "experts": "one_expert" }), 4),
+        ("dynamic-kl", json!({ "weights": "fingerprint" }), 4),
+        ("dynamic-kl", json!({ "fingerprint": { "slack": 100.0 } }), 4),
+        ("dynamic-kl", json!({ "posterior": { "evidence": "both" } }), 4),
         ("in-context", json!({ "mode": "cad" }), 1),
         ("in-context", json!({ "mode": "adacad" }), 1),
         ("in-context", json!({ "mode": "icl_expert" }), 1),
@@ -121,6 +144,7 @@ fn a_step_allocates_nothing() {
         ("ensemble", json!({ "mean": "arithmetic" }), 3),
         ("contrastive", json!({}), 1),
         ("trimix", json!({}), 1),
+        ("trimix", json!({ "calibration": "prompt" }), 1),
     ];
     for (id, params, experts) in cases {
         for trace in [false, true] {

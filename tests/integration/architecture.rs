@@ -141,6 +141,9 @@ fn d5_only_composition_roots_join_the_parts() {
     w.only(TEXT, &[CORE]);
     w.only("logitfuse-engine", &[CORE, TEXT]);
     w.only("logitfuse-setup", &[CORE]);
+    w.only("logitfuse-metrics", &[CORE]);
+    w.only("logitfuse-rundir", &[CORE, "logitfuse-metrics"]);
+    w.only("logitfuse-report", &[CORE, "logitfuse-metrics", "logitfuse-rundir"]);
 }
 
 #[test]

@@ -109,8 +109,8 @@ fn a_score_agrees_with_what_generating_reported() {
     let mut engine = three(1.0, Concurrency::Parallel);
     let prompts = vec![prompt(2, 9); 3];
     let generation = engine.generate_one(&Request::new(prompts.clone()).max_new_tokens(150)).unwrap();
-    let score =
-        engine.score(&ScoreRequest { prompts, continuation: generation.tokens.clone() }, &Cancel::new()).unwrap();
+    let request = ScoreRequest::new(prompts, [generation.tokens.clone()]);
+    let score = engine.score(&request, &Cancel::new()).unwrap().remove(0);
     assert!(score.is_greedy);
     assert_eq!(score.tokens.len(), generation.tokens.len());
     assert!((score.log_prob - generation.log_prob).abs() < 1e-9, "{} {}", score.log_prob, generation.log_prob);

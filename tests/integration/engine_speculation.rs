@@ -16,7 +16,7 @@ use logitfuse_static_proxy::{Params, StaticProxy};
 /// Proxy tuning whose strength swings with the committed tokens: what rolls back or runs ahead wrongly shows.
 struct Swinging(StrategyInfo);
 
-fn swinging() -> Arc<dyn FusionStrategy> {
+pub(crate) fn swinging() -> Arc<dyn FusionStrategy> {
     let roles = ["base", "expert", "anti"].map(RoleSpec::one);
     Arc::new(Swinging(StrategyInfo::new("swinging", roles).with_trace("alpha", "1")))
 }
@@ -65,12 +65,12 @@ impl FusionState for Swing {
     }
 }
 
-fn proxy(alpha: f64) -> Arc<dyn FusionStrategy> {
+pub(crate) fn proxy(alpha: f64) -> Arc<dyn FusionStrategy> {
     Arc::new(StaticProxy::new(Params { alpha, ..Params::default() }).unwrap())
 }
 
 /// Sources that agree often: a common part, and a little of each one's own.
-fn source(name: &str, vocab: usize, seed: u64, own: f32) -> Box<dyn LogitSource> {
+pub(crate) fn source(name: &str, vocab: usize, seed: u64, own: f32) -> Box<dyn LogitSource> {
     let mix = move |x: u64| {
         let mut x = x.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         x ^= x >> 29;
@@ -97,14 +97,14 @@ fn engine(strategy: Arc<dyn FusionStrategy>, vocab: usize, draft: Option<Draft>,
         .unwrap()
 }
 
-fn prompt(n: TokenId, length: usize, vocab: usize) -> Vec<TokenId> {
+pub(crate) fn prompt(n: TokenId, length: usize, vocab: usize) -> Vec<TokenId> {
     (0..).map(|i: TokenId| (i * 7 + n * 13) % TokenId::try_from(vocab).unwrap()).take(length).collect()
 }
 
 /// Tokens with the bits of their log-probabilities and traces, and how many were drafted and stood.
-type Story = Vec<Vec<(TokenId, u64, Vec<u64>)>>;
+pub(crate) type Story = Vec<Vec<(TokenId, u64, Vec<u64>)>>;
 
-fn run(engine: &mut Engine, requests: &[Request]) -> (Story, usize) {
+pub(crate) fn run(engine: &mut Engine, requests: &[Request]) -> (Story, usize) {
     let mut out = vec![Vec::new(); requests.len()];
     let mut stood = 0;
     let mut on_event = |event| {
@@ -129,7 +129,7 @@ fn drafts(bindings: usize) -> Vec<Draft> {
     all
 }
 
-fn adaptive() -> DraftLength {
+pub(crate) fn adaptive() -> DraftLength {
     DraftLength::Adaptive(DraftCosts { draft: 0.1, verify: vec![1.0, 1.1, 1.2, 1.3, 1.4, 1.5] })
 }
 
@@ -166,7 +166,7 @@ fn greedy_text_is_the_same_to_the_bit() {
 }
 
 /// The probability of every text of `length` tokens, by asking for each one's score after the samplers.
-fn exact(
+pub(crate) fn exact(
     engine: &mut Engine,
     prompts: &[Vec<TokenId>],
     sampling: &Sampling,
@@ -192,8 +192,8 @@ fn next(engine: &mut Engine, prompts: &[Vec<TokenId>], sampling: &Sampling, text
     let row: Vec<f32> = (0..vocab)
         .map(|id| {
             let continuation = text.iter().copied().chain([id]).collect();
-            let request = ScoreRequest { prompts: prompts.to_vec(), continuation };
-            let score = engine.score(&request, &Cancel::new()).unwrap();
+            let request = ScoreRequest::new(prompts, [continuation]);
+            let score = engine.score(&request, &Cancel::new()).unwrap().remove(0);
             #[expect(clippy::cast_possible_truncation, reason = "rows are f32")]
             let logit = score.tokens.last().unwrap().log_prob as f32;
             logit
@@ -225,33 +225,46 @@ fn sampled_text_has_the_exact_distribution() {
         let plain = &mut engine(Arc::clone(&strategy), VOCAB, None, DraftLength::Fixed(0));
         let expected = exact(plain, &prompts, sampling, LENGTH);
         let mut engine = engine(Arc::clone(&strategy), VOCAB, Some(draft), DraftLength::Fixed(2));
-        let mut counts: BTreeMap<Vec<TokenId>, u32> = BTreeMap::new();
-        for first in (0..draws).step_by(1000) {
-            let request = |seed: u32| {
-                let sampling = Sampling { seed: u64::from(seed), ..sampling.clone() };
-                Request::new(prompts.clone()).max_new_tokens(LENGTH).sampling(sampling)
-            };
-            let requests: Vec<Request> = (first..first + 1000).map(request).collect();
-            for generation in engine.generate(&requests, &Cancel::new(), &mut |_| ControlFlow::Continue(())).unwrap() {
-                *counts.entry(generation.tokens).or_default() += 1;
-            }
-        }
-        assert!(counts.keys().all(|text| expected.contains_key(text)), "an impossible text");
-        let expected_count = |p: f64| p * f64::from(draws);
-        // Texts that are too rare for the statistic are one class together.
-        let (common, rare): (Vec<_>, Vec<_>) = expected.iter().partition(|&(_, &p)| expected_count(p) >= 5.0);
-        let seen = |text: &Vec<TokenId>| f64::from(counts.get(text).copied().unwrap_or(0));
-        let mut classes: Vec<(f64, f64)> = common.iter().map(|&(text, &p)| (seen(text), expected_count(p))).collect();
-        let rest = rare.iter().fold((0.0, 0.0), |(n, e), &(text, &p)| (n + seen(text), e + expected_count(p)));
-        if rest.1 > 5.0 {
-            classes.push(rest);
-        }
-        let chi: f64 = classes.iter().map(|(n, e)| (n - e).powi(2) / e).sum();
-        let degrees = classes.len() as f64 - 1.0;
-        // Wilson and Hilferty's approximation of the 99.99 % point; seeds are fixed.
-        let limit = degrees * (1.0 - 2.0 / (9.0 * degrees) + 3.719 * (2.0 / (9.0 * degrees)).sqrt()).powi(3);
-        assert!(chi < limit, "{draft:?}: chi-square {chi:.1} on {degrees} degrees, limit {limit:.1}");
+        assert_distributed(&mut engine, &prompts, sampling, &expected, draws, &format!("{draft:?}"));
     }
+}
+
+/// Draws texts and holds their counts against their probabilities, by Pearson's statistic.
+pub(crate) fn assert_distributed(
+    engine: &mut Engine,
+    prompts: &[Vec<TokenId>],
+    sampling: &Sampling,
+    expected: &BTreeMap<Vec<TokenId>, f64>,
+    draws: u32,
+    name: &str,
+) {
+    let length = expected.keys().next().unwrap().len();
+    let mut counts: BTreeMap<Vec<TokenId>, u32> = BTreeMap::new();
+    for first in (0..draws).step_by(1000) {
+        let request = |seed: u32| {
+            let sampling = Sampling { seed: u64::from(seed), ..sampling.clone() };
+            Request::new(prompts).max_new_tokens(length).sampling(sampling)
+        };
+        let requests: Vec<Request> = (first..first + 1000).map(request).collect();
+        for generation in engine.generate(&requests, &Cancel::new(), &mut |_| ControlFlow::Continue(())).unwrap() {
+            *counts.entry(generation.tokens).or_default() += 1;
+        }
+    }
+    assert!(counts.keys().all(|text| expected.contains_key(text)), "an impossible text");
+    let expected_count = |p: f64| p * f64::from(draws);
+    // Texts that are too rare for the statistic are one class together.
+    let (common, rare): (Vec<_>, Vec<_>) = expected.iter().partition(|&(_, &p)| expected_count(p) >= 5.0);
+    let seen = |text: &Vec<TokenId>| f64::from(counts.get(text).copied().unwrap_or(0));
+    let mut classes: Vec<(f64, f64)> = common.iter().map(|&(text, &p)| (seen(text), expected_count(p))).collect();
+    let rest = rare.iter().fold((0.0, 0.0), |(n, e), &(text, &p)| (n + seen(text), e + expected_count(p)));
+    if rest.1 > 5.0 {
+        classes.push(rest);
+    }
+    let chi: f64 = classes.iter().map(|(n, e)| (n - e).powi(2) / e).sum();
+    let degrees = classes.len() as f64 - 1.0;
+    // Wilson and Hilferty's approximation of the 99.99 % point; seeds are fixed.
+    let limit = degrees * (1.0 - 2.0 / (9.0 * degrees) + 3.719 * (2.0 / (9.0 * degrees)).sqrt()).powi(3);
+    assert!(chi < limit, "{name}: chi-square {chi:.1} on {degrees} degrees, limit {limit:.1}");
 }
 
 #[test]

@@ -4,10 +4,16 @@
 
 mod architecture;
 mod cli;
+mod config_diagnostics;
 mod engine;
 mod engine_lazy;
 mod engine_prefixes;
+mod engine_prompts;
 mod engine_speculation;
+mod engine_speculation_every;
+mod fingerprints;
+#[cfg(target_os = "linux")]
+mod memory;
 mod onnx_bad_input;
 mod onnx_matrix;
 mod onnx_programs;
@@ -17,8 +23,15 @@ mod plugin_messages;
 mod plugin_misbehave;
 mod plugin_new;
 mod plugin_parity;
+mod plugin_real_decode;
 mod plugins;
 mod real_model;
+mod run_bytes;
+mod run_directories;
+mod run_kills;
+mod run_support;
 mod second_opinion;
 mod strategies;
 mod support;
+mod tape;
+mod tasks;

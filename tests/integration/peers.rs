@@ -60,8 +60,8 @@ fn scores_equal_the_log_probabilities_of_one_pass_in_plain_onnxruntime() {
     for (text, expected) in texts.iter().zip(&expected) {
         // The peer scores every token but the first, so the first is all of our prompt.
         let (prompt, continuation) = text.split_at(1);
-        let request = ScoreRequest { prompts: vec![prompt.to_vec()], continuation: continuation.to_vec() };
-        let score = engine.score(&request, &Cancel::new()).unwrap();
+        let request = ScoreRequest::new([prompt.to_vec()], [continuation.to_vec()]);
+        let score = engine.score(&request, &Cancel::new()).unwrap().remove(0);
         assert_eq!(score.tokens.len(), expected.len());
         for (token, &expected) in score.tokens.iter().zip(expected) {
             approx::assert_abs_diff_eq!(token.log_prob, expected, epsilon = 1e-4);

@@ -18,7 +18,7 @@ use crate::{
 const WIDTH: usize = 211;
 
 /// Bundled library, strategy, parameters, and the roles to play with.
-fn all() -> Vec<(&'static str, &'static str, Value, Vec<&'static str>)> {
+pub(crate) fn all() -> Vec<(&'static str, &'static str, Value, Vec<&'static str>)> {
     let proxy = vec!["base", "expert", "anti"];
     let several = vec!["base", "expert", "expert", "anti", "anti"];
     vec![
@@ -33,7 +33,7 @@ fn all() -> Vec<(&'static str, &'static str, Value, Vec<&'static str>)> {
     ]
 }
 
-fn both(plugin: &str, id: &str, params: &Value) -> (Arc<dyn FusionStrategy>, Arc<dyn FusionStrategy>) {
+pub(crate) fn both(plugin: &str, id: &str, params: &Value) -> (Arc<dyn FusionStrategy>, Arc<dyn FusionStrategy>) {
     let file = PluginFile::read(library(plugin)).unwrap();
     let loaded = file.load().unwrap().strategy(id, params, OnError::Fail).unwrap();
     (strategy(id, params).unwrap(), Arc::new(loaded))
@@ -141,25 +141,29 @@ fn a_thousand_generated_tokens_are_the_same() {
             for source in sources(&roles) {
                 engine = engine.source(source);
             }
-            let mut engine = engine.build().unwrap();
-            let sampling = Sampling { temperature: 0.8, seed: 5, ..Sampling::default() };
-            let request =
-                Request::new(vec![vec![3, 1, 4]; roles.len()]).max_new_tokens(1_000).sampling(sampling).trace();
-            let mut tokens = Vec::new();
-            let mut on_event = |event| {
-                if let Event::Token(token) = event {
-                    let trace: Vec<u64> = token.trace.iter().map(|x| x.to_bits()).collect();
-                    tokens.push((token.token, token.log_prob.to_bits(), trace));
-                }
-                ControlFlow::Continue(())
-            };
-            engine.generate(&[request], &Cancel::new(), &mut on_event).unwrap();
-            tokens
+            reports(&mut engine.build().unwrap(), vec![vec![3, 1, 4]; roles.len()], 1_000)
         };
         let expected = generate(built_in);
         assert_eq!(expected.len(), 1_000, "{id}");
         assert!(expected == generate(loaded), "{id} {params}");
     }
+}
+
+/// Tokens drawn after prompts, each with the bits of its log-probability and of its trace.
+pub(crate) fn reports(engine: &mut Engine, prompts: Vec<Vec<TokenId>>, tokens: usize) -> Vec<(TokenId, u64, Vec<u64>)> {
+    let sampling = Sampling { temperature: 0.8, seed: 5, ..Sampling::default() };
+    let mut request = Request::new(prompts).max_new_tokens(tokens).sampling(sampling).trace();
+    request.ignore_end_of_sequence = true;
+    let mut reports = Vec::new();
+    let mut on_event = |event| {
+        if let Event::Token(token) = event {
+            let trace = token.trace.iter().map(|x| x.to_bits()).collect();
+            reports.push((token.token, token.log_prob.to_bits(), trace));
+        }
+        ControlFlow::Continue(())
+    };
+    engine.generate(&[request], &Cancel::new(), &mut on_event).unwrap();
+    reports
 }
 
 /// Through the command, on real files: one and the same JSON, whether the strategy is built in or a plugin.

@@ -5,9 +5,11 @@
 #![expect(clippy::print_stderr, reason = "a developer command talks to a developer")]
 
 mod bench;
+mod browser;
 mod ci;
 mod gpu_check;
 mod prepare;
+mod report_check;
 mod steps;
 mod test;
 
@@ -40,6 +42,11 @@ enum Command {
     },
     /// Run the CUDA path and compare it with the CPU; exit status 3 if there is no NVIDIA GPU
     GpuCheck,
+    /// Open a run's report in headless Chromium: console, keyboard, width, themes, no scripts; exit status 3 without one
+    ReportCheck {
+        /// A run directory with its report.html
+        directory: PathBuf,
+    },
     /// Measure against onnxruntime-genai on this machine; writes target/bench/bench.json
     Bench {
         /// Handed to the benchmark
@@ -93,6 +100,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             prepare::say(&format!("SmolLM2-135M-Instruct, {weights}: {}", dir.display()));
         }
         Command::GpuCheck => return gpu_check::run(&env),
+        Command::ReportCheck { directory } => return report_check::run(&directory),
         Command::Bench { bench_args } => bench::run(&env, &bench_args)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! Logit sources without a model: scripted rows and a deterministic toy language model.
+//! Logits without a model: scripted rows, a deterministic toy language model, recordings of real ones.
 //!
 //! # Why this crate exists
 //!
@@ -10,6 +10,7 @@
 //! * [`ScriptedSource`] yields exactly the rows it is told: a list, or a function of the tokens so far.
 //! * [`SyntheticSource`] makes rows up that look like a language model's and are a pure function of a seed and the tokens.
 //!   Related seeds give related models: a stand-in for a base, its tuned expert and its untuned twin.
+//! * [`tape`]s hold what real sources yielded along given texts, for strategies to be tried on.
 //! * [`PrefixSource`] turns any function of the tokens so far, your own [`PrefixModel`], into a source.
 //!
 //! # Example
@@ -49,7 +50,11 @@
 mod prefix;
 mod scripted;
 mod synthetic;
+pub mod tape;
 
 pub use prefix::{PrefixModel, PrefixSource};
 pub use scripted::{Script, ScriptedSource};
 pub use synthetic::{SyntheticSource, ToyModel};
+pub use tape::{
+    Block, Rest, RowKind, Tail, Tape, TapeHeader, TapeSource, TapeText, TapeVocabulary, TapeWriter, TextInfo,
+};

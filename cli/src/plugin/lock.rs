@@ -6,7 +6,7 @@ use std::{
 };
 
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
-use logitfuse_experiment::Config;
+use logitfuse_experiment::{Config, Experiment, Overrides};
 use logitfuse_plugin_host::{Lock, PluginFile};
 
 use crate::{args::Global, output, plugin::search_path};
@@ -38,8 +38,19 @@ pub(crate) fn run(global: &Global, files: &[PathBuf]) -> anyhow::Result<ExitCode
 
 /// The plugins that an experiment names or uses.
 fn of_experiment(global: &Global, file: &Path) -> Result<Vec<PluginFile>> {
-    let config = Config::load(file)?;
-    let plugins = config.plugin_files(&search_path(global))?;
+    let experiment = Experiment::load(file, &Overrides::default())?;
+    let mut configs: Vec<Config> = experiment.cells().iter().map(|cell| cell.config.clone()).collect();
+    if configs.is_empty() {
+        configs.push(experiment.config()?);
+    }
+    let mut plugins: Vec<PluginFile> = Vec::new();
+    for config in configs {
+        for plugin in config.plugin_files(&search_path(global))? {
+            if plugins.iter().all(|known| known.hash() != plugin.hash()) {
+                plugins.push(plugin);
+            }
+        }
+    }
     if plugins.is_empty() {
         return Err(Error::new(ErrorKind::InvalidConfig, format!("{}: uses no plugin", file.display()))
             .with_help("name one: [strategy] use = \"plugin:ID\""));

@@ -63,7 +63,7 @@ impl Block {
 }
 
 /// The sum over all atoms at one tilt, as logarithm, and mean and variance of `y`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moments {
     pub(super) log_sum: f64,
     pub(super) mean: f64,
@@ -131,10 +131,14 @@ impl NullaryFnOnce for Tilted<'_> {
                 }
             }
             for (total, terms) in totals.iter_mut().zip(&terms) {
+                let mut block = [0.0; LANES];
                 for chunk in terms.as_chunks::<LANES>().0 {
                     for lane in 0..LANES {
-                        total[lane] += chunk[lane];
+                        block[lane] += chunk[lane];
                     }
+                }
+                for lane in 0..LANES {
+                    total[lane] += block[lane];
                 }
             }
         }

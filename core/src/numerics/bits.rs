@@ -50,7 +50,7 @@ fn everything(rows: [&[f32]; 3], alpha: f64) -> Vec<u64> {
     let contrasts = [Contrast { weight: alpha, towards: expert, away: anti, where_masked: ze - za }];
     let mut numbers = vec![zb, ze, za, entropy(base, zb), kl_divergence(base, zb, expert, ze)];
     let (forward, reverse) = kl_both(expert, ze, anti, za);
-    numbers.extend([forward, reverse]);
+    numbers.extend([forward, reverse, jensen_shannon(expert, ze, anti, za)]);
     let mut written = vec![vec![0.0; base.len()]; 6];
     log_softmax(base, zb, &mut written[0]);
     softmax(base, zb, &mut written[1]);

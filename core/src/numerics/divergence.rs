@@ -1,6 +1,9 @@
 use pulp::NullaryFnOnce;
 
-use super::lanes::{Split, dispatch, exp, larger, sums};
+use super::{
+    lanes::{Split, dispatch, exp, larger, sums},
+    logarithm::ln,
+};
 
 /// `KL(p‖q)` in nats: how many nats a sample from `p` surprises somebody who believes `q`, beyond what it must.
 ///
@@ -105,5 +108,44 @@ impl NullaryFnOnce for KlBoth<'_> {
         });
         let [forward, reverse] = kls.map(|kl| kl.max(0.0));
         (forward, reverse)
+    }
+}
+
+/// The Jensen–Shannon divergence of two distributions in nats: how much a sample from one of them, a fair coin deciding
+/// from which, tells of the coin. `½ KL(p ‖ m) + ½ KL(q ‖ m)` with `m = ½ (p + q)`.
+///
+/// Symmetric, finite whatever is masked, exactly 0 for equal rows and `ln 2` for rows that share no id. The absolute error
+/// is about 1e-6. Log-normalisers are what [`log_sum_exp`](super::log_sum_exp) gives for each row.
+///
+/// ```
+/// use logitfuse_core::numerics::{jensen_shannon, log_sum_exp};
+///
+/// const MASKED: f32 = f32::NEG_INFINITY;
+/// let (p, q) = ([1.0, MASKED, MASKED], [MASKED, 0.0, 2.0]);
+/// let [zp, zq] = [log_sum_exp(&p), log_sum_exp(&q)];
+/// assert_eq!(jensen_shannon(&q, zq, &q, zq), 0.0);
+/// assert!((jensen_shannon(&p, zp, &q, zq) - 2_f64.ln()).abs() < 1e-6);
+/// ```
+pub fn jensen_shannon(p: &[f32], p_log_normaliser: f64, q: &[f32], q_log_normaliser: f64) -> f64 {
+    dispatch(JensenShannon(Pair::new(p, p_log_normaliser, q, q_log_normaliser)))
+}
+
+struct JensenShannon<'a>(Pair<'a>);
+
+impl NullaryFnOnce for JensenShannon<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        let pair = &self.0;
+        let [sum] = sums([pair.p, pair.q], |[p, q]| {
+            // By the ratio of the two, which is 1 to the last bit where they agree: the logarithms then are 0. A ratio that
+            // is 0, infinite or NaN belongs to probabilities of which one is 0, or both, and `exp` and `ln` keep it finite.
+            let ratio = exp(pair.log_ratio(p, q));
+            let of_p = exp(pair.p_normaliser.subtract_from(p)) * ln(0.5 + 0.5 / larger(ratio, f32::MIN_POSITIVE));
+            let of_q = exp(pair.q_normaliser.subtract_from(q)) * ln(0.5 + 0.5 * ratio);
+            [-0.5 * (of_p + of_q)]
+        });
+        sum.clamp(0.0, std::f64::consts::LN_2)
     }
 }

@@ -81,8 +81,8 @@ impl TiltFamily {
     /// If the rows are of different lengths.
     pub fn summarise(&mut self, base: &[f32], log_normaliser: f64, direction: &[f32]) {
         assert_eq!(base.len(), direction.len(), "rows of different lengths");
-        let (origin, at_rest) = self.summary.fill(base, log_normaliser, direction, self.reach);
-        self.origin = origin;
+        self.origin = self.summary.fill(base, log_normaliser, direction, self.reach);
+        let at_rest = self.summary.at(0.0);
         self.rest = [at_rest.log_sum, at_rest.mean];
     }
 

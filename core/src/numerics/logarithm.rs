@@ -10,7 +10,7 @@
 /// assert!((ln(10.0) - 10_f32.ln()).abs() < 1e-6);
 /// assert_eq!(0.0 * ln(0.0), 0.0);
 /// ```
-#[inline]
+#[inline(always)]
 #[expect(clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "fields of bits, both ways")]
 pub fn ln(x: f32) -> f32 {
     const SQRT_HALF: i32 = std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32;

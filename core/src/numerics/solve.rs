@@ -250,33 +250,40 @@ fn descend(falling: Probe, rising: Probe, probe: impl Fn(f64) -> Probe) -> Probe
     if right.loss < left.loss { right } else { left }
 }
 
-/// Narrows a change of sign, by secants that are kept honest by bisection.
-fn bracket(mut left: Probe, mut right: Probe, probe: impl Fn(f64) -> Probe) -> [Probe; 2] {
-    // Slopes as the secant sees them: an end that stays twice is given half the weight (the Illinois rule).
-    let (mut falling, mut rising) = (left.slope, right.slope);
-    let mut moved_left = None;
-    for round in 0..200 {
-        let width = right.alpha() - left.alpha();
-        if width <= TOLERANCE * right.alpha() {
+/// Narrows a change of sign by Chandrupatla's method: inverse quadratic interpolation where three points say that it will
+/// do, and bisection where not. No step is shorter than half the tolerance, so that once the root is known, one step
+/// beyond it closes the bracket.
+fn bracket(left: Probe, right: Probe, probe: impl Fn(f64) -> Probe) -> [Probe; 2] {
+    // The last point, and the closest one across the root from it; how far the root is from the first to the second.
+    let (mut last, mut across) = (left, right);
+    let mut part = left.slope / (left.slope - right.slope);
+    for _ in 0..200 {
+        let way = across.alpha() - last.alpha();
+        let tolerance = TOLERANCE * last.alpha().max(across.alpha());
+        if way.abs() <= tolerance {
             break;
         }
-        let secant = left.alpha() + width * (falling / (falling - rising));
-        let inside = secant > left.alpha() && secant < right.alpha();
-        let middle = probe(if inside && round % 4 != 3 { secant } else { left.alpha() + 0.5 * width });
-        if middle.slope < 0.0 {
-            left = middle;
-            falling = middle.slope;
-            if moved_left == Some(true) {
-                rising *= 0.5;
-            }
-        } else {
-            right = middle;
-            rising = middle.slope;
-            if moved_left == Some(false) {
-                falling *= 0.5;
-            }
-        }
-        moved_left = Some(middle.slope < 0.0);
+        let least = 0.5 * tolerance / way.abs();
+        let step = if part.is_nan() { 0.5 } else { part.clamp(least, 1.0 - least) };
+        let middle = probe(last.alpha() + step * way);
+        let same_side = (middle.slope < 0.0) == (last.slope < 0.0);
+        let left_behind = if same_side { last } else { std::mem::replace(&mut across, last) };
+        last = middle;
+        part = interpolated(&last, &across, &left_behind);
     }
-    [left, right]
+    if last.slope < 0.0 { [last, across] } else { [across, last] }
+}
+
+/// Where between two points the slope is 0, as part of the way, if it is what the quadratic through three says; the middle
+/// where that is not sure to be monotone.
+fn interpolated(last: &Probe, across: &Probe, left_behind: &Probe) -> f64 {
+    let [a, b, c] = [last, across, left_behind].map(Probe::alpha);
+    let [fa, fb, fc] = [last, across, left_behind].map(|probe| probe.slope);
+    let place = (a - b) / (c - b);
+    let height = (fa - fb) / (fc - fb);
+    if height * height < place && (1.0 - height).powi(2) < 1.0 - place {
+        fa / (fb - fa) * (fc / (fb - fc)) + (c - a) / (b - a) * (fa / (fc - fa)) * (fb / (fc - fb))
+    } else {
+        0.5
+    }
 }

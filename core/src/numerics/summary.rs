@@ -7,6 +7,7 @@ use super::{
     atoms::{Atom, Atoms, Moments},
     bins::{Bins, RANGE},
     bulk::{Bulk, HALF_WIDTH},
+    combine::narrow,
     lanes::{BLOCK, Chunks, LANES, brief_exp, dispatch, exp_f64},
 };
 
@@ -28,44 +29,53 @@ pub(super) struct Summary {
     bulk: Bulk,
     bins: Bins,
     atoms: Atoms,
+    /// The moments at rest, in the middle and at the full reach: where solvers look first.
+    known: [(f64, Moments); 3],
 }
 
 impl Summary {
     pub(super) fn new() -> Self {
-        Self { bulk: Bulk::new(), bins: Bins::new(), atoms: Atoms::default() }
+        let known = [0.0, 0.5, 1.0].map(|share| (share, Moments::default()));
+        Self { bulk: Bulk::new(), bins: Bins::new(), atoms: Atoms::default(), known }
     }
 
-    /// Summarises a row; returns the origin of `y` in the direction, which is in the middle of the bulk, and the moments at
-    /// rest.
-    pub(super) fn fill(&mut self, base: &[f32], log_normaliser: f64, direction: &[f32], reach: f64) -> (f64, Moments) {
+    /// Summarises a row; returns the origin of `y` in the direction, which is in the middle of the bulk.
+    pub(super) fn fill(&mut self, base: &[f32], log_normaliser: f64, direction: &[f32], reach: f64) -> f64 {
         let scale = Scale::new(base, log_normaliser, direction, reach);
         self.pass(base, direction, &scale);
         // The lift, and what the pass left out of the normaliser in f32.
         let unlifted = (f64::from(scale.lifted) - scale.log_normaliser).exp();
         let bulk = self.bulk.atoms(unlifted, &mut self.atoms);
-        let points = [0.0, 0.5, 1.0].map(|share| (share, self.at(share)));
-        let mut rest = points[0].1;
+        self.look();
         // A row without a head, or one whose head gives way: then the moments would have to carry too much. Negated, so that
         // moments that have carried too much already, and made a NaN, are no exception.
-        let carried = points.iter().all(|(_, moments)| bulk <= MOST_BULK * moments.log_sum.exp());
-        let afloat = points.windows(2).all(|pair| lower_bound(pair[0], pair[1]) >= SUNK);
+        let carried = self.known.iter().all(|(_, moments)| bulk <= MOST_BULK * moments.log_sum.exp());
+        let afloat = self.known.windows(2).all(|pair| lower_bound(pair[0], pair[1]) >= SUNK);
         if !(carried && afloat) {
             // What is masked is all that is left in the bulk then.
             self.pass(base, direction, &Scale { threshold: f32::NEG_INFINITY, ..scale });
-            rest = self.at(0.0);
+            self.look();
         }
-        (f64::from(scale.origin), rest)
+        f64::from(scale.origin)
     }
 
+    fn look(&mut self) {
+        for (share, moments) in &mut self.known {
+            *moments = self.atoms.at(*share);
+        }
+    }
+
+    /// The moments where every token is tilted by `share · y`.
     pub(super) fn at(&self, share: f64) -> Moments {
-        self.atoms.at(share)
+        let known = self.known.iter().find(|(known, _)| *known == share);
+        known.map_or_else(|| self.atoms.at(share), |(_, moments)| *moments)
     }
 
     /// One pass over the rows. Leaves the tokens that matter in the atoms, and the others in the bulk.
     fn pass(&mut self, base: &[f32], direction: &[f32], scale: &Scale) {
         self.bulk.clear();
         self.atoms.clear();
-        let Self { bulk, bins, atoms } = self;
+        let Self { bulk, bins, atoms, .. } = self;
         dispatch(Pass { base, direction, scale, bulk, bins, atoms });
         self.bins.drain_into(&mut self.atoms);
     }
@@ -124,23 +134,42 @@ impl Scale {
 /// The mean entry of some unmasked tokens, evenly spread over the vocabulary: mostly those of the bulk. Where a few are
 /// far from all others, they do not pull it away.
 fn middle_of_sample(base: &[f32], direction: &[f32]) -> f64 {
-    const CHUNKS: usize = 32;
-    const NEAR: f64 = 16.0;
-    let every = base.len().div_ceil(CHUNKS * LANES).max(1);
-    let mean = |about: Option<f64>| {
-        let (mut sum, mut count) = (0.0, 0_u32);
-        for (base, direction) in base.chunks(LANES).zip(direction.chunks(LANES)).step_by(every) {
-            for (base, direction) in base.iter().zip(direction) {
-                let direction = f64::from(*direction);
-                if *base > f32::NEG_INFINITY && about.is_none_or(|middle| (direction - middle).abs() < NEAR) {
-                    sum += direction;
-                    count += 1;
-                }
+    const NEAR: f32 = 16.0;
+    let mean = |about: f32, within: f32, otherwise: f64| {
+        let [sum, count] = dispatch(Sample { base, direction, about, within });
+        if count == 0.0 { otherwise } else { sum / count }
+    };
+    let rough = mean(0.0, f32::INFINITY, 0.0);
+    mean(narrow(rough), NEAR, rough)
+}
+
+/// Sum and count of some unmasked entries of a direction, those that are near.
+struct Sample<'a> {
+    base: &'a [f32],
+    direction: &'a [f32],
+    about: f32,
+    within: f32,
+}
+
+impl NullaryFnOnce for Sample<'_> {
+    type Output = [f64; 2];
+
+    #[inline(always)]
+    fn call(self) -> [f64; 2] {
+        const CHUNKS: usize = 32;
+        let Self { base, direction, about, within } = self;
+        let chunks = Chunks::<2, LANES>::new([base, direction]);
+        let (mut sums, mut counts) = ([0.0_f64; LANES], [0.0_f64; LANES]);
+        for number in (0..chunks.count()).step_by(chunks.count().div_ceil(CHUNKS).max(1)) {
+            let [base, direction] = chunks.get(number);
+            for lane in 0..LANES {
+                let near = base[lane] > f32::NEG_INFINITY && (direction[lane] - about).abs() < within;
+                sums[lane] += if near { f64::from(direction[lane]) } else { 0.0 };
+                counts[lane] += if near { 1.0 } else { 0.0 };
             }
         }
-        if count == 0 { about.unwrap_or(0.0) } else { sum / f64::from(count) }
-    };
-    mean(Some(mean(None)))
+        [sums, counts].map(|lanes| lanes.iter().sum())
+    }
 }
 
 struct Pass<'a> {

@@ -39,6 +39,16 @@ impl Bleu {
         }
     }
 
+    /// Adds another corpus, so that segments can be counted once and then drawn many times.
+    pub fn merge(&mut self, other: &Self) {
+        self.predicted_length += other.predicted_length;
+        self.reference_length += other.reference_length;
+        for n in 0..ORDER {
+            self.correct[n] += other.correct[n];
+            self.total[n] += other.total[n];
+        }
+    }
+
     /// The score, between 0 and 100.
     pub fn score(&self) -> f64 {
         if self.correct == [0; ORDER] {

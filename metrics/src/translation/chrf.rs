@@ -45,7 +45,14 @@ impl Chrf {
                 best = Some((score, statistics));
             }
         }
-        for (sum, counts) in self.statistics.iter_mut().zip(best.into_iter().flat_map(|(_, statistics)| statistics)) {
+        if let Some((_, statistics)) = best {
+            self.merge(&Self { word_order: self.word_order, statistics });
+        }
+    }
+
+    /// Adds another corpus of the same kind, so that segments can be counted once and then drawn many times.
+    pub fn merge(&mut self, other: &Self) {
+        for (sum, counts) in self.statistics.iter_mut().zip(&other.statistics) {
             sum.predicted += counts.predicted;
             sum.reference += counts.reference;
             sum.common += counts.common;

@@ -123,7 +123,7 @@ impl Schema {
                         within(schema, &format!("{at}/{name}"))?;
                     }
                 }
-                "additionalProperties" | "items" | "not" => within(value, &at)?,
+                "additionalProperties" | "items" | "not" | "if" | "then" | "else" => within(value, &at)?,
                 "anyOf" | "oneOf" | "allOf" | "prefixItems" => {
                     let list = value.as_array().filter(|list| !list.is_empty());
                     for (index, schema) in list.ok_or_else(|| format!("{at}: must be a list"))?.iter().enumerate() {
@@ -163,7 +163,12 @@ impl Schema {
         if let Some(types) = object.get("type").and_then(types)
             && !types.iter().any(|t| is_of_type(value, t))
         {
-            return refuse(format!("must be {}, and is {}", types.join(" or "), type_of(value)));
+            // That is how a schema says that other parameters switch this one off; nobody writes a null.
+            return refuse(if types == ["null"] {
+                "must be left out beside the other parameters".to_owned()
+            } else {
+                format!("must be {}, and is {}", types.join(" or "), type_of(value))
+            });
         }
         if let Some(allowed) = object.get("enum").and_then(Value::as_array)
             && !allowed.iter().any(|one| equal(one, value))
@@ -208,6 +213,12 @@ impl Schema {
                 // The refusal that got furthest speaks of the form that was meant.
                 let furthest = refusals.into_iter().max_by_key(|refusal| refusal.pointer.len());
                 return furthest.map_or(Ok(()), Err);
+            }
+        }
+        if let Some(condition) = object.get("if") {
+            let holds = self.check_at(condition, value, pointer, run.deeper()).is_ok();
+            if let Some(schema) = object.get(if holds { "then" } else { "else" }) {
+                self.check_at(schema, value, pointer, run.deeper())?;
             }
         }
         if let Some(schema) = object.get("not")
@@ -386,6 +397,22 @@ mod tests {
             (pointer.as_str(), why.as_str()),
             ("/alhpa", "no parameter has this name; there are alpha, mode, weights")
         );
+    }
+
+    #[test]
+    fn conditions_switch_parameters_off() {
+        let schema = json!({
+            "type": "object",
+            "properties": { "mode": { "enum": ["fast", "slow", null] }, "depth": { "type": ["integer", "null"] } },
+            "if": { "properties": { "mode": { "const": "slow" } }, "required": ["mode"] },
+            "then": { "required": ["depth"] },
+            "else": { "properties": { "depth": { "type": "null" } } },
+        });
+        assert_eq!(refusal(&schema, &json!({ "mode": "slow", "depth": 3 })), None);
+        assert_eq!(refusal(&schema, &json!({ "mode": "fast", "depth": null })), None);
+        let (pointer, why) = refusal(&schema, &json!({ "depth": 3 })).expect("a depth without its mode");
+        assert_eq!((pointer.as_str(), why.as_str()), ("/depth", "must be left out beside the other parameters"));
+        assert_eq!(refusal(&schema, &json!({ "mode": "slow" })).expect("no depth").1, "`depth` is missing");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! An instance and a state, as core knows them.
 
-use logitfuse_core::{EffectiveVocabulary, FusionState, FusionStrategy, RoleBinding, SessionInfo};
+use logitfuse_core::{
+    EffectiveVocabulary, Error, ErrorKind, FusionState, FusionStrategy, PromptReading, RoleBinding, SessionInfo,
+};
 
 use crate::failure::Failure;
 
@@ -31,6 +33,11 @@ impl Instance {
         let vocabulary = EffectiveVocabulary::new(width, masked.iter().copied());
         if vocabulary.width() != width {
             return Err(Failure::argument("lf_session.masked: holds the last id; rows end at an id that exists"));
+        }
+        if self.strategy.info().prompt != PromptReading::End {
+            let what = "its parameters make it depend on how probable prompts are, which plugins are not told";
+            let error = Error::new(ErrorKind::Unsupported, format!("{}: {what}", self.strategy.info().id));
+            return Err(error.with_help("use the strategy that is built in, or other parameters").into());
         }
         let shape = Shape { rows: bindings.len(), width, columns: self.strategy.info().trace.len() };
         let state = self.strategy.start(&SessionInfo { bindings, vocabulary })?;

@@ -1,4 +1,4 @@
-use logitfuse_core::{FusionStep, ProxyRows, Result, RoleRow, SessionInfo, TokenId};
+use logitfuse_core::{FusionStep, PromptScore, ProxyRows, Result, RoleRow, SessionInfo, TokenId};
 
 /// Which row of a step plays which role.
 #[derive(Clone, Debug)]
@@ -12,6 +12,20 @@ impl Cast {
     pub(crate) fn experts(&self) -> usize {
         self.0.pairs.len()
     }
+
+    /// The row of one expert.
+    pub(crate) fn expert(&self, index: usize) -> usize {
+        self.0.pairs[index].0
+    }
+
+    /// The rows of the antis, each once, and of the experts.
+    pub(crate) fn small_models(&self) -> Vec<usize> {
+        let mut rows: Vec<usize> = self.0.pairs.iter().map(|pair| pair.1).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        rows.extend(self.0.pairs.iter().map(|pair| pair.0));
+        rows
+    }
 }
 
 /// The rows of one position by role: what a [`Selector`](crate::Selector) judges.
@@ -19,11 +33,22 @@ impl Cast {
 pub struct Scene<'a> {
     step: &'a FusionStep<'a>,
     cast: &'a Cast,
+    /// By row; empty but where a text begins, and there unless somebody asked.
+    prompt: &'a [PromptScore],
 }
 
 impl<'a> Scene<'a> {
     pub(crate) fn new(step: &'a FusionStep<'a>, cast: &'a Cast) -> Self {
-        Self { step, cast }
+        Self { step, cast, prompt: &[] }
+    }
+
+    /// The scene behind a prompt.
+    pub(crate) fn behind(step: &'a FusionStep<'a>, cast: &'a Cast, prompt: &'a [PromptScore]) -> Self {
+        Self { step, cast, prompt }
+    }
+
+    pub(crate) fn row(&self, index: usize) -> &'a RoleRow<'a> {
+        &self.step.rows()[index]
     }
 
     /// The large model's row.
@@ -62,6 +87,16 @@ impl<'a> Scene<'a> {
     pub fn evidence(&self, index: usize) -> f64 {
         let difference = self.expert(index).sequence_log_prob - self.anti(index).sequence_log_prob;
         if difference.is_nan() { 0.0 } else { difference }
+    }
+
+    /// By how many nats the expert predicted the prompt better than its anti did, and how many tokens that is the sum of. The
+    /// two may have read it in different templates, so what is compared is nats per token. None and nothing but in
+    /// [`Selector::begin`](crate::Selector::begin) of weights that ask for it.
+    pub fn prompt_evidence(&self, index: usize) -> (f64, usize) {
+        let (expert, anti) = self.cast.0.pairs[index];
+        let (Some(expert), Some(anti)) = (self.prompt.get(expert), self.prompt.get(anti)) else { return (0.0, 0) };
+        let difference = expert.mean().zip(anti.mean()).map_or(0.0, |(expert, anti)| expert - anti);
+        (if difference.is_nan() { 0.0 } else { difference * expert.tokens as f64 }, expert.tokens)
     }
 
     /// The tokens generated so far, prompt excluded.

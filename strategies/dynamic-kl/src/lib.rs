@@ -89,8 +89,69 @@
 //! ```
 //!
 //! What weighs the experts is a [`Selector`], which sees all rows, the evidence and the possibility that no expert fits;
-//! [`DynamicKl::with_selector`] takes one of yours. Evidence starts with the first generated token: strategies are not
-//! told how likely the prompt was.
+//! [`DynamicKl::with_selector`] takes one of yours. Evidence starts with the first generated token, unless
+//! [`PosteriorParams::evidence`] asks how likely the prompt was.
+//!
+//! # An expert for a prompt, or none
+//!
+//! Experts that were tuned on answers alone say nothing of prompts: each is sure of its own format, whatever it is asked. What
+//! does tell prompts apart is how *all* small models react, above all the one that nobody tuned. So each expert brings a
+//! handful of unlabelled prompts of its kind, and weights `fingerprint` send a text to the expert whose prompts are most like
+//! its own, or to none, which leaves the large model alone to the last bit. With `q_m(x)` what small model `m`, an anti or an
+//! expert, expects after prompt `x`, and `x_1 … x_K` the prompts of expert `t`:
+//!
+//! ```text
+//! centre     c_tm  = mean over k of q_m(x_k)
+//! distance   D_t(x) = sum over m of JS(q_m(x), c_tm)                       in nats
+//! radius     r_t   = max over k of sum over m of JS(q_m(x_k), c_tm without x_k)
+//! choice     t = argmin D_t(x), the first of equals;   none if D_t(x) > slack · r_t
+//! ```
+//!
+//! The choice is made once, at the end of the prompt, and held for the text. The large model takes no part in it, nor in the
+//! calibration. These are the weights by default where every expert's source has `calibration` prompts
+//! ([`FusionStrategy::calibrated`](logitfuse_core::FusionStrategy::calibrated)); without any, the default is `posterior`.
+//!
+//! ```
+//! # use logitfuse_core::numerics::{argmax, log_sum_exp};
+//! # use logitfuse_core::{CalibrationRows, EffectiveVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo};
+//! use logitfuse_dynamic_kl::{DynamicKl, Params};
+//!
+//! // After prompts of the first kind the anti expects token 0, after those of the second token 1. The experts expect, whatever
+//! // they are asked, what they were tuned to say: tokens 2 and 3.
+//! let after = |kind: usize, sure: f32| {
+//!     let mut anti = [0.0; 4];
+//!     anti[kind] = sure;
+//!     [[0.0, 0.0, 0.0, 0.5], [0.0, 0.0, 5.0, 0.0], [0.0, 0.0, 0.0, 5.0], anti] // base, two experts, anti
+//! };
+//! # let binding = |role: &str| RoleBinding { role: role.into(), source: role.into() };
+//! # let session = SessionInfo {
+//! #     bindings: ["base", "expert", "expert", "anti"].map(binding).into(),
+//! #     vocabulary: EffectiveVocabulary::new(4, []),
+//! # };
+//! let strategy = DynamicKl::new(Params::default())?.calibrated(&session, &mut |expert| {
+//!     let mut rows = CalibrationRows::new(2);
+//!     for (prompt, sure) in [3.0, 4.0].into_iter().enumerate() {
+//!         for (binding, row) in after(expert - 1, sure).iter().enumerate() {
+//!             rows.push(prompt, binding, row);
+//!         }
+//!     }
+//!     Ok(rows)
+//! })?;
+//! let favourite = |kind: usize| {
+//!     let rows = after(kind, 3.5);
+//!     let rows = rows.each_ref().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0));
+//!     let (step, mut state) = (FusionStep::new(&rows, &[]), strategy.start(&session)?);
+//!     state.begin(&step, &[])?; // the prompt is over
+//!     let mut logits = [0.0; 4];
+//!     state.fuse(&step, &mut FusedRow { logits: &mut logits, trace: &mut [] })?;
+//!     Ok::<_, logitfuse_core::Error>((argmax(&logits), logits == rows[0].logits()))
+//! };
+//! assert_eq!(favourite(0)?, (2, false));
+//! assert_eq!(favourite(1)?, (3, false));
+//! // A prompt after which the anti expects what it never did is nobody's, and the base speaks.
+//! assert_eq!(favourite(2)?, (3, true));
+//! # Ok::<(), logitfuse_core::Error>(())
+//! ```
 //!
 //! # Reference
 //!
@@ -126,6 +187,8 @@
 //! | `no_expert_weight` | 1 | weight of the possibility that no expert fits |
 //! | `top_expert` | 1 | the expert that counts most, from 0 |
 //! | `top_weight` | 1 | its weight |
+//! | `selected_expert` | 1 | weights `fingerprint`: the expert of the whole text, from 0; -1 is none |
+//! | `fingerprint_distance` | nats | weights `fingerprint`: how far the prompt is from the nearest expert's, that one or not |
 //!
 //! Divergences are at `kl_temperature`. Parameters are the fields of [`Params`].
 //!
@@ -141,8 +204,11 @@
 //!
 //! One expert: a pass over expert and anti for the targets, one over base and direction that summarises them (for solver
 //! `grid` too), a solution that costs next to nothing, and a pass that writes the result. A pool adds one pass over all
-//! experts and one over its own row; weights `kl` and `entropy` one pass for each expert, an arithmetic pool several.
-//! `one_expert` costs as many single experts; `joint_minnorm`, some tens of passes over all of them. Nothing is allocated
+//! experts and one over its own row; weights `kl` and `entropy` one pass for each expert, an arithmetic pool several. Weights
+//! `fingerprint` run `K` prompts of each of `T` experts through the small models once, keep `T (T + 1)` rows, and read them for
+//! the first token of a text; after that there is one expert. Evidence of the prompt costs the logits of all of its positions,
+//! and that beginnings are not shared between prompts.
+//!//! `one_expert` costs as many single experts; `joint_minnorm`, some tens of passes over all of them. Nothing is allocated
 //! after the first step but the memory of committed tokens.
 
 #![forbid(unsafe_code)]
@@ -160,6 +226,8 @@ mod strategy;
 mod transfer;
 
 pub use cast::Scene;
-pub use params::{Experts, Objective, Params, Pool, PosteriorParams, Solver, Tempering, Weights};
+pub use params::{
+    Evidence, Experts, FingerprintParams, Objective, Params, Pool, PosteriorParams, Solver, Tempering, Weights,
+};
 pub use select::Selector;
 pub use strategy::DynamicKl;

@@ -1,11 +1,12 @@
 use std::fmt::Display;
 
 use logitfuse_core::{
-    Error, Result,
+    CalibrationSpec, Error, Result,
     params::{self, invalid},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// What the strength of a step is chosen for; see the [crate's page](crate) for the formulas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +84,22 @@ pub enum Weights {
     Kl,
     /// `softmax(−entropy / entropy_temperature)`: certain experts count more.
     Entropy,
+    /// Everything, for the whole text, to the expert whose calibration prompts are most like the prompt, and to none where
+    /// no expert's are: then the large model is left alone.
+    Fingerprint,
+}
+
+/// What the weights `posterior` and `top1` go by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// The tokens generated so far.
+    #[default]
+    Generated,
+    /// The prompt, for the whole text. It is run for the logits of all of its positions.
+    Prompt,
+    /// The prompt and then the generated tokens, as if they were one text.
+    Both,
 }
 
 /// What the exponent of the posterior is divided by.
@@ -100,10 +117,12 @@ pub enum Tempering {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PosteriorParams {
+    /// What counts as evidence.
+    pub evidence: Evidence,
     /// Factor of the evidence; 0 is the prior for ever.
     #[schemars(range(min = 0.0))]
     pub eta: f64,
-    /// What a token's evidence keeps from one token to the next: 1 forgets nothing, 0.99 halves it in 69 tokens.
+    /// What a token's evidence keeps from one generated token to the next: 1 forgets nothing, 0.99 halves it in 69 tokens.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub gamma: f64,
     /// What the evidence is divided by as the text grows.
@@ -115,7 +134,27 @@ pub struct PosteriorParams {
 
 impl Default for PosteriorParams {
     fn default() -> Self {
-        Self { eta: 1.0, gamma: 0.99, tempering: Tempering::SqrtTokens, no_expert_prior: 0.0 }
+        let evidence = Evidence::Generated;
+        Self { evidence, eta: 1.0, gamma: 0.99, tempering: Tempering::SqrtTokens, no_expert_prior: 0.0 }
+    }
+}
+
+/// The parameters of the weights `fingerprint`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FingerprintParams {
+    /// How many calibration prompts of each expert are run, from the first on.
+    #[schemars(range(min = 2))]
+    pub prompts: usize,
+    /// How many times as far as an expert's own prompts are from each other a prompt may be from them: 0 never chooses an
+    /// expert, and what is large always does.
+    #[schemars(range(min = 0.0))]
+    pub slack: f64,
+}
+
+impl Default for FingerprintParams {
+    fn default() -> Self {
+        Self { prompts: 16, slack: 3.0 }
     }
 }
 
@@ -132,15 +171,51 @@ impl Default for PosteriorParams {
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("allOf" = [
+    params::only_with("solver", &json!(["grid"]), ["grid_step"]),
+    params::only_with("objective", &json!(["budget"]), ["budget_nats", "sequence_budget_nats"]),
+    params::only_with("experts", &json!([null, "pool"]), ["pool", "weights", "posterior", "fingerprint"]),
+    params::only_with("weights", &json!([null, "posterior", "top1"]), ["posterior"]),
+    params::only_with("weights", &json!([null, "fingerprint"]), ["fingerprint"]),
+    params::only_with("posterior", &json!([null]), ["fingerprint"]),
+    params::only_with("weights", &json!(["fixed"]), ["fixed_weights"]),
+    params::only_with("weights", &json!(["entropy"]), ["entropy_temperature"]),
+    {
+        "if": { "properties": { "weights": { "const": "fixed" } }, "required": ["weights"] },
+        "then": { "properties": { "fixed_weights": { "type": "array" } }, "required": ["fixed_weights"] },
+    },
+    {
+        "if": { "properties": { "objective": { "const": "budget" } }, "required": ["objective"] },
+        "then": { "properties": {
+            "solver": { "const": "exact" },
+            "bounds": { "prefixItems": [{ "const": 0.0 }] },
+            "kl_temperature": { "const": 1.0 },
+        } },
+    },
+    {
+        "if": { "properties": { "experts": { "const": "one_expert" } }, "required": ["experts"] },
+        "then": { "properties": { "objective": { "not": { "enum": ["budget", "variance_ratio"] } } } },
+    },
+    {
+        "if": { "properties": { "experts": { "const": "joint_minnorm" } }, "required": ["experts"] },
+        "then": { "properties": {
+            "objective": { "const": "paper" },
+            "solver": { "const": "exact" },
+            "kl_temperature": { "const": 1.0 },
+            "ema": { "const": 0.0 },
+        } },
+    },
+]))]
 pub struct Params {
     /// What the strength is chosen for.
     pub objective: Objective,
     /// How it is found.
     pub solver: Solver,
     /// Smallest and largest strength, 100 at most. An upper bound of 1 keeps the large model from exaggerating its experts.
+    #[schemars(inner(range(min = 0.0, max = MOST_STRENGTH)), extend("examples" = [[0.0, 1.0], [0.0, 2.0], [0.5, 1.5]]))]
     pub bounds: [f64; 2],
     /// Distance of two strengths of solver `grid`; 0.1 when absent.
-    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "examples" = [0.05, 0.1, 0.25]))]
     pub grid_step: Option<f64>,
     /// Divides all logits where divergences are compared, and only there; the fused row is at temperature 1.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
@@ -158,13 +233,18 @@ pub struct Params {
     pub experts: Experts,
     /// Which mean the pool is; `geometric` when absent.
     pub pool: Option<Pool>,
-    /// Where the weights of the pool come from; `posterior` when absent.
+    /// Where the weights of the pool come from. When absent, `fingerprint` where the sources of all experts have
+    /// calibration prompts, and `posterior` where none has.
     pub weights: Option<Weights>,
     /// Weights `fixed`: one for each expert, in their order; they add up to 1.
+    #[schemars(inner(range(min = 0.0)), extend("examples" = [[1.0], [0.5, 0.5], [0.2, 0.3, 0.5]]))]
     pub fixed_weights: Option<Vec<f64>>,
     /// Weights `posterior` and `top1`: how evidence counts.
     #[serde(deserialize_with = "params::optional_table")]
     pub posterior: Option<PosteriorParams>,
+    /// Weights `fingerprint`: how experts are chosen.
+    #[serde(deserialize_with = "params::optional_table")]
+    pub fingerprint: Option<FingerprintParams>,
     /// Weights `entropy`: nats that make a factor of e; 1 when absent.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub entropy_temperature: Option<f64>,
@@ -186,6 +266,7 @@ impl Default for Params {
             weights: None,
             fixed_weights: None,
             posterior: None,
+            fingerprint: None,
             entropy_temperature: None,
         }
     }
@@ -212,8 +293,40 @@ impl Params {
 
     /// Whether a step depends on its own rows alone.
     pub(crate) fn is_stateless(&self) -> bool {
-        let evidence = matches!(self.weights.unwrap_or_default(), Weights::Posterior | Weights::Top1);
-        self.ema == 0.0 && self.sequence_budget_nats.is_none() && !(self.experts == Experts::Pool && evidence)
+        let remembers = matches!(self.weights(false), Weights::Posterior | Weights::Top1 | Weights::Fingerprint);
+        self.ema == 0.0 && self.sequence_budget_nats.is_none() && !(self.experts == Experts::Pool && remembers)
+    }
+
+    /// The weights in use, given whether calibration prompts were run. The table of one weighting chooses it.
+    pub(crate) fn weights(&self, calibrated: bool) -> Weights {
+        let by_table = || match (&self.posterior, &self.fingerprint) {
+            (None, Some(_)) => Weights::Fingerprint,
+            (None, None) if calibrated => Weights::Fingerprint,
+            (Some(_), _) | (None, None) => Weights::Posterior,
+        };
+        self.weights.unwrap_or_else(by_table)
+    }
+
+    /// The prompts by which it gets to know the experts, if it has a use for any.
+    pub(crate) fn calibration(&self) -> Option<CalibrationSpec> {
+        let wanted = self.experts == Experts::Pool && self.weights(true) == Weights::Fingerprint;
+        wanted.then(|| CalibrationSpec {
+            role: "expert".to_owned(),
+            rows_of: vec!["expert".to_owned(), "anti".to_owned()],
+            prompts: self.fingerprint().prompts,
+            required: self.weights(false) == Weights::Fingerprint,
+        })
+    }
+
+    pub(crate) fn fingerprint(&self) -> FingerprintParams {
+        self.fingerprint.clone().unwrap_or_default()
+    }
+
+    /// What the weights go by, if by evidence.
+    pub(crate) fn evidence(&self) -> Option<Evidence> {
+        let weights = self.weights(true);
+        let by_evidence = self.experts == Experts::Pool && matches!(weights, Weights::Posterior | Weights::Top1);
+        by_evidence.then(|| self.posterior.clone().unwrap_or_default().evidence)
     }
 
     pub(crate) fn check(&self) -> Result<()> {
@@ -312,10 +425,12 @@ impl Params {
     fn check_weights(&self) -> Result<()> {
         const RANGE: &str = "weights are 0 or more and add up to 1";
         let pooled = self.experts == Experts::Pool;
-        let weights = self.weights.unwrap_or_default();
+        let weights = self.weights(false);
         let by_evidence = pooled && matches!(weights, Weights::Posterior | Weights::Top1);
+        let by_prompt = pooled && weights == Weights::Fingerprint;
         let (fixed, entropy) = (weights == Weights::Fixed, weights == Weights::Entropy);
         only_with("/posterior", self.posterior.is_some(), by_evidence, "experts pool and weights posterior or top1")?;
+        only_with("/fingerprint", self.fingerprint.is_some(), by_prompt, "experts pool and weights fingerprint")?;
         only_with("/fixed_weights", self.fixed_weights.is_some(), fixed, "weights fixed")?;
         only_with("/entropy_temperature", self.entropy_temperature.is_some(), entropy, "weights entropy")?;
         if let Some(posterior) = &self.posterior {
@@ -325,6 +440,13 @@ impl Params {
                 let what = format_args!("must be 0 or more and below 1, not {}", posterior.no_expert_prior);
                 return Err(invalid("/posterior/no_expert_prior", what).with_help("0 switches the possibility off"));
             }
+        }
+        if let Some(fingerprint) = &self.fingerprint {
+            if fingerprint.prompts < 2 {
+                let what = format_args!("must be 2 or more, not {}", fingerprint.prompts);
+                return Err(invalid("/fingerprint/prompts", what).with_help("16 do well"));
+            }
+            params::not_negative("/fingerprint/slack", fingerprint.slack).map_err(help("3 does well"))?;
         }
         if let Some(temperature) = self.entropy_temperature {
             params::positive("/entropy_temperature", temperature).map_err(help("in nats; 1 is usual"))?;

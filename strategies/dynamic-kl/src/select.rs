@@ -1,5 +1,6 @@
 //! Who is heard: the weights of several experts.
 
+mod fingerprint;
 mod glance;
 mod posterior;
 
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use logitfuse_core::{Error, ErrorKind, Result, TokenId};
 
+pub(crate) use fingerprint::{Fingerprints, Nearest};
 pub(crate) use glance::{Entropy, Fixed, Kl};
 pub(crate) use posterior::Posterior;
 
@@ -47,6 +49,12 @@ use crate::{Params, Scene, Weights};
 /// # Ok::<(), logitfuse_core::Error>(())
 /// ```
 pub trait Selector: Send {
+    /// The prompt is over, and the scene is that of the first position to generate. Called once, before anything is weighed;
+    /// what is learnt here no rollback undoes.
+    fn begin(&mut self, scene: &Scene<'_>) {
+        let _ = scene;
+    }
+
     /// Writes one weight for each expert and returns that of "no expert". Weights are 0 or more and add up to 1 with
     /// it. Has no committed side effect: called again with the same rows it gives the same weights.
     fn weigh(&mut self, scene: &Scene<'_>, weights: &mut [f64]) -> f64;
@@ -65,6 +73,11 @@ pub trait Selector: Send {
         Ok(())
     }
 
+    /// Fills the trace columns of its own, which only weights of this crate have.
+    fn trace(&self, columns: &mut [f64]) {
+        let _ = columns;
+    }
+
     /// An independent copy.
     fn fork(&self) -> Box<dyn Selector>;
 }
@@ -72,15 +85,22 @@ pub trait Selector: Send {
 /// Makes the selector of a sequence with so many experts.
 pub(crate) type MakeSelector = Arc<dyn Fn(usize) -> Box<dyn Selector> + Send + Sync>;
 
-/// The selector that the parameters name.
-pub(crate) fn of(params: &Params) -> MakeSelector {
+/// The selector that the parameters name, given what is known of the experts' prompts.
+pub(crate) fn of(params: &Params, fingerprints: Option<&Arc<Fingerprints>>) -> MakeSelector {
+    if let Some(fingerprints) = fingerprints {
+        let (fingerprints, slack) = (Arc::clone(fingerprints), params.fingerprint().slack);
+        return Arc::new(move |_| Box::new(Nearest::new(Arc::clone(&fingerprints), slack)));
+    }
     let posterior = params.posterior.clone().unwrap_or_default();
     // Decimal fractions miss 1 by a little.
     let sum: f64 = params.fixed_weights.iter().flatten().sum();
     let fixed: Vec<f64> = params.fixed_weights.iter().flatten().map(|weight| weight / sum).collect();
     let temperature = params.entropy_temperature.unwrap_or(1.0);
     match params.weights.unwrap_or_default() {
-        Weights::Posterior => Arc::new(move |experts| Box::new(Posterior::new(&posterior, experts))),
+        // Not before it is calibrated, which `DynamicKl::start` insists on.
+        Weights::Posterior | Weights::Fingerprint => {
+            Arc::new(move |experts| Box::new(Posterior::new(&posterior, experts)))
+        }
         Weights::Top1 => Arc::new(move |experts| Box::new(Posterior::new(&posterior, experts).hard())),
         Weights::Uniform => Arc::new(|experts| Box::new(Fixed(vec![1.0 / experts as f64; experts]))),
         Weights::Fixed => Arc::new(move |_| Box::new(Fixed(fixed.clone()))),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use logitfuse_core::{FusedRow, FusionState, FusionStep, Result, TokenId};
+use logitfuse_core::{Error, ErrorKind, FusedRow, FusionState, FusionStep, PromptScore, Result, TokenId};
 
 use crate::{
     Experts, Objective, Params, Scene, Selector, cast::Cast, decide::Decider, memory::Memory, select, transfer::Limits,
@@ -20,12 +20,24 @@ pub(crate) struct State {
     memory: Memory,
     decider: Decider,
     weights: Vec<f64>,
+    /// What the weights have to be told of the prompt before they can be computed.
+    awaits: Awaits,
+}
+
+/// What is still to come before the first step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaits {
+    Nothing,
+    /// The rows at the prompt's end.
+    Prompt,
+    /// And how probable the prompt was.
+    PromptScores,
 }
 
 impl State {
-    pub(crate) fn new(params: Arc<Params>, cast: Arc<Cast>, selector: Box<dyn Selector>) -> Self {
+    pub(crate) fn new(params: Arc<Params>, cast: Arc<Cast>, selector: Box<dyn Selector>, awaits: Awaits) -> Self {
         let (decider, weights) = (Decider::new(&params), vec![0.0; cast.experts()]);
-        Self { params, cast, selector, memory: Memory::new(vec![f64::NAN, 0.0]), decider, weights }
+        Self { params, cast, selector, memory: Memory::new(vec![f64::NAN, 0.0]), decider, weights, awaits }
     }
 
     /// What the tokens so far leave to this one.
@@ -45,7 +57,19 @@ impl State {
 }
 
 impl FusionState for State {
+    fn begin(&mut self, step: &FusionStep<'_>, prompt: &[PromptScore]) -> Result<()> {
+        if self.awaits == Awaits::PromptScores && prompt.len() != step.rows().len() {
+            return Err(untold("how probable the prompt was"));
+        }
+        self.awaits = Awaits::Nothing;
+        self.selector.begin(&Scene::behind(step, &self.cast, prompt));
+        Ok(())
+    }
+
     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+        if self.awaits != Awaits::Nothing {
+            return Err(untold("of the prompt"));
+        }
         let limits = self.limits();
         let scene = Scene::new(step, &self.cast);
         let decision = if self.params.experts == Experts::Pool || scene.experts() == 1 {
@@ -69,9 +93,12 @@ impl FusionState for State {
                 record[SMOOTHED] = strength.alpha;
             }
         });
-        for (column, value) in out.trace.iter_mut().zip(decision.trace()) {
+        let values = decision.trace();
+        let (own, of_selector) = out.trace.split_at_mut(values.len().min(out.trace.len()));
+        for (column, value) in own.iter_mut().zip(values) {
             *column = value;
         }
+        self.selector.trace(of_selector);
         Ok(())
     }
 
@@ -94,6 +121,15 @@ impl FusionState for State {
             memory: self.memory.clone(),
             decider: Decider::new(&self.params),
             weights: self.weights.clone(),
+            awaits: self.awaits,
         }))
     }
+}
+
+fn untold(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Incompatible,
+        format!("dynamic-kl: its weights depend on the prompt, and nobody told it {what}"),
+    )
+    .with_help("what drives the strategy knows no prompts, as that of plugins; use the built-in one, or other weights")
 }

@@ -1,9 +1,18 @@
 use std::fmt;
 use std::sync::Arc;
 
-use logitfuse_core::{FusionState, FusionStrategy, Result, RoleSpec, SessionInfo, StrategyInfo, params::invalid};
+use logitfuse_core::{
+    CalibrationRows, FusionState, FusionStrategy, PromptReading, Result, RoleSpec, SessionInfo, StrategyInfo,
+    params::invalid,
+};
 
-use crate::{Experts, Objective, Params, Selector, cast::Cast, select, select::MakeSelector, state::State};
+use crate::{
+    Evidence, Experts, Objective, Params, Selector,
+    cast::Cast,
+    select,
+    select::{Fingerprints, MakeSelector},
+    state::{Awaits, State},
+};
 
 /// The law of a strategy that keeps nothing between tokens.
 const STATELESS: &str = "stateless";
@@ -14,6 +23,7 @@ pub struct DynamicKl {
     params: Arc<Params>,
     info: StrategyInfo,
     select: MakeSelector,
+    awaits: Awaits,
 }
 
 impl DynamicKl {
@@ -64,8 +74,19 @@ impl DynamicKl {
         if params.is_stateless() {
             info = info.with_laws([STATELESS]);
         }
-        let select = select::of(&params);
-        Ok(Self { params: Arc::new(params), info, select })
+        let mut awaits = Awaits::Nothing;
+        if let Some(spec) = params.calibration() {
+            if spec.required {
+                info = with_choice(info);
+            }
+            info = info.with_calibration(spec);
+        }
+        if params.evidence().is_some_and(|evidence| evidence != Evidence::Generated) {
+            info = info.with_prompt(PromptReading::LogProbs);
+            awaits = Awaits::PromptScores;
+        }
+        let select = select::of(&params, None);
+        Ok(Self { params: Arc::new(params), info, select, awaits })
     }
 
     /// A strategy with parameters from JSON, or from TOML turned into JSON.
@@ -82,6 +103,8 @@ impl DynamicKl {
     #[must_use]
     pub fn with_selector(mut self, make: impl Fn(usize) -> Box<dyn Selector> + Send + Sync + 'static) -> Self {
         self.select = Arc::new(make);
+        self.awaits = Awaits::Nothing;
+        (self.info.prompt, self.info.calibration) = (PromptReading::End, None);
         if self.params.experts == Experts::Pool {
             self.info.laws.retain(|law| law != STATELESS);
         }
@@ -92,6 +115,11 @@ impl DynamicKl {
     pub fn params(&self) -> &Params {
         &self.params
     }
+}
+
+/// The columns of the weights `fingerprint`.
+fn with_choice(info: StrategyInfo) -> StrategyInfo {
+    info.with_trace("selected_expert", "1").with_trace("fingerprint_distance", "nats")
 }
 
 fn loss_unit(objective: Objective) -> &'static str {
@@ -115,11 +143,40 @@ impl FusionStrategy for DynamicKl {
 
     fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
         let cast = Cast::new(session)?;
+        if self.info.calibration.as_ref().is_some_and(|spec| spec.required) {
+            return Err(invalid(
+                "/weights",
+                "fingerprint, and there are no calibration prompts to know the experts by",
+            )
+            .with_help(
+                "name a JSONL file of unlabelled prompts in `calibration` of every expert's source; behind the \
+                            interface of plugins there are none",
+            ));
+        }
         if let Some(weights) = self.params.fixed_weights.as_ref().filter(|weights| weights.len() != cast.experts()) {
             let what = format_args!("{} weights for {} experts", weights.len(), cast.experts());
             return Err(invalid("/fixed_weights", what).with_help("give one weight for each source of role expert"));
         }
         let selector = (self.select)(cast.experts());
-        Ok(Box::new(State::new(Arc::clone(&self.params), Arc::new(cast), selector)))
+        Ok(Box::new(State::new(Arc::clone(&self.params), Arc::new(cast), selector, self.awaits)))
+    }
+
+    fn calibrated(
+        &self,
+        session: &SessionInfo,
+        rows_after: &mut dyn FnMut(usize) -> Result<CalibrationRows>,
+    ) -> Result<Arc<dyn FusionStrategy>> {
+        let Some(spec) = &self.info.calibration else {
+            return Err(invalid("/weights", "take no calibration prompts").with_help("choose weights fingerprint"));
+        };
+        let fingerprints = Fingerprints::fit(session, &Cast::new(session)?, rows_after)?;
+        let mut info = if spec.required { self.info.clone() } else { with_choice(self.info.clone()) };
+        info.calibration = None;
+        Ok(Arc::new(Self {
+            params: Arc::clone(&self.params),
+            info,
+            select: select::of(&self.params, Some(&Arc::new(fingerprints))),
+            awaits: Awaits::Prompt,
+        }))
     }
 }

@@ -46,19 +46,50 @@ pub struct Calibration {
 /// assert!(found.perplexity < 1.1);
 /// ```
 pub fn calibrate(prompt: &[PromptRow<'_>]) -> Option<Calibration> {
-    let told: Vec<&PromptRow<'_>> = prompt.iter().filter(|p| p.base.logits()[p.next as usize].is_finite()).collect();
-    let mut fused = vec![0.0; told.first()?.base.logits().len()];
-    let mut best: Option<Calibration> = None;
-    for params in WEIGHTS.into_iter().flat_map(|alpha| WEIGHTS.map(|beta| TriMixParams { alpha, beta })) {
-        let mut surprise = 0.0;
-        for row in &told {
-            mix(&params, [&row.base, &row.expert, &row.anti], &mut fused);
-            surprise += log_sum_exp(&fused) - f64::from(fused[row.next as usize]);
+    let mut trial = Trial::default();
+    for row in prompt {
+        trial.add(row);
+    }
+    trial.best()
+}
+
+/// A calibration under way: position by position, so that no row has to be kept.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trial {
+    /// Nats of all positions, by pair of weights.
+    surprise: [[f64; WEIGHTS.len()]; WEIGHTS.len()],
+    positions: usize,
+    fused: Vec<f32>,
+}
+
+/// All pairs, the smallest `alpha` first.
+fn pairs() -> impl Iterator<Item = TriMixParams> {
+    let pair = |alpha, beta| TriMixParams { alpha, beta, ..TriMixParams::default() };
+    WEIGHTS.into_iter().flat_map(move |alpha| WEIGHTS.map(|beta| pair(alpha, beta)))
+}
+
+impl Trial {
+    pub(crate) fn add(&mut self, row: &PromptRow<'_>) {
+        let next = row.next as usize;
+        if !row.base.logits()[next].is_finite() {
+            return;
         }
-        let perplexity = (surprise / told.len() as f64).exp();
-        if best.as_ref().is_none_or(|best| perplexity < best.perplexity) {
-            best = Some(Calibration { params, perplexity });
+        self.positions += 1;
+        self.fused.resize(row.base.logits().len(), 0.0);
+        for (params, surprise) in pairs().zip(self.surprise.as_flattened_mut()) {
+            mix(&params, [&row.base, &row.expert, &row.anti], &mut self.fused);
+            *surprise += log_sum_exp(&self.fused) - f64::from(self.fused[next]);
         }
     }
-    best
+
+    pub(crate) fn best(&self) -> Option<Calibration> {
+        let mut best: Option<Calibration> = None;
+        for (params, surprise) in pairs().zip(self.surprise.as_flattened()).filter(|_| self.positions > 0) {
+            let perplexity = (surprise / self.positions as f64).exp();
+            if best.as_ref().is_none_or(|best| perplexity < best.perplexity) {
+                best = Some(Calibration { params, perplexity });
+            }
+        }
+        best
+    }
 }

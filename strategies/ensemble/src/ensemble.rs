@@ -6,6 +6,7 @@ use logitfuse_core::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use smallvec::SmallVec;
 
 use crate::{cast, mean::power_mean};
@@ -37,16 +38,26 @@ pub enum Mean {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("allOf" = [
+    params::only_with("mean", &json!(["power"]), ["power"]),
+    {
+        "if": { "properties": { "mean": { "const": "power" } }, "required": ["mean"] },
+        "then": { "properties": { "power": { "type": "number" } }, "required": ["power"] },
+    },
+]))]
 pub struct EnsembleParams {
     /// Which mean of the members' probabilities is taken.
     pub mean: Mean,
     /// The exponent of `mean = "power"`, 0.001 to 1000 in size: large ones follow the surest member for each id, negative
     /// ones the least sure.
-    #[schemars(range(min = -1000.0, max = 1000.0))]
+    #[schemars(
+        range(min = -1000.0, max = 1000.0),
+        extend("not" = { "type": "number", "exclusiveMinimum": -0.001, "exclusiveMaximum": 0.001 })
+    )]
     pub power: Option<f64>,
     /// One weight for each member, the base first, then the experts in their order; equal when absent. Only their ratios
     /// count: they are divided by their sum.
-    #[schemars(inner(range(min = 0.0)))]
+    #[schemars(inner(range(min = 0.0)), extend("not" = { "type": "array", "items": { "const": 0.0 } }))]
     pub weights: Option<Vec<f64>>,
 }
 

@@ -59,16 +59,19 @@
 //! | `kl_base_anti` | nats | `contrastive` | KL(base‖anti): how much the contrast had to say |
 //! | `plausible` | 1 | `contrastive` | ids that stay possible |
 //! | `kl_expert_anti` | nats | `trimix` | KL(expert‖anti): how much tuning had to say |
+//! | `alpha`, `beta` | 1 | `trimix`, `calibration = "prompt"` | the weights that the prompt decided |
 //!
 //! Parameters are the fields of [`EnsembleParams`], [`ContrastiveParams`] and [`TriMixParams`]. Nothing is kept between
-//! steps. Ids masked in the base stay masked; where only another model lacks an id it abstains, which is to say that its
+//! steps but those weights. Ids masked in the base stay masked; where only another model lacks an id it abstains, which is to say that its
 //! log-probability counts as equal to that of whom it is compared with, and the base decides. So a `weight` of 1 for the
 //! base, `beta` 0 without plausibility, or `alpha` 1 with `beta` 0 is the base, bit for bit.
 //!
 //! Cost: `contrastive`, `trimix` and the geometric mean are one pass over the rows. The other means add one exponential per
 //! entry and member and one logarithm per entry. Nothing is allocated.
 //!
-//! For `trimix`, [`calibrate`] finds the weights under which a prompt itself is most probable.
+//! For `trimix`, [`calibrate`] finds the weights under which a prompt itself is most probable. With `calibration = "prompt"`
+//! that is done for every text: all three roles read the same prompt, every position of which costs its logits and 36
+//! mixtures, and the trace names the weights.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -83,4 +86,4 @@ mod trimix;
 pub use calibrate::{Calibration, PromptRow, WEIGHTS, calibrate};
 pub use contrastive::{Contrastive, ContrastiveParams};
 pub use ensemble::{Ensemble, EnsembleParams, Mean};
-pub use trimix::{TriMix, TriMixParams};
+pub use trimix::{TriMix, TriMixCalibration, TriMixParams};

@@ -1,17 +1,32 @@
 use logitfuse_core::{
-    Error, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, RoleRow, RoleSpec, SessionInfo,
-    StrategyInfo,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, PromptReading, PromptScore,
+    Result, RoleRow, RoleSpec, SessionInfo, StrategyInfo, TokenId,
     numerics::{Contrast, kl_divergence, linear_combination},
     params,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::cast;
+use crate::{
+    calibrate::{PromptRow, Trial},
+    cast,
+};
 
 const CAST: &str = "trimix fuses one base, one expert and one anti";
 
-/// The parameters of [`TriMix`], as a TOML or JSON gives them; [`calibrate`](crate::calibrate) finds them from a prompt.
+/// Where the weights of [`TriMix`] come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TriMixCalibration {
+    /// `alpha` and `beta`.
+    #[default]
+    None,
+    /// For each text, the pair of [`WEIGHTS`](crate::WEIGHTS) under which its prompt is most probable, as
+    /// [`calibrate`](crate::calibrate) finds it; `alpha` and `beta` where a prompt has nothing to tell.
+    Prompt,
+}
+
+/// The parameters of [`TriMix`], as a TOML or JSON gives them.
 ///
 /// ```
 /// use logitfuse_ensemble::TriMix;
@@ -29,16 +44,21 @@ pub struct TriMixParams {
     pub alpha: f64,
     /// The weight of the expert's logits, usually 0 to 1. What is left, 1 − alpha − beta, is the weight of the anti.
     pub beta: f64,
+    /// Where the weights come from. `prompt` runs all sources for the logits of every position of every prompt and mixes them
+    /// in 36 ways; all three roles must have the same prompt.
+    pub calibration: TriMixCalibration,
 }
 
 impl Default for TriMixParams {
     fn default() -> Self {
-        Self { alpha: 0.1, beta: 1.0 }
+        Self { alpha: 0.1, beta: 1.0, calibration: TriMixCalibration::None }
     }
 }
 
 fn help(e: Error) -> Error {
-    e.with_help("trimix takes alpha and beta, any finite numbers, of which 0 to 1 are usual")
+    e.with_help(
+        "trimix takes alpha and beta, any finite numbers, of which 0 to 1 are usual, and calibration (none, prompt)",
+    )
 }
 
 /// A three-way mixture; see the [crate's page](crate).
@@ -57,7 +77,7 @@ impl TriMix {
     pub fn new(params: TriMixParams) -> Result<Self> {
         params::finite("/alpha", params.alpha).map_err(help)?;
         params::finite("/beta", params.beta).map_err(help)?;
-        let info = StrategyInfo::new(
+        let mut info = StrategyInfo::new(
             "trimix",
             [
                 RoleSpec::one("base").with_summary("the large model"),
@@ -69,11 +89,18 @@ impl TriMix {
         .with_equation("fused = alpha · base + beta · expert + (1 − alpha − beta) · anti")
         .with_reference("TriMix (arXiv 2604.18106)")
         .with_params_schema(schemars::schema_for!(TriMixParams).as_value().to_string())
-        .with_laws(["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving"])
-        .with_laws(["linear-in: base", "linear-in: expert", "linear-in: anti", "identity-at: alpha=1, beta=0"])
+        .with_laws(["deterministic", "mask-preserving"])
         .with_trace("kl_fused_base", "nats")
         .with_trace("kl_base_fused", "nats")
         .with_trace("kl_expert_anti", "nats");
+        info = match params.calibration {
+            TriMixCalibration::None => info
+                .with_laws(["stateless", "shift-invariant", "vocab-equivariant"])
+                .with_laws(["linear-in: base", "linear-in: expert", "linear-in: anti", "identity-at: alpha=1, beta=0"]),
+            TriMixCalibration::Prompt => {
+                info.with_prompt(PromptReading::Rows).with_trace("alpha", "1").with_trace("beta", "1")
+            }
+        };
         Ok(Self { params, info })
     }
 
@@ -99,7 +126,11 @@ impl FusionStrategy for TriMix {
 
     fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
         let [base, expert, anti] = ["base", "expert", "anti"].map(|role| cast::one(session, role, CAST));
-        Ok(Box::new(State { params: self.params.clone(), base: base?, expert: expert?, anti: anti? }))
+        let mixer = Mixer { params: self.params.clone(), base: base?, expert: expert?, anti: anti? };
+        Ok(match self.params.calibration {
+            TriMixCalibration::None => Box::new(mixer),
+            TriMixCalibration::Prompt => Box::new(Calibrated { mixer, trial: Trial::default(), begun: false }),
+        })
     }
 }
 
@@ -110,17 +141,23 @@ pub(crate) fn mix(params: &TriMixParams, [base, expert, anti]: [&RoleRow<'_>; 3]
 }
 
 #[derive(Clone)]
-struct State {
+struct Mixer {
     params: TriMixParams,
     base: usize,
     expert: usize,
     anti: usize,
 }
 
-impl Memoryless for State {
+impl Mixer {
+    fn rows<'a>(&self, step: &FusionStep<'a>) -> [RoleRow<'a>; 3] {
+        [self.base, self.expert, self.anti].map(|row| step.rows()[row])
+    }
+}
+
+impl Memoryless for Mixer {
     fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
-        let rows @ [base, expert, anti] = [self.base, self.expert, self.anti].map(|row| step.row(row));
-        mix(&self.params, rows, out.logits);
+        let [base, expert, anti] = &self.rows(step);
+        mix(&self.params, [base, expert, anti], out.logits);
 
         if out.trace.is_empty() {
             return Ok(());
@@ -129,5 +166,61 @@ impl Memoryless for State {
         let expert_anti = kl_divergence(expert.logits(), expert.log_normaliser, anti.logits(), anti.log_normaliser);
         cast::report(out.trace, [fused_base, base_fused, expert_anti]);
         Ok(())
+    }
+}
+
+/// With weights that the prompt decides.
+#[derive(Clone)]
+struct Calibrated {
+    mixer: Mixer,
+    trial: Trial,
+    begun: bool,
+}
+
+fn unread() -> Error {
+    Error::new(ErrorKind::Incompatible, "trimix: calibration prompt, and nobody read it the prompt").with_help(
+        "what drives the strategy knows no prompts, as that of plugins; use the built-in one, or give alpha and beta",
+    )
+}
+
+impl FusionState for Calibrated {
+    fn read_prompt(&mut self, step: &FusionStep<'_>, next: TokenId) -> Result<()> {
+        let [base, expert, anti] = self.mixer.rows(step);
+        self.trial.add(&PromptRow { base, expert, anti, next });
+        Ok(())
+    }
+
+    fn begin(&mut self, step: &FusionStep<'_>, prompt: &[PromptScore]) -> Result<()> {
+        if prompt.len() != step.rows().len() {
+            return Err(unread());
+        }
+        if let Some(found) = std::mem::take(&mut self.trial).best() {
+            self.mixer.params = found.params;
+        }
+        self.begun = true;
+        Ok(())
+    }
+
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+        if !self.begun {
+            return Err(unread());
+        }
+        Memoryless::fuse(&self.mixer, step, out)?;
+        if let [_, _, _, alpha, beta] = out.trace {
+            (*alpha, *beta) = (self.mixer.params.alpha, self.mixer.params.beta);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, _tokens: &[TokenId]) -> Result<()> {
+        Ok(())
+    }
+
+    fn rollback(&mut self, _n: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn fork(&self) -> Result<Box<dyn FusionState>> {
+        Ok(Box::new(self.clone()))
     }
 }

@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use logitfuse_core::numerics::{argmax, kl_divergence, log_sum_exp};
-use logitfuse_core::{EffectiveVocabulary, ErrorKind, FusionStrategy, RoleBinding, RoleRow, SessionInfo};
+use logitfuse_core::{
+    EffectiveVocabulary, ErrorKind, FusedRow, FusionStep, FusionStrategy, PromptReading, PromptScore, RoleBinding,
+    RoleRow, SessionInfo,
+};
 use logitfuse_ensemble::{
     Contrastive, ContrastiveParams, Ensemble, EnsembleParams, Mean, PromptRow, TriMix, TriMixParams, WEIGHTS, calibrate,
 };
@@ -23,7 +26,7 @@ fn contrastive(beta: f64, plausibility: f64, amateur_temperature: f64) -> Contra
 }
 
 fn trimix(alpha: f64, beta: f64) -> TriMix {
-    TriMix::new(TriMixParams { alpha, beta }).unwrap()
+    TriMix::new(TriMixParams { alpha, beta, ..TriMixParams::default() }).unwrap()
 }
 
 /// Every id's fused logit is `exact`, given the ids' log-probabilities under each row, but for one constant.
@@ -218,8 +221,23 @@ proptest! {
             let other = perplexity(alpha, beta);
             prop_assert!(found.perplexity <= other, "{found:?}: {other} at {alpha} {beta}");
         }
-        let TriMixParams { alpha, beta } = found.params;
+        let TriMixParams { alpha, beta, .. } = found.params;
         prop_assert_eq!(found.perplexity.to_bits(), perplexity(alpha, beta).to_bits());
+
+        // A text whose prompt that is has these weights.
+        let strategy = by_prompt();
+        prop_assert_eq!(strategy.info().prompt, PromptReading::Rows);
+        let mut state = strategy.start(&case.session).unwrap();
+        for PromptRow { base, expert, anti, next } in &prompt {
+            state.read_prompt(&FusionStep::new(&[*base, *expert, *anti], &[]), *next).unwrap();
+        }
+        let rows = [prompt[0].base, prompt[0].expert, prompt[0].anti];
+        let step = FusionStep::new(&rows, &[]);
+        state.begin(&step, &[PromptScore::default(); 3]).unwrap();
+        let (mut logits, mut trace) = (vec![0.0; case.width()], [f64::NAN; 5]);
+        state.fork().unwrap().fuse(&step, &mut FusedRow { logits: &mut logits, trace: &mut trace }).unwrap();
+        prop_assert_eq!(&trace[3..], [alpha, beta]);
+        prop_assert_eq!(&logits, &case.fused(&trimix(alpha, beta)).unwrap()[0].0);
     }
 }
 
@@ -252,6 +270,28 @@ fn large_powers_follow_the_surest_member() {
     assert_eq!([-1000.0, -1.0, 1000.0].map(favourite), [2, 2, 0]);
 }
 
+fn by_prompt() -> TriMix {
+    TriMix::from_json(&serde_json::json!({ "alpha": 0.25, "beta": 0.5, "calibration": "prompt" })).unwrap()
+}
+
+#[test]
+fn a_prompt_is_read_or_refused() {
+    let strategy = by_prompt();
+    let rows = [[1.0, 0.0], [0.0, 1.0], [0.5, 0.0]];
+    let rows = rows.each_ref().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0));
+    let step = FusionStep::new(&rows, &[]);
+    let mut state = strategy.start(&session(&["base", "expert", "anti"], 2)).unwrap();
+    let (mut logits, mut trace) = ([0.0; 2], [f64::NAN; 5]);
+    let mut out = FusedRow { logits: &mut logits, trace: &mut trace };
+    for error in [state.fuse(&step, &mut out).unwrap_err(), state.begin(&step, &[]).unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Incompatible);
+    }
+    // A prompt of one token is read and tells nothing.
+    state.begin(&step, &[PromptScore::default(); 3]).unwrap();
+    state.fuse(&step, &mut out).unwrap();
+    assert_eq!(trace[3..], [0.25, 0.5]);
+}
+
 #[test]
 fn a_prompt_that_tells_nothing_calibrates_nothing() {
     assert_eq!(calibrate(&[]), None);
@@ -281,8 +321,12 @@ fn bad_parameters_are_named() {
         (of_contrastive(json!({ "amateur_temperature": -1 })), "/amateur_temperature: must be above 0, and finite"),
         (of_contrastive(json!(null)), "params: must be a table of names and values"),
         (of_trimix(json!({ "beta": [] })), "/beta: invalid type: sequence, expected f64"),
+        (of_trimix(json!({ "calibration": "always" })), "/calibration: unknown variant `always`"),
         (of_trimix(json!({ "gamma": 1.0 })), "/gamma: unknown field `gamma`"),
-        (TriMix::new(TriMixParams { alpha: f64::NAN, beta: 0.0 }).unwrap_err(), "/alpha: must be finite"),
+        (
+            TriMix::new(TriMixParams { alpha: f64::NAN, ..TriMixParams::default() }).unwrap_err(),
+            "/alpha: must be finite",
+        ),
     ];
     for (error, message) in cases {
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);

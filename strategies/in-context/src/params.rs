@@ -1,6 +1,7 @@
 use logitfuse_core::{Error, Result, params, params::invalid};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Which difference is amplified; see the [crate's page](crate).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +31,11 @@ pub enum Mode {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("allOf" = [
+    params::only_with("mode", &json!([null, "cad", "icl_expert"]), ["alpha"]),
+    params::only_with("mode", &json!(["cfg"]), ["gamma"]),
+    params::only_with("mode", &json!(["adacad"]), ["floor"]),
+]))]
 pub struct Params {
     /// Which difference is amplified.
     pub mode: Mode,

@@ -4,6 +4,7 @@ use logitfuse_core::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// How strongly the merged change acts on the base.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -63,6 +64,10 @@ impl From<Objective> for numerics::Objective {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("allOf" = [
+    params::only_with("strength", &json!([null, "fixed"]), ["alpha"]),
+    params::only_with("strength", &json!(["dynamic"]), ["objective", "bounds"]),
+]))]
 pub struct Params {
     /// One factor for each expert, in their order; 1 / (number of experts) when absent. A negative one unlearns a task.
     pub lambda: Option<Vec<f64>>,
@@ -73,6 +78,7 @@ pub struct Params {
     /// Strength `dynamic`: what it is chosen for; `paper` when absent.
     pub objective: Option<Objective>,
     /// Strength `dynamic`: its smallest and largest value, 100 at most; [0, 2] when absent.
+    #[schemars(inner(range(min = 0.0, max = MOST_STRENGTH)), extend("examples" = [[0.0, 1.0], [0.0, 2.0], [0.5, 1.5]]))]
     pub bounds: Option<[f64; 2]>,
 }
 

@@ -1,8 +1,8 @@
 use std::{fmt, sync::Arc};
 
 use logitfuse_core::{
-    Error, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleRow, SessionInfo, StrategyInfo, TokenId,
-    numerics::argmax, params,
+    CalibrationRows, Error, FusedRow, FusionState, FusionStep, FusionStrategy, PromptScore, Result, RoleRow,
+    SessionInfo, StrategyInfo, TokenId, numerics::argmax, params,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -137,6 +137,14 @@ impl FusionStrategy for Gate {
             audited: vec![0.0; if self.params.audit { session.vocabulary.width() } else { 0 }],
         }))
     }
+
+    fn calibrated(
+        &self,
+        session: &SessionInfo,
+        rows_after: &mut dyn FnMut(usize) -> Result<CalibrationRows>,
+    ) -> Result<Arc<dyn FusionStrategy>> {
+        Ok(Arc::new(Self::new(self.params.clone(), self.inner.calibrated(session, rows_after)?)?))
+    }
 }
 
 struct State {
@@ -170,6 +178,14 @@ impl State {
 }
 
 impl FusionState for State {
+    fn read_prompt(&mut self, step: &FusionStep<'_>, next: TokenId) -> Result<()> {
+        self.inner.read_prompt(step, next)
+    }
+
+    fn begin(&mut self, step: &FusionStep<'_>, prompt: &[PromptScore]) -> Result<()> {
+        self.inner.begin(step, prompt)
+    }
+
     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let base = step.row(self.base);
         let others = step.rows().iter().enumerate().filter(|(row, _)| *row != self.base).map(|(_, row)| *row);

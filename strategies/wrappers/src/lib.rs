@@ -69,7 +69,8 @@
 //! wrapped strategy masks stays masked at every other `s`.
 //!
 //! A wrapped strategy with memory is told of every token, also of those for which it was not asked: such a `commit` comes
-//! without a `fuse` before it.
+//! without a `fuse` before it. It is told of the prompt, and calibrated, as if it were alone, whether or not it acts at the
+//! first position.
 //!
 //! Cost: a gate reads the base's row once (`max_prob`, `entropy_nats`) or every row once (`disagreement`); a schedule reads
 //! two rows and writes one where `s` is neither 0 nor 1. Nothing is allocated, except for an audit, which forks the wrapped

@@ -1,7 +1,8 @@
 use std::{fmt, sync::Arc};
 
 use logitfuse_core::{
-    Error, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleRow, SessionInfo, StrategyInfo, TokenId,
+    CalibrationRows, Error, FusedRow, FusionState, FusionStep, FusionStrategy, PromptScore, Result, RoleRow,
+    SessionInfo, StrategyInfo, TokenId,
     numerics::{Contrast, linear_combination},
     params,
 };
@@ -173,6 +174,14 @@ impl FusionStrategy for Schedule {
             fused: vec![0.0; session.vocabulary.width()],
         }))
     }
+
+    fn calibrated(
+        &self,
+        session: &SessionInfo,
+        rows_after: &mut dyn FnMut(usize) -> Result<CalibrationRows>,
+    ) -> Result<Arc<dyn FusionStrategy>> {
+        Ok(Arc::new(Self::new(self.params, self.inner.calibrated(session, rows_after)?)?))
+    }
 }
 
 struct State {
@@ -225,6 +234,14 @@ fn blend(base: &[f32], fused: &[f32], scale: f64, out: &mut [f32]) {
 }
 
 impl FusionState for State {
+    fn read_prompt(&mut self, step: &FusionStep<'_>, next: TokenId) -> Result<()> {
+        self.inner.read_prompt(step, next)
+    }
+
+    fn begin(&mut self, step: &FusionStep<'_>, prompt: &[PromptScore]) -> Result<()> {
+        self.inner.begin(step, prompt)
+    }
+
     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let base = *step.row(self.base);
         self.scale(&base, step.committed.len(), out, &mut |inner, out| inner.fuse(step, out).map(|()| true)).map(drop)

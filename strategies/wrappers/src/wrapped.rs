@@ -21,6 +21,8 @@ pub(crate) fn describe(inner: &StrategyInfo, wrapper: StrategyInfo, also: &[&str
         laws: inner.laws.iter().filter(kept).cloned().collect(),
         trace: [inner.trace.clone(), wrapper.trace].concat(),
         lead: None,
+        prompt: inner.prompt,
+        calibration: inner.calibration.clone(),
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Inside {
     pub(crate) outside_forward: f64,
     /// Time spent on normalising (all sources), fusing and sampling as a share of the wall-clock time.
     pub(crate) fusion: f64,
+    /// One call of the strategy, mean.
+    pub(crate) fuse_ms: f64,
 }
 
 impl Turn {

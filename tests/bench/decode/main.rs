@@ -5,13 +5,16 @@
 //! target, which the table then says.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark talks to whoever started it")]
 
+mod by_hand;
 mod contest;
+mod entrant;
 mod fused;
 mod machine;
 mod memory;
 mod model;
 mod ours;
 mod peer;
+mod plugin;
 mod probe;
 mod prompts;
 mod report;
@@ -41,7 +44,7 @@ struct Arguments {
     #[arg(long)]
     quick: bool,
     /// Only this part: (a) one source against onnxruntime-genai, (b) three sources fused, (c) two prompts of one model,
-    /// (d) memory
+    /// (d) memory, (e) three sources fused by hand, (f) a plugin against the strategy built in
     #[arg(long)]
     only: Option<Part>,
     /// Cargo adds it
@@ -57,6 +60,8 @@ enum Part {
     B,
     C,
     D,
+    E,
+    F,
 }
 
 impl Part {
@@ -66,6 +71,8 @@ impl Part {
             Self::B => fused::measure(bench),
             Self::C => prompts::measure(bench),
             Self::D => memory::measure(bench),
+            Self::E => by_hand::measure(bench),
+            Self::F => plugin::measure(bench),
         }
     }
 }

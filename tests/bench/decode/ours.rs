@@ -95,6 +95,7 @@ fn inside(forwards: &[Vec<Span>], window: Span, timings: &Timings) -> Inside {
         forward_ms: median(first.iter().map(|s| ms(s.end - s.start))),
         outside_forward: 1.0 - in_forward / wall,
         fusion: per_step * first.len() as f64 / wall,
+        fuse_ms: ms(timings.fuse) / timings.tokens.max(1) as f64,
     }
 }
 

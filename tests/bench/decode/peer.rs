@@ -1,4 +1,4 @@
-//! onnxruntime-genai in a process of its own, which works only while it is asked to.
+//! A peer in a process of its own, which works only while it is asked to: onnxruntime-genai, or fusion by hand.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/genai_peer.py");
-const PEER: &str = "genai_peer.py";
+const PEER: &str = "the peer";
 
 pub(crate) struct Peer {
     child: Child,
@@ -45,19 +45,26 @@ struct Memory {
 impl Peer {
     /// Loads the model.
     pub(crate) fn start(python: &Path, model: &Model, threads: Threads) -> Result<Self> {
-        let mut child = Command::new(python)
-            .arg(SCRIPT)
-            .arg(model.folder.root())
-            .args([
-                "--threads",
-                &threads.count.to_string(),
-                "--spin",
-                if threads.spin == Spin::Never { "off" } else { "on" },
-            ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .or_err(ErrorKind::Io, python.display())?;
+        Self::spawn(python, Command::new(python).arg(SCRIPT).arg(model.folder.root()).args(flags(threads)))
+    }
+
+    /// Loads the model three times, to be fused by a script.
+    pub(crate) fn fusing(
+        python: &Path,
+        script: &Path,
+        engine: &str,
+        model: &Model,
+        threads: Threads,
+        side_by_side: bool,
+    ) -> Result<Self> {
+        let mut command = Command::new(python);
+        command.arg(script).arg(engine).arg(model.folder.root()).args(flags(threads));
+        Self::spawn(python, command.args(side_by_side.then_some("--side-by-side")))
+    }
+
+    fn spawn(python: &Path, command: &mut Command) -> Result<Self> {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().or_err(ErrorKind::Io, python.display())?;
         let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Error::new(ErrorKind::Internal, format!("{PEER}: was started without its pipes")));
         };
@@ -88,6 +95,11 @@ impl Peer {
         }
         serde_json::from_str(&line).or_err(ErrorKind::Backend, format!("{PEER}: answered `{}`", line.trim()))
     }
+}
+
+fn flags(threads: Threads) -> [String; 4] {
+    let spin = if threads.spin == Spin::Never { "off" } else { "on" };
+    ["--threads".to_owned(), threads.count.to_string(), "--spin".to_owned(), spin.to_owned()]
 }
 
 impl Contestant for Peer {

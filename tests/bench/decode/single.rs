@@ -4,7 +4,8 @@ use logitfuse_core::Result;
 
 use crate::{
     Bench,
-    contest::{Contest, Contestant, Task},
+    contest::{Contest, Task},
+    entrant::{Entrant, contestants, tuned},
     model::{Model, Threads},
     ours::Ours,
     peer::Peer,
@@ -14,12 +15,6 @@ use crate::{
 };
 
 const CONTEXTS: [usize; 2] = [64, 1000];
-
-/// Somebody who can decode, and with which threads.
-struct Entrant {
-    threads: Threads,
-    decoder: Box<dyn Contestant>,
-}
 
 pub(crate) fn measure(bench: &Bench) -> Result<Section> {
     let mut section =
@@ -43,8 +38,9 @@ fn duel(bench: &Bench, model: &Model, context: usize, section: &mut Section) -> 
 
     let peers = Threads::candidates()
         .into_iter()
-        .map(|threads| Ok(Entrant { threads, decoder: Box::new(Peer::start(&bench.python, model, threads)?) }));
-    let mut entrants = tuned(bench, &case, "genai", peers.collect::<Result<_>>()?, &tuning)?;
+        .map(|threads| Ok(Entrant::new("genai", threads, Peer::start(&bench.python, model, threads)?)));
+    let label = format!("(a) {case}");
+    let mut entrants = tuned(bench, &label, peers.collect::<Result<_>>()?, &tuning)?;
     entrants.truncate(1);
 
     let plan = model.plan(&bench.runtime, &["base"], "none")?.0[0];
@@ -54,16 +50,15 @@ fn duel(bench: &Bench, model: &Model, context: usize, section: &mut Section) -> 
     }
     let ours = candidates
         .into_iter()
-        .map(|threads| Ok(Entrant { threads, decoder: Box::new(Ours::alone(&bench.runtime, model, threads)?) }));
-    let mut ours = tuned(bench, &case, "logitfuse", ours.collect::<Result<_>>()?, &tuning)?;
+        .map(|threads| Ok(Entrant::new("logitfuse", threads, Ours::alone(&bench.runtime, model, threads)?)));
+    let mut ours = tuned(bench, &label, ours.collect::<Result<_>>()?, &tuning)?;
     let best = ours[0].threads;
     ours.retain(|entrant| entrant.threads == best || entrant.threads == plan);
     entrants.append(&mut ours);
 
     say(&format!("(a) {case}: {} rounds", bench.effort.rounds));
-    let mut refs: Vec<_> = entrants.iter_mut().map(|e| &mut *e.decoder as &mut dyn Contestant).collect();
     let task = Task { prompts, new_tokens: bench.effort.new_tokens };
-    let contest = Contest::hold(&mut refs, bench.effort.rounds, &task)?;
+    let contest = Contest::hold(&mut contestants(&mut entrants), bench.effort.rounds, &task)?;
 
     section.rows.extend(rows(&case, &entrants, plan, &contest));
     let agree = contest.turns.iter().flatten().all(|turn| turn.tokens == contest.turns[0][0].tokens);
@@ -102,17 +97,4 @@ fn rows(case: &str, entrants: &[Entrant], plan: Threads, contest: &Contest) -> V
         rows.extend([decode, first]);
     }
     rows
-}
-
-/// The entrants, fastest first.
-fn tuned(bench: &Bench, case: &str, who: &str, mut entrants: Vec<Entrant>, task: &Task) -> Result<Vec<Entrant>> {
-    let mut refs: Vec<_> = entrants.iter_mut().map(|e| &mut *e.decoder as &mut dyn Contestant).collect();
-    let contest = Contest::hold(&mut refs, bench.effort.tuning_rounds, task)?;
-    let times = contest.medians_ms();
-    for (entrant, time) in entrants.iter().zip(&times) {
-        say(&format!("(a) {case}: {who} with {}: {time:.2} ms/token", entrant.threads));
-    }
-    let mut order: Vec<(f64, Entrant)> = times.into_iter().zip(entrants).collect();
-    order.sort_by(|a, b| a.0.total_cmp(&b.0));
-    Ok(order.into_iter().map(|(_, entrant)| entrant).collect())
 }

@@ -30,6 +30,18 @@ pub enum Layout {
     Bare,
 }
 
+/// What may stand beside a model and say something of it.
+const BESIDE: &[(&str, &str)] = &[
+    ("config.json", "config"),
+    ("genai_config.json", "config"),
+    ("generation_config.json", "config"),
+    ("tokenizer.json", "tokenizer"),
+    ("tokenizer_config.json", "tokenizer"),
+    ("special_tokens_map.json", "tokenizer"),
+    ("chat_template.jinja", "chat_template"),
+    ("chat_template.json", "chat_template"),
+];
+
 /// A model on disk: which ONNX file, which configuration, whether everything is there.
 ///
 /// Opening a folder reads its configuration and the structure of the graph, not the weights: milliseconds, so that
@@ -125,6 +137,15 @@ impl ModelFolder {
     /// Bytes of the ONNX file and of its external data.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes
+    }
+
+    /// Every file that opening the model reads, each with what it is: `model` for the graph and its external data,
+    /// `tokenizer`, `chat_template`, `config`. In a fixed order; files that need not be there are left out if they are not.
+    pub fn files(&self) -> Vec<(PathBuf, &'static str)> {
+        let folder = self.onnx.parent().unwrap_or(Path::new(""));
+        let external = self.graph.external.keys().map(|location| (folder.join(location), "model"));
+        let beside = BESIDE.iter().map(|(name, kind)| (self.root.join(name), *kind)).filter(|(file, _)| file.is_file());
+        std::iter::once((self.onnx.clone(), "model")).chain(external).chain(beside).collect()
     }
 
     /// The variants that may be chosen in this folder: `fp16`, `q4`, …

@@ -50,14 +50,26 @@ pub(super) fn allowed(schema: &Schema, base: &Value, dice: &mut Dice) -> Value {
     let mut table = base.clone();
     for (name, property) in properties(schema) {
         if dice.below(2) == 0 {
-            let before = table.clone();
-            table[name] = value(schema, property, dice, 0);
-            if schema.check(&table).is_err() {
-                table = before;
+            let mut with = table.clone();
+            with[name] = value(schema, property, dice, 0);
+            if let Some(allowed) = allowed_with_company(schema, with, dice) {
+                table = allowed;
             }
         }
     }
     table
+}
+
+/// Parameters that the schema allows, if need be with one more: some make sense beside another only.
+fn allowed_with_company(schema: &Schema, table: Value, dice: &mut Dice) -> Option<Value> {
+    if schema.check(&table).is_ok() {
+        return Some(table);
+    }
+    properties(schema).find_map(|(name, property)| {
+        let mut with = table.clone();
+        with[name] = value(schema, property, dice, 0);
+        schema.check(&with).is_ok().then_some(with)
+    })
 }
 
 /// Parameters that the schema refuses, each with one thing wrong, and the JSON pointer of that thing.
@@ -188,7 +200,11 @@ mod tests {
                 "alpha": { "type": "number", "exclusiveMinimum": 0, "maximum": 1 },
                 "depth": { "type": ["integer", "null"], "minimum": 2 },
                 "weights": { "type": "array", "items": { "type": "number" }, "minItems": 1 },
+                "a_rate": { "type": ["number", "null"] },
             },
+            "if": { "properties": { "mode": { "const": "slow" } } },
+            "then": { "required": ["a_rate"] },
+            "else": { "properties": { "a_rate": { "type": "null" } } },
         }))
         .expect("a schema");
         let base = least(&schema);
@@ -200,7 +216,7 @@ mod tests {
             assert_eq!(schema.check(&table), Ok(()), "{table}");
             seen.extend(table.as_object().into_iter().flatten().map(|(name, _)| name.clone()));
         }
-        assert_eq!(seen.len(), 4);
+        assert_eq!(seen.len(), 5);
         let refused = refused(&schema, &base);
         assert!(refused.iter().any(|(_, at)| at == "/no_such_parameter"));
         assert!(refused.iter().any(|(table, at)| at == "/alpha" && table["alpha"] == json!(0.0)));

@@ -1,7 +1,7 @@
 use logitfuse_core::{Result, TokenId};
 
 use super::{Selector, softmax};
-use crate::{PosteriorParams, Scene, Tempering, memory::Memory};
+use crate::{Evidence, PosteriorParams, Scene, Tempering, memory::Memory};
 
 /// What one token says at most: f32 rows hold probabilities down to about e^-87, so more is a masked id, which must
 /// exclude an expert for a while and not for ever.
@@ -9,14 +9,18 @@ const MOST_NATS: f64 = 100.0;
 /// Cumulated evidence stays a number, so that differences of it do.
 const LIMIT: f64 = 1e9;
 
-/// Bayes' rule over the generated tokens: `prior · exp(eta · Σ gamma^age · log(expert/anti))`, tempered.
+/// Bayes' rule over the text, be that the prompt or what is generated: `prior · exp(eta · Σ gamma^age · log(expert/anti))`, tempered.
 ///
 /// "No expert" is the hypothesis that the untuned small model tells the text as well: its evidence is 0.
 #[derive(Clone)]
 pub(crate) struct Posterior {
+    evidence: Evidence,
     eta: f64,
     gamma: f64,
     tempering: Tempering,
+    /// Of the prompt: its evidence for every expert, and how many tokens it is.
+    prompt: Vec<f64>,
+    prompt_tokens: usize,
     /// Natural logarithms, the last one of "no expert".
     log_priors: Vec<f64>,
     /// Weights while they are computed, laid out like the priors.
@@ -31,6 +35,9 @@ impl Posterior {
         let mut log_priors = vec![((1.0 - params.no_expert_prior) / experts as f64).ln(); experts];
         log_priors.push(params.no_expert_prior.ln());
         Self {
+            evidence: params.evidence,
+            prompt: vec![0.0; experts],
+            prompt_tokens: 0,
             eta: params.eta,
             gamma: params.gamma,
             tempering: params.tempering,
@@ -63,14 +70,35 @@ impl Posterior {
 }
 
 impl Selector for Posterior {
+    fn begin(&mut self, scene: &Scene<'_>) {
+        if self.evidence == Evidence::Generated {
+            return;
+        }
+        self.prompt_tokens = 0;
+        for (index, evidence) in self.prompt.iter_mut().enumerate() {
+            let (nats, tokens) = scene.prompt_evidence(index);
+            let most = (MOST_NATS * tokens as f64).min(LIMIT);
+            *evidence = nats.clamp(-most, most);
+            self.prompt_tokens = self.prompt_tokens.max(tokens);
+        }
+        if self.evidence == Evidence::Both {
+            let seen = vec![0.0; 1 + self.prompt.len()];
+            self.memory = Memory::new([seen, self.prompt.clone()].concat());
+        }
+    }
+
     fn weigh(&mut self, scene: &Scene<'_>, weights: &mut [f64]) -> f64 {
         self.observe(scene);
-        let tokens = self.memory.tokens().max(1) as f64;
+        let generated = if self.evidence == Evidence::Prompt { 0 } else { self.memory.tokens() };
+        let tokens = (self.prompt_tokens + generated).max(1) as f64;
         let factor = match self.tempering {
             Tempering::SqrtTokens => self.eta / tokens.sqrt(),
             Tempering::None => self.eta,
         };
-        let counted = &self.memory.proposed()[1 + scene.experts()..];
+        let counted = match self.evidence {
+            Evidence::Prompt => &self.prompt[..],
+            Evidence::Generated | Evidence::Both => &self.memory.proposed()[1 + scene.experts()..],
+        };
         self.weights.copy_from_slice(&self.log_priors);
         for (weight, evidence) in self.weights.iter_mut().zip(counted) {
             *weight += (factor * evidence).clamp(f64::MIN / 4.0, f64::MAX / 4.0);

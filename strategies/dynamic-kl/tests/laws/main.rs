@@ -3,6 +3,7 @@
 #![expect(clippy::float_cmp, reason = "flags, bounds and promises about bits are compared exactly")]
 
 mod budget;
+mod fingerprint;
 mod refusals;
 mod several;
 mod strength;

@@ -58,6 +58,12 @@ fn bad_parameters_are_named_with_their_range() {
             json!({ "posterior": { "no_expert_prior": 1.0 } }),
             "/posterior/no_expert_prior: must be 0 or more and below 1, not 1",
         ),
+        (json!({ "posterior": { "evidence": "hearsay" } }), "/posterior/evidence: unknown variant `hearsay`"),
+        (json!({ "weights": "kl", "fingerprint": {} }), "/fingerprint: means something with experts pool and weights"),
+        (json!({ "posterior": {}, "fingerprint": {} }), "/fingerprint: means something with experts pool and weights"),
+        (json!({ "fingerprint": { "prompts": 1 } }), "/fingerprint/prompts: must be 2 or more, not 1"),
+        (json!({ "fingerprint": { "slack": -1.0 } }), "/fingerprint/slack: must be 0 or more"),
+        (json!({ "fingerprint": { "slak": 1.0 } }), "/fingerprint/slak: unknown field"),
         (json!({ "entropy_temperature": 1.0 }), "/entropy_temperature: means something with weights entropy only"),
         (json!({ "weights": "entropy", "entropy_temperature": 0 }), "/entropy_temperature: must be above 0"),
         (json!([0.5]), "params: must be a table of names and values"),
@@ -146,6 +152,9 @@ fn every_parameter_set_that_the_documents_name_is_accepted() {
         json!({ "pool": "arithmetic", "weights": "entropy", "entropy_temperature": 0.5 }),
         json!({ "experts": "one_expert", "solver": "grid", "ema": 0.5 }),
         json!({ "experts": "joint_minnorm" }),
+        json!({ "weights": "fingerprint", "fingerprint": { "prompts": 8, "slack": 1.5 } }),
+        json!({ "fingerprint": {}, "bounds": [0.0, 1.0] }),
+        json!({ "posterior": { "evidence": "both" } }),
     ] {
         assert!(DynamicKl::from_json(&params).is_ok(), "{params}");
     }

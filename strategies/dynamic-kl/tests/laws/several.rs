@@ -2,9 +2,9 @@
 
 use crate::support::{Sequence, fuse_once, plain_rows, probabilities, session, strategy, total_variation, tuned_rows};
 use logitfuse_core::numerics::{kl_both, log_sum_exp};
-use logitfuse_core::{FusedRow, FusionStep, FusionStrategy, RoleRow};
+use logitfuse_core::{FusedRow, FusionStep, FusionStrategy, PromptReading, PromptScore, RoleRow};
 use logitfuse_dynamic_kl::{
-    DynamicKl, Experts, Params, Pool, PosteriorParams, Scene, Selector, Solver, Tempering, Weights,
+    DynamicKl, Evidence, Experts, Params, Pool, PosteriorParams, Scene, Selector, Solver, Tempering, Weights,
 };
 use proptest::prelude::*;
 
@@ -233,6 +233,62 @@ fn old_evidence_fades() {
     for gamma in [0.8, 0.95, 1.0] {
         assert!((weight(gamma) - exact(gamma)).abs() < 1e-5, "{gamma}: {}", weight(gamma));
     }
+}
+
+/// The prompt counts as its tokens would have, had they been generated; and as the last word where it alone counts.
+#[test]
+fn the_prompt_is_evidence_where_it_is_asked_for() {
+    let rows = vec![vec![0.0; 4], vec![2.0, 0.0, 0.0, 0.0], vec![0.0, 2.0, 0.0, 0.0], vec![0.0; 4]];
+    // Nats per token: -1 under the first expert, -1.25 under the second, -1.5 under the anti, whose template is longer.
+    let scores = [(-9.0, 10), (-10.0, 10), (-12.5, 10), (-30.0, 20)];
+    let weigh = |evidence: Evidence, tempering: Tempering, generated: usize| {
+        let posterior = PosteriorParams { evidence, tempering, gamma: 1.0, ..PosteriorParams::default() };
+        let strategy = strategy(Params { posterior: Some(posterior), ..Params::default() });
+        let asked = strategy.info().prompt == PromptReading::LogProbs;
+        assert_eq!(asked, evidence != Evidence::Generated);
+        let mut sequence = Sequence::new(&strategy, &session(2, 1, 4));
+        sequence.prompt = scores.map(|(log_prob, tokens)| PromptScore { log_prob, tokens }).into();
+        let mut fused = sequence.fuse(&rows);
+        for _ in 0..generated {
+            sequence.commit(&rows, 0);
+            fused = sequence.fuse(&rows);
+        }
+        let (top, weight) = (fused.get("top_expert"), fused.get("top_weight"));
+        let first: f64 = if top == 0.0 { weight } else { 1.0 - weight };
+        (first / (1.0 - first)).ln()
+    };
+    // 10 tokens of 0.25 nats from the prompt, and 2 nats from every token that follows.
+    for (evidence, prompt, generated) in
+        [(Evidence::Generated, 0.0, 2.0), (Evidence::Prompt, 2.5, 0.0), (Evidence::Both, 2.5, 2.0)]
+    {
+        for tokens in 0..3 {
+            let nats = prompt + generated * tokens as f64;
+            assert!((weigh(evidence, Tempering::None, tokens) - nats).abs() < 1e-5, "{evidence:?} {tokens}");
+            let counted = f64::from(u8::from(prompt > 0.0)) * 10.0 + if generated > 0.0 { tokens as f64 } else { 0.0 };
+            let tempered = nats / counted.max(1.0).sqrt();
+            assert!((weigh(evidence, Tempering::SqrtTokens, tokens) - tempered).abs() < 1e-5, "{evidence:?} {tokens}");
+        }
+    }
+}
+
+#[test]
+fn a_prompt_that_nobody_scored_is_no_evidence() {
+    let posterior = PosteriorParams { evidence: Evidence::Both, ..PosteriorParams::default() };
+    let strategy = strategy(Params { posterior: Some(posterior), ..Params::default() });
+    let rows = [vec![0.0, 1.0], vec![1.0, 0.0], vec![0.5, 0.0]];
+    let views: Vec<_> = rows.iter().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0)).collect();
+    let step = FusionStep::new(&views, &[]);
+    let mut state = strategy.start(&session(1, 1, 2)).unwrap();
+    let mut logits = [0.0; 2];
+    for error in [
+        state.fuse(&step, &mut FusedRow { logits: &mut logits, trace: &mut [] }).unwrap_err(),
+        state.begin(&step, &[]).unwrap_err(),
+    ] {
+        assert!(error.to_string().starts_with("dynamic-kl: its weights depend on the prompt"), "{error}");
+    }
+    // A prompt of one token has nothing to score, which is known and says nothing.
+    state.begin(&step, &[PromptScore::default(); 3]).unwrap();
+    state.fuse(&step, &mut FusedRow { logits: &mut logits, trace: &mut [] }).unwrap();
 }
 
 /// If no expert predicts the text better than its anti, the possibility that none fits gains.

@@ -3,7 +3,7 @@
 use crate::support::{self, Fused, Sequence, fuse_once, plain_rows, strategy, tuned_rows};
 use logitfuse_core::FusionStrategy;
 use logitfuse_core::numerics::{kl_divergence, log_sum_exp};
-use logitfuse_dynamic_kl::{Experts, Objective, Params, Pool, PosteriorParams, Solver, Tempering, Weights};
+use logitfuse_dynamic_kl::{Evidence, Experts, Objective, Params, Pool, PosteriorParams, Solver, Tempering, Weights};
 use logitfuse_laws::{Case, generators, strategy_laws};
 use proptest::prelude::*;
 
@@ -18,10 +18,11 @@ const OBJECTIVES: [Objective; 7] = [
 ];
 
 fn weights(experts: usize) -> impl Strategy<Value = Params> {
-    let posterior = (0.0..3.0, 0.5..=1.0, any::<bool>(), prop_oneof![Just(0.0), 0.0..0.9]).prop_map(
-        |(eta, gamma, sqrt, no_expert_prior)| {
+    let evidence = prop_oneof![3 => Just(Evidence::Generated), 1 => Just(Evidence::Prompt), 1 => Just(Evidence::Both)];
+    let posterior = (0.0..3.0, 0.5..=1.0, any::<bool>(), prop_oneof![Just(0.0), 0.0..0.9], evidence).prop_map(
+        |(eta, gamma, sqrt, no_expert_prior, evidence)| {
             let tempering = if sqrt { Tempering::SqrtTokens } else { Tempering::None };
-            PosteriorParams { eta, gamma, tempering, no_expert_prior }
+            PosteriorParams { evidence, eta, gamma, tempering, no_expert_prior }
         },
     );
     let kind = prop_oneof![

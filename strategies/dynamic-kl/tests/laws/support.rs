@@ -2,7 +2,8 @@
 
 use logitfuse_core::numerics::{log_sum_exp, softmax};
 use logitfuse_core::{
-    EffectiveVocabulary, FusedRow, FusionState, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo, TokenId,
+    EffectiveVocabulary, FusedRow, FusionState, FusionStep, FusionStrategy, PromptScore, RoleBinding, RoleRow,
+    SessionInfo, TokenId,
 };
 use logitfuse_dynamic_kl::{DynamicKl, Params};
 use logitfuse_laws::generators::{Flavour, row_of};
@@ -26,6 +27,10 @@ impl PartialEq for Fused {
 }
 
 impl Fused {
+    pub(crate) fn new(logits: Vec<f32>, trace: impl IntoIterator<Item = (String, f64)>) -> Self {
+        Self { logits, trace: trace.into_iter().collect() }
+    }
+
     pub(crate) fn get(&self, column: &str) -> f64 {
         self.trace.iter().find(|(name, _)| name == column).map(|(_, value)| *value).expect("a column of the trace")
     }
@@ -63,13 +68,18 @@ pub(crate) struct Sequence<'a> {
     pub(crate) state: Box<dyn FusionState>,
     /// Under every row, of the committed tokens.
     log_probs: Vec<f64>,
+    /// What every row gives the prompt, once it is known; a prompt of eight tokens.
+    pub(crate) prompt: Vec<PromptScore>,
+    begun: bool,
     tokens: Vec<TokenId>,
 }
 
 impl<'a> Sequence<'a> {
     pub(crate) fn new(strategy: &'a DynamicKl, session: &SessionInfo) -> Self {
-        let log_probs = vec![0.0; session.bindings.len()];
-        Self { strategy, state: strategy.start(session).expect("the roles fit"), log_probs, tokens: Vec::new() }
+        let rows = session.bindings.len();
+        let prompt = (0..rows).map(|row| PromptScore { log_prob: -9.0 - row as f64, tokens: 8 }).collect();
+        let state = strategy.start(session).expect("the roles fit");
+        Self { strategy, state, log_probs: vec![0.0; rows], prompt, begun: false, tokens: Vec::new() }
     }
 
     pub(crate) fn fuse(&mut self, rows: &[Vec<f32>]) -> Fused {
@@ -78,8 +88,11 @@ impl<'a> Sequence<'a> {
             rows.iter().zip(&self.log_probs).map(|(row, &lp)| RoleRow::new(row, log_sum_exp(row), lp)).collect();
         let (mut logits, mut trace) = (vec![f32::NAN; rows[0].len()], vec![f64::NAN; info.trace.len()]);
         let mut out = FusedRow { logits: &mut logits, trace: &mut trace };
+        if !std::mem::replace(&mut self.begun, true) {
+            self.state.begin(&FusionStep::new(&views, &[]), &self.prompt).expect("a prompt's end");
+        }
         self.state.fuse(&FusionStep::new(&views, &self.tokens), &mut out).expect("rows of a test are valid");
-        Fused { logits, trace: info.trace.iter().map(|column| column.name.clone()).zip(trace).collect() }
+        Fused::new(logits, info.trace.iter().map(|column| column.name.clone()).zip(trace))
     }
 
     pub(crate) fn commit(&mut self, rows: &[Vec<f32>], token: TokenId) {

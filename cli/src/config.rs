@@ -1,0 +1,92 @@
+//! `logitfuse config`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Subcommand};
+use logitfuse_core::{Error, ErrorKind, Result};
+use logitfuse_experiment::{Experiment, json_schema, preflight};
+
+use crate::{
+    args::{Global, OverrideArgs},
+    output, plugin,
+};
+
+#[derive(Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// The experiment as one TOML, with all that it extends and with --set; or all that one variant comes down to
+    Show(ShowArgs),
+    /// Find everything that is wrong without loading a model: keys, parameters, roles, folders, templates, data
+    Check(CheckArgs),
+    /// The JSON Schema of an experiment's TOML, for editors
+    Schema,
+}
+
+#[derive(Args)]
+pub(crate) struct ShowArgs {
+    /// The experiment
+    #[arg(value_name = "FILE.toml")]
+    file: PathBuf,
+    /// Show where every value comes from
+    #[arg(long)]
+    origin: bool,
+    /// This variant, with every default written out
+    #[arg(long, value_name = "NAME", conflicts_with = "origin")]
+    variant: Option<String>,
+    /// The variant on this task
+    #[arg(long, value_name = "NAME", conflicts_with = "origin")]
+    task: Option<String>,
+    #[command(flatten)]
+    overrides: OverrideArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct CheckArgs {
+    /// The experiments
+    #[arg(required = true, value_name = "FILE.toml")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    overrides: OverrideArgs,
+}
+
+pub(crate) fn run(global: &Global, command: &ConfigCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ConfigCommand::Show(args) => show(args)?,
+        ConfigCommand::Check(args) => check(global, args)?,
+        ConfigCommand::Schema => output::json(&json_schema(), true)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(args: &ShowArgs) -> Result<()> {
+    let experiment = Experiment::load(&args.file, &args.overrides.overrides())?;
+    let text = if args.variant.is_some() || args.task.is_some() {
+        experiment.cell_toml(args.variant.as_deref(), args.task.as_deref())?
+    } else if args.origin {
+        experiment.resolved_toml_with_origins()
+    } else {
+        experiment.resolved_toml()
+    };
+    output::write_all(text.as_bytes())
+}
+
+fn check(global: &Global, args: &CheckArgs) -> Result<()> {
+    for file in &args.files {
+        let experiment = Experiment::load(file, &args.overrides.overrides())?;
+        preflight(&experiment, &plugin::settings(global))?;
+        if !experiment.has_tasks() && experiment.variants().len() > 1 {
+            return Err(Error::new(ErrorKind::InvalidConfig, format!("{}: variants without tasks", file.display()))
+                .with_help("add [tasks.NAME] with data that every variant answers"));
+        }
+        output::line(&format!("{}: sound; {}", file.display(), extent(&experiment)))?;
+    }
+    Ok(())
+}
+
+/// How much there is to run.
+fn extent(experiment: &Experiment) -> String {
+    if !experiment.has_tasks() {
+        return "no tasks".to_owned();
+    }
+    let tasks = experiment.cells().len() / experiment.variants().len().max(1);
+    format!("{} variants on {tasks} tasks: {}", experiment.variants().len(), experiment.variants().join(", "))
+}

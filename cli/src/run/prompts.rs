@@ -1,0 +1,179 @@
+//! Prompts: every sample of an experiment without tasks, one JSON line each.
+
+use std::{
+    collections::BTreeSet,
+    fs::{File, OpenOptions},
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
+use logitfuse_engine::{Cancel, FinishReason};
+use logitfuse_experiment::{Experiment, Sample, Wired};
+use serde_json::Value;
+
+use super::RunArgs;
+use crate::{
+    INTERRUPTED,
+    args::{Format, Global},
+    batch,
+    decode::{self, Decoded},
+    output, plugin, signal,
+};
+
+/// Prompts that are decoded at once where nobody says how many.
+const BATCH: usize = 4;
+
+pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> anyhow::Result<ExitCode> {
+    if args.shard.is_some() {
+        return Err(Error::new(
+            ErrorKind::InvalidConfig,
+            "--shard: prompts without [tasks] have no directory to merge",
+        )
+        .with_help("add [tasks.NAME] with `data`, or split the data")
+        .into());
+    }
+    let batch = args.batch.unwrap_or(BATCH);
+    let format = args.print.format.unwrap_or(Format::Jsonl);
+    if format == Format::Json || (format == Format::Text && args.output.is_some()) {
+        return Err(Error::new(ErrorKind::InvalidConfig, "`run` writes jsonl, or text to stdout")
+            .with_help("leave --format out, or turn lines into one document with `jq -s`")
+            .into());
+    }
+    let config = experiment.config()?;
+    let mut samples = config.samples()?;
+    samples.truncate(args.limit.unwrap_or(usize::MAX));
+    if samples.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidConfig, format!("{}: nothing to generate", args.file.display()))
+            .with_help("set run.prompts or run.data")
+            .into());
+    }
+    let mut log = args.output.as_deref().map(Log::open).transpose()?;
+    let todo: Vec<(usize, &Sample)> =
+        samples.iter().enumerate().filter(|(_, s)| !log.as_ref().is_some_and(|log| log.done.contains(&s.id))).collect();
+    if todo.len() < samples.len() {
+        let kept = samples.len() - todo.len();
+        output::say(global.quiet, &format!("{kept} of {} samples are there already", samples.len()));
+    }
+    if todo.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let cancel = signal::cancel_on_interrupt()?;
+    let mut wired = decode::open(global, config)?;
+    let bar = bar(global, todo.len());
+    let mut count = 0;
+    let mut write = |record: &Value| match &mut log {
+        Some(log) => log.append(record),
+        None if format == Format::Jsonl => output::json(record, false),
+        None => Ok(()),
+    };
+    let mut progress = |id: &str, summary: &str| {
+        count += 1;
+        bar.inc(1);
+        if bar.is_hidden() {
+            output::say(global.quiet, &format!("{count}/{} {id} {summary}", todo.len()));
+        }
+    };
+    // Streaming and times are of one sample each.
+    let one_by_one = format == Format::Text || args.print.timings || batch <= 1;
+    let complete = if one_by_one {
+        each(global, args, format, &mut wired, &todo, &cancel, &mut |finished| {
+            write(&finished.0)?;
+            progress(&finished.1, &finished.2);
+            Ok(())
+        })?
+    } else {
+        batch::samples(&mut wired, &todo, batch, args.print, &cancel, &mut |finished| {
+            write(&finished.record)?;
+            progress(&finished.id, &format!("[{} tokens]", finished.tokens));
+            Ok(())
+        })?
+    };
+    if complete {
+        bar.finish_and_clear();
+        plugin::farewell(global, &wired);
+        return Ok(ExitCode::SUCCESS);
+    }
+    bar.abandon();
+    output::say(global.quiet, &format!("interrupted after {count} samples; the same command goes on from there"));
+    Ok(ExitCode::from(INTERRUPTED))
+}
+
+/// One sample after the other; hands over each one's record, id and summary. Returns false if it was interrupted.
+fn each(
+    global: &Global,
+    args: &RunArgs,
+    format: Format,
+    wired: &mut Wired,
+    todo: &[(usize, &Sample)],
+    cancel: &Cancel,
+    done: &mut dyn FnMut((Value, String, String)) -> Result<()>,
+) -> Result<bool> {
+    for (index, sample) in todo {
+        if format == Format::Text {
+            output::line(&format!("## {}", sample.id))?;
+        }
+        let Decoded { generation, record, .. } =
+            decode::sample(global, wired, *index, sample, args.print, format, cancel)?;
+        if generation.finish == FinishReason::Cancelled {
+            return Ok(false);
+        }
+        done((record, sample.id.clone(), decode::summary(wired, &generation)))?;
+    }
+    Ok(true)
+}
+
+fn bar(global: &Global, samples: usize) -> ProgressBar {
+    if global.quiet {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} samples, {elapsed} gone, {eta} left");
+    ProgressBar::new(samples as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// A JSONL file that grows by one flushed line a sample; the ids in it are not generated again.
+struct Log {
+    file: File,
+    path: String,
+    done: BTreeSet<String>,
+}
+
+impl Log {
+    fn open(path: &Path) -> Result<Self> {
+        let shown = path.display().to_string();
+        let file = OpenOptions::new().create(true).append(true).read(true).open(path).or_err(ErrorKind::Io, &shown)?;
+        let mut done = BTreeSet::new();
+        let mut whole = 0;
+        let mut reader = BufReader::new(&file);
+        let mut line = String::new();
+        for number in 1.. {
+            line.clear();
+            let bytes = reader.read_line(&mut line).or_err(ErrorKind::InvalidData, &shown)?;
+            if !line.ends_with('\n') {
+                break;
+            }
+            let id = serde_json::from_str::<Value>(&line).ok().and_then(|v| Some(v.get("id")?.as_str()?.to_owned()));
+            let Some(id) = id else {
+                return Err(Error::new(
+                    ErrorKind::InvalidData,
+                    format!("{shown}:{number}: not a line of `logitfuse run`"),
+                )
+                .with_help("name another file with --output"));
+            };
+            done.insert(id);
+            whole += bytes as u64;
+        }
+        drop(reader);
+        // A line that a kill cut off is made again.
+        file.set_len(whole).or_err(ErrorKind::Io, &shown)?;
+        Ok(Self { file, path: shown, done })
+    }
+
+    fn append(&mut self, record: &Value) -> Result<()> {
+        let line = format!("{record}\n");
+        self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush()).or_err(ErrorKind::Io, &self.path)
+    }
+}

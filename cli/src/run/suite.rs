@@ -1,0 +1,162 @@
+//! A run: every variant on every task, into a directory.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Args;
+use logitfuse_core::{Error, ErrorKind, Result};
+use logitfuse_engine::Cancel;
+use logitfuse_experiment::{
+    Experiment, PluginSettings,
+    run::{RunOptions, Suite, failures},
+};
+use logitfuse_onnx::Runtime;
+use logitfuse_rundir::{Metrics, Run, Scope};
+
+use super::{Meter, RunArgs, at_least_one, table::table};
+use crate::{
+    INTERRUPTED,
+    args::{Format, Global},
+    decode, output, plugin, signal,
+};
+
+/// Flags of the commands that execute what a directory holds.
+#[derive(Args)]
+pub(crate) struct RunArgsOfDirectory {
+    /// Where the experiment's relative paths begin [default: where they began when the run was made]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Samples that are decoded at once; changes how long it takes, not what comes out
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) batch: Option<usize>,
+}
+
+/// What a run needs of the machine, in one place.
+pub(crate) struct Machine {
+    runtime: Runtime,
+    plugins: PluginSettings,
+    pub(crate) cancel: Cancel,
+}
+
+impl Machine {
+    pub(crate) fn find(global: &Global) -> Result<Self> {
+        decode::forward_plugin_log(global);
+        Ok(Self {
+            runtime: decode::runtime(global)?,
+            plugins: plugin::settings(global),
+            cancel: signal::cancel_on_interrupt()?,
+        })
+    }
+
+    pub(crate) fn options(&self, global: &Global, batch: Option<usize>) -> RunOptions<'_> {
+        RunOptions { threads: global.threads, batch, ..RunOptions::new(&self.runtime, &self.plugins, &self.cancel) }
+    }
+}
+
+pub(crate) fn run(global: &Global, args: &RunArgs, experiment: Experiment) -> anyhow::Result<ExitCode> {
+    let format = format(args)?;
+    let directory = args.output.clone().unwrap_or_else(|| Path::new("runs").join(experiment.name()));
+    if directory.is_file() {
+        return Err(Error::new(ErrorKind::InvalidConfig, format!("{}: is a file", directory.display()))
+            .with_help("an experiment with [tasks] writes a directory; name one with `-o`")
+            .into());
+    }
+    let machine = Machine::find(global)?;
+    let scope = Scope { limit: args.limit, shard: args.shard };
+    let suite = Suite::new(experiment, RunOptions { scope, ..machine.options(global, args.batch) })?;
+    execute(global, &suite, &machine, &directory, format, !args.no_report)
+}
+
+fn format(args: &RunArgs) -> Result<Format> {
+    let wrong = |message: &str| Err(Error::new(ErrorKind::InvalidConfig, message));
+    match args.print.format {
+        Some(Format::Jsonl) => wrong("--format jsonl: the samples of an experiment with [tasks] are in its directory")
+            .map_err(|e| e.with_help("`--format json` prints metrics.json, text a table")),
+        _ if args.print.trace || args.print.timings => {
+            wrong("--trace, --timings: an experiment with [tasks] writes both into its directory")
+                .map_err(|e| e.with_help("set run.traced_samples; times are in timings.jsonl"))
+        }
+        format => Ok(format.unwrap_or(Format::Text)),
+    }
+}
+
+/// Runs a suite to its end and prints what came of it.
+pub(crate) fn execute(
+    global: &Global,
+    suite: &Suite<'_>,
+    machine: &Machine,
+    directory: &Path,
+    format: Format,
+    report: bool,
+) -> anyhow::Result<ExitCode> {
+    let mut meter = Meter::new(global);
+    let metrics = suite.run(directory, &mut |progress| meter.on(progress));
+    meter.end();
+    let Some(metrics) = metrics? else {
+        let made = meter.total;
+        if machine.cancel.is_cancelled() {
+            let what = format!("interrupted after {made} samples; the same command goes on from there");
+            output::say(global.quiet, &what);
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        let what =
+            format!("{}: this shard is complete; `logitfuse merge` joins it with the others", directory.display());
+        output::say(global.quiet, &what);
+        return Ok(ExitCode::SUCCESS);
+    };
+    print(&metrics, format)?;
+    if report {
+        let written = logitfuse_report::write(directory)?;
+        output::say(global.quiet, &format!("\n{}", written.display()));
+    }
+    let failures = failures(suite.experiment(), &metrics)?;
+    for failure in &failures {
+        anstream::eprintln!("expectation failed: {}", failure.what);
+    }
+    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// The table, or `metrics.json`.
+pub(crate) fn print(metrics: &Metrics, format: Format) -> anyhow::Result<()> {
+    match format {
+        Format::Text => output::line(&table(metrics))?,
+        _ => output::json(&serde_json::to_value(metrics)?, format == Format::Json)?,
+    }
+    Ok(())
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  logitfuse rerun runs/family -o runs/family-again && \
+                        logitfuse compare runs/family runs/family-again")]
+pub(crate) struct RerunArgs {
+    /// A run directory
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// The new directory [default: DIR-again]
+    #[arg(short, long, value_name = "DIR2")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) of: RunArgsOfDirectory,
+    /// text is a table, json is metrics.json
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Format,
+}
+
+/// The same experiment once more, as its directory remembers it.
+pub(crate) fn rerun(global: &Global, args: &RerunArgs) -> anyhow::Result<ExitCode> {
+    let run = Run::open(&args.directory)?;
+    let machine = Machine::find(global)?;
+    let suite = Suite::of_run(&run, args.of.folder.clone(), machine.options(global, args.of.batch))?;
+    let changes = run.manifest().identity.differences(&suite.manifest().identity);
+    for change in &changes {
+        output::say(global.quiet, &format!("note: {change}"));
+    }
+    let directory = args.output.clone().unwrap_or_else(|| {
+        let mut name = args.directory.file_name().unwrap_or_default().to_owned();
+        name.push("-again");
+        args.directory.with_file_name(name)
+    });
+    execute(global, &suite, &machine, &directory, args.format, true)
+}

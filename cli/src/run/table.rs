@@ -1,0 +1,134 @@
+//! `metrics.json` as a person reads it.
+
+use std::fmt::Write;
+
+use logitfuse_rundir::{GapRecord, MetricRecord, Metrics};
+
+/// A block per task and metric, a line per variant; columns are aligned.
+pub(crate) fn table(metrics: &Metrics) -> String {
+    let mut text = String::new();
+    if let Some(limit) = metrics.limit {
+        let _ = writeln!(text, "limited to {limit} items a task: not for reporting\n");
+    }
+    let width = metrics.metrics.iter().map(|record| record.variant.chars().count()).max().unwrap_or(0);
+    let mut blocks: Vec<(&str, &str, &str)> = Vec::new();
+    for record in &metrics.metrics {
+        let block = (&*record.task, &*record.metric, &*record.filter);
+        if !blocks.contains(&block) {
+            blocks.push(block);
+        }
+    }
+    for (task, metric, filter) in blocks {
+        let of_block =
+            |record: &&MetricRecord| (&*record.task, &*record.metric, &*record.filter) == (task, metric, filter);
+        let records: Vec<&MetricRecord> = metrics.metrics.iter().filter(of_block).collect();
+        let name = format!("{metric},{filter}");
+        let mut head = format!("{task}: {metric}");
+        if filter != "none" {
+            let _ = write!(head, " of filter {filter}");
+        }
+        let Some(first) = records.first() else { continue };
+        let better = if first.higher_is_better { "" } else { ", less is better" };
+        let method = if first.interval_method.is_empty() { "no interval" } else { &first.interval_method };
+        let _ = writeln!(text, "{head} (n = {}{better}; {method})", first.n);
+        let digits = digits(records.iter().filter_map(|record| record.value));
+        for record in records {
+            let gap = metrics
+                .gaps
+                .iter()
+                .find(|gap| (&*gap.variant, &*gap.task, &*gap.metric) == (&record.variant, task, &name));
+            let line = format!(
+                "  {:<width$}  {:>10}  {:<24}{}",
+                record.variant,
+                number(record.value, digits),
+                interval(record.interval, digits),
+                gap.map_or(String::new(), |gap| said(gap))
+            );
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+        text.push('\n');
+    }
+    let means: Vec<&GapRecord> = metrics.gaps.iter().filter(|gap| gap.task == "mean").collect();
+    if !means.is_empty() {
+        let _ = writeln!(text, "gap closed, mean over tasks");
+        for gap in means {
+            let line = format!("  {:<width$}  {}", gap.variant, said(gap));
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn said(gap: &GapRecord) -> String {
+    match gap.value {
+        Some(value) => format!("gap closed {value:.3} {}", interval(gap.interval, 3)),
+        None => "gap not defined".to_owned(),
+    }
+}
+
+/// Shares need four digits after the point, perplexities fewer.
+fn digits(values: impl Iterator<Item = f64>) -> usize {
+    let largest = values.filter(|value| value.is_finite()).map(f64::abs).fold(0.0, f64::max);
+    match largest {
+        x if x < 10.0 => 4,
+        x if x < 1000.0 => 2,
+        _ => 0,
+    }
+}
+
+fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+fn interval(interval: Option<[f64; 2]>, digits: usize) -> String {
+    interval.map_or(String::new(), |[low, high]| format!("[{low:.digits$}, {high:.digits$}]"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_limits_are_said() {
+        let record = |variant: &str, value: f64| MetricRecord {
+            variant: variant.into(),
+            task: "qa".into(),
+            metric: "exact_match".into(),
+            filter: "none".into(),
+            n: 8,
+            value: Some(value),
+            stderr: None,
+            interval: Some([value - 0.1, value + 0.1]),
+            interval_method: "95 %, Wilson".into(),
+            higher_is_better: true,
+        };
+        let gap = GapRecord {
+            variant: "static[alpha=1]".into(),
+            task: "qa".into(),
+            metric: "exact_match,none".into(),
+            base: "large".into(),
+            ceiling: "tuned".into(),
+            n: 8,
+            value: Some(0.5),
+            interval: Some([0.25, 0.75]),
+            ratio_to_ceiling: None,
+        };
+        let metrics = Metrics {
+            schema_version: 1,
+            identity_sha256: String::new(),
+            complete: true,
+            limit: Some(8),
+            metrics: vec![record("large", 0.125), record("static[alpha=1]", 0.5)],
+            gaps: vec![gap],
+        };
+        assert_eq!(
+            table(&metrics),
+            "limited to 8 items a task: not for reporting\n\n\
+             qa: exact_match (n = 8; 95 %, Wilson)\n  \
+             large                0.1250  [0.0250, 0.2250]\n  \
+             static[alpha=1]      0.5000  [0.4000, 0.6000]        gap closed 0.500 [0.250, 0.750]"
+        );
+    }
+}

@@ -1,0 +1,66 @@
+use crate::{RoleRow, numerics::log_sum_exp};
+
+/// The unlabelled prompts by which a strategy gets to know its sources, see
+/// [`FusionStrategy::calibrated`](crate::FusionStrategy::calibrated).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CalibrationSpec {
+    /// The role whose sources bring prompts of their kind, each its own.
+    pub role: String,
+    /// The roles whose rows after these prompts are wanted; the sources of all others rest.
+    pub rows_of: Vec<String>,
+    /// How many prompts of each source are wanted at most.
+    pub prompts: usize,
+    /// Whether the strategy cannot start without.
+    pub required: bool,
+}
+
+/// What sources say after the calibration prompts of one of them: for each prompt, the row of its end under each binding
+/// of the roles that were asked for.
+///
+/// ```
+/// use logitfuse_core::CalibrationRows;
+///
+/// let mut rows = CalibrationRows::new(2);
+/// rows.push(0, 1, &[1.0, 0.0]);
+/// assert_eq!(rows.prompts(), 2);
+/// assert_eq!(rows.row(0, 1).unwrap().logits(), [1.0, 0.0]);
+/// assert!(rows.row(1, 1).is_none());
+/// ```
+#[derive(Clone, Debug)]
+pub struct CalibrationRows {
+    /// By prompt.
+    of: Vec<Vec<Row>>,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    binding: usize,
+    logits: Vec<f32>,
+    log_normaliser: f64,
+}
+
+impl CalibrationRows {
+    /// Of so many prompts, without a row yet.
+    pub fn new(prompts: usize) -> Self {
+        Self { of: vec![Vec::new(); prompts] }
+    }
+
+    /// Adds the row, masked to the effective vocabulary, of one prompt's end under one binding.
+    ///
+    /// # Panics
+    /// If there are not as many prompts.
+    pub fn push(&mut self, prompt: usize, binding: usize, logits: &[f32]) {
+        self.of[prompt].push(Row { binding, logits: logits.to_vec(), log_normaliser: log_sum_exp(logits) });
+    }
+
+    /// How many prompts there were.
+    pub fn prompts(&self) -> usize {
+        self.of.len()
+    }
+
+    /// The row of one prompt's end under one binding; `None` if it was not run.
+    pub fn row(&self, prompt: usize, binding: usize) -> Option<RoleRow<'_>> {
+        let row = self.of.get(prompt)?.iter().find(|row| row.binding == binding)?;
+        Some(RoleRow::new(&row.logits, row.log_normaliser, 0.0))
+    }
+}

@@ -1,0 +1,141 @@
+//! The JSON Schema of an experiment's file, made from the types that read it.
+//!
+//! It is what editors complete from and what files are checked against, so neither can lag behind the other.
+
+use std::sync::LazyLock;
+
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Config,
+    suite::{ExpectConfig, GapConfig},
+    task::TaskConfig,
+};
+
+/// The tables that a variant, a task and a sweep may change.
+pub(crate) const LAYERED: [&str; 5] = ["run", "sources", "strategy", "plugins", "speculation"];
+
+/// What a single file may hold. No key is required but `schema`, because what it extends may say the rest.
+pub(crate) static FILE: LazyLock<Value> = LazyLock::new(|| {
+    let mut file = complete();
+    let root = file.clone();
+    relax(&root, &mut file, "", &mut Vec::new());
+    file["required"] = json!(["schema"]);
+    file
+});
+
+/// What everything together must hold.
+pub(crate) static WHOLE: LazyLock<Value> = LazyLock::new(complete);
+
+/// The JSON Schema (draft 7) of an experiment's TOML, as it is published beside the project for editors.
+///
+/// ```
+/// let schema = logitfuse_experiment::json_schema();
+/// assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+/// assert!(schema["properties"]["tasks"].is_object());
+/// ```
+pub fn json_schema() -> Value {
+    FILE.clone()
+}
+
+fn complete() -> Value {
+    let mut generator = SchemaSettings::draft07().into_generator();
+    let task = generator.subschema_for::<TaskConfig>().to_value();
+    let gap = generator.subschema_for::<GapConfig>().to_value();
+    let expect = generator.subschema_for::<ExpectConfig>().to_value();
+    let mut root = generator.into_root_schema_for::<Config>().to_value();
+
+    let layer: Map<String, Value> =
+        LAYERED.iter().filter_map(|key| Some(((*key).to_owned(), root["properties"].get(*key)?.clone()))).collect();
+    let sweep = json!({
+        "description": "Lists of values by path; every combination of them is a variant.",
+        "type": "object",
+        "properties": {
+            "zip": { "type": "boolean", "description": "Take the first of every list, then the second, instead of every combination.", "default": false },
+        },
+        "additionalProperties": { "description": "The values, or a table of paths that begin alike.", "type": ["array", "object"] },
+    });
+    let mut variant = layer.clone();
+    variant.insert("sweep".to_owned(), json!({ "$ref": "#/definitions/SweepConfig" }));
+    let table = |description: &str, properties: Map<String, Value>| json!({ "description": description, "type": "object", "properties": properties, "additionalProperties": false });
+    let definitions = &mut root["definitions"];
+    definitions["SweepConfig"] = sweep;
+    definitions["Layer"] = table("Keys of the experiment that are changed.", layer);
+    definitions["VariantConfig"] = table("The experiment with these keys changed.", variant);
+    definitions["TaskConfig"]["properties"]["with"] =
+        json!({ "description": "What this task changes in the experiment.", "$ref": "#/definitions/Layer" });
+
+    let by_name = |description: &str, of: &Value| json!({ "description": description, "type": "object", "additionalProperties": of });
+    let properties = &mut root["properties"];
+    properties["extends"] = json!({
+        "description": "Files that this one changes, the first lowest; relative to this file.",
+        "type": "array", "items": { "type": "string" },
+    });
+    properties["tasks"] = by_name("Data with questions, by name.", &task);
+    properties["variants"] = by_name(
+        "The experiment's variants, by name; one called `default` if absent.",
+        &json!({ "$ref": "#/definitions/VariantConfig" }),
+    );
+    properties["sweep"] = json!({ "$ref": "#/definitions/SweepConfig" });
+    properties["gap"] = gap;
+    properties["expect"] = json!({
+        "description": "What must hold of the result.", "type": "array", "items": expect,
+    });
+    root["title"] = json!("An experiment of logitfuse");
+    root
+}
+
+/// Takes `required` away from every table that another layer may complete: all but those in lists, which are replaced as a
+/// whole.
+fn relax(root: &Value, schema: &mut Value, pointer: &str, seen: &mut Vec<String>) {
+    let mut todo = vec![pointer.to_owned()];
+    while let Some(pointer) = todo.pop() {
+        if seen.contains(&pointer) {
+            continue;
+        }
+        if let Some(table) = schema.pointer_mut(&pointer).and_then(Value::as_object_mut) {
+            table.remove("required");
+        }
+        let Some(here) = root.pointer(&pointer) else { continue };
+        if let Some(target) = here["$ref"].as_str() {
+            todo.push(target.trim_start_matches('#').to_owned());
+        }
+        for key in here["properties"].as_object().into_iter().flatten().map(|(key, _)| key) {
+            todo.push(format!("{pointer}/properties/{key}"));
+        }
+        for key in ["anyOf", "allOf"] {
+            let alternatives = here[key].as_array().map_or(0, Vec::len);
+            todo.extend((0..alternatives).map(|i| format!("{pointer}/{key}/{i}")));
+        }
+        if here["additionalProperties"].is_object() {
+            todo.push(format!("{pointer}/additionalProperties"));
+        }
+        seen.push(pointer);
+    }
+}
+
+/// The schema of a type's own table.
+pub(crate) fn of<T: JsonSchema>() -> &'static Value {
+    let name = T::schema_name();
+    &WHOLE["definitions"][&*name]
+}
+
+/// The schema behind references, and behind "this or nothing": TOML has no null.
+pub(crate) fn resolve<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
+    let mut schema = schema;
+    // References of types form no circles of references alone; the bound is for whoever edits the schema.
+    for _ in 0..16 {
+        if let Some(target) = schema["$ref"].as_str().and_then(|at| root.pointer(at.trim_start_matches('#'))) {
+            schema = target;
+            continue;
+        }
+        let several = schema["anyOf"].as_array().or_else(|| schema["allOf"].as_array());
+        let mut present = several.into_iter().flatten().filter(|one| one["type"] != "null");
+        match (present.next(), present.next()) {
+            (Some(only), None) => schema = only,
+            _ => break,
+        }
+    }
+    schema
+}

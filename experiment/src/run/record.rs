@@ -1,0 +1,102 @@
+//! What the engine reports, as it is kept.
+
+use logitfuse_core::{RoleBinding, TokenId};
+use logitfuse_engine::{Generation, RoleReport, Score, TokenReport};
+use logitfuse_rundir::{BindingToken, Favourite, Response, TokenRecord, sha256};
+use logitfuse_text::Tokenizer;
+
+use crate::Wired;
+
+/// The names behind an engine's numbers: enough to write a record while the engine is at work.
+pub(super) struct Labels {
+    columns: Vec<String>,
+    bindings: Vec<RoleBinding>,
+    pub(super) sources: Vec<String>,
+    tokenizer: Tokenizer,
+}
+
+impl Labels {
+    pub(super) fn of(wired: &Wired) -> Self {
+        let info = wired.engine.strategy().info();
+        Self {
+            columns: info.trace.iter().map(|column| column.name.clone()).collect(),
+            bindings: wired.engine.session().bindings.clone(),
+            sources: wired.engine.sources().map(|source| source.name.clone()).collect(),
+            tokenizer: wired.tokenizer.clone(),
+        }
+    }
+
+    pub(super) fn generated(generation: &Generation, trace: Vec<TokenRecord>) -> Response {
+        Response {
+            text: generation.text.clone(),
+            tokens: generation.tokens.clone(),
+            log_prob: generation.log_prob,
+            finish: Some(generation.finish.name().to_owned()),
+            is_greedy: None,
+            trace,
+        }
+    }
+
+    /// `text` is what was scored, as the task writes it.
+    pub(super) fn scored(&self, text: String, score: &Score, traced: bool) -> Response {
+        let token = |score: &logitfuse_engine::TokenScore| {
+            self.token(score.token, score.log_prob, &score.favourites, &score.trace, &score.roles)
+        };
+        Response {
+            text,
+            tokens: score.tokens.iter().map(|token| token.token).collect(),
+            log_prob: score.log_prob,
+            finish: None,
+            is_greedy: Some(score.is_greedy),
+            trace: if traced { score.tokens.iter().map(token).collect() } else { Vec::new() },
+        }
+    }
+
+    pub(super) fn reported(&self, report: &TokenReport) -> TokenRecord {
+        self.token(report.token, report.log_prob, &report.favourites, &report.trace, &report.roles)
+    }
+
+    fn token(
+        &self,
+        token: TokenId,
+        log_prob: f64,
+        favourites: &[(TokenId, f64)],
+        trace: &[f64],
+        roles: &[RoleReport],
+    ) -> TokenRecord {
+        // What is not a number at this step, or not a number that JSON has, is absent.
+        let known = |value: f64| value.is_finite().then_some(value);
+        let role = |(binding, role): (&RoleBinding, &RoleReport)| BindingToken {
+            role: binding.role.clone(),
+            source: binding.source.clone(),
+            log_prob: known(role.log_prob),
+            favourites: self.favourites(&role.favourites),
+        };
+        TokenRecord {
+            token,
+            text: self.text(token),
+            log_prob,
+            favourites: self.favourites(favourites),
+            trace: self.columns.iter().cloned().zip(trace.iter().map(|&value| known(value))).collect(),
+            roles: self.bindings.iter().zip(roles).map(role).collect(),
+        }
+    }
+
+    fn favourites(&self, list: &[(TokenId, f64)]) -> Vec<Favourite> {
+        list.iter().map(|&(token, log_prob)| Favourite { token, text: self.text(token), log_prob }).collect()
+    }
+
+    fn text(&self, token: TokenId) -> String {
+        self.tokenizer.decode(&[token], false).unwrap_or_default()
+    }
+}
+
+/// sha256 of the prompts, in the order of the bindings: each its length and its ids, as little-endian u32.
+pub(super) fn prompts_sha256<'a>(prompts: impl Iterator<Item = &'a Vec<TokenId>>) -> String {
+    let mut bytes = Vec::new();
+    for prompt in prompts {
+        bytes.extend((prompt.len() as u64).to_le_bytes());
+        prompt.iter().for_each(|id| bytes.extend(id.to_le_bytes()));
+    }
+    sha256(&bytes)
+}

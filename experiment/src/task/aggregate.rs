@@ -1,0 +1,185 @@
+//! From scores of items to the figures of a task.
+
+use logitfuse_core::{Error, ErrorKind, Result};
+use logitfuse_metrics::{
+    filter::FilterPipeline,
+    perplexity::perplexity,
+    statistics::{Bootstrap, Interval, Summary, wilson},
+    translation::{Bleu, Chrf},
+};
+use logitfuse_rundir::{MetricRecord, SampleRecord};
+use serde_json::Value;
+
+use super::{
+    Task,
+    metric::{Metric, higher_is_better},
+};
+
+/// Scores of a corpus are slow to compute on every draw.
+const CORPUS_DRAWS: usize = 1000;
+
+/// What a metric says of all items.
+struct Figure {
+    value: Option<f64>,
+    stderr: Option<f64>,
+    interval: Option<Interval>,
+    method: String,
+}
+
+impl Task {
+    /// The task's figures over the samples of one variant, one per metric and filter. Samples that carry no score (an
+    /// earlier one of several answers) are none of the items.
+    ///
+    /// Means have their standard error (n − 1) and Wilson's interval if every item is right or wrong, else that of a
+    /// bootstrap over items; so do scores of a corpus.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidData`] where a sample's score is not what this task's metric writes.
+    pub fn aggregate(&self, variant: &str, samples: &[&SampleRecord]) -> Result<Vec<MetricRecord>> {
+        let mut records = Vec::new();
+        for filter in self.filter_names() {
+            for (metric, name) in self.metrics.iter().zip(&self.names) {
+                let key = format!("{name},{filter}");
+                let scores: Vec<&Value> = samples.iter().filter_map(|sample| sample.metrics.get(&key)).collect();
+                let figure = metric.over(&scores).map_err(|e| e.context(format!("tasks.{}: {key}", self.name)))?;
+                records.push(MetricRecord {
+                    variant: variant.to_owned(),
+                    task: self.name.clone(),
+                    metric: name.clone(),
+                    filter: filter.to_owned(),
+                    n: scores.len(),
+                    value: figure.value.filter(|value| value.is_finite()),
+                    stderr: figure.stderr.filter(|stderr| stderr.is_finite()),
+                    interval: figure.interval.map(|i| [i.low, i.high]).filter(|i| i.iter().all(|end| end.is_finite())),
+                    interval_method: figure.method,
+                    higher_is_better: higher_is_better(name),
+                });
+            }
+        }
+        Ok(records)
+    }
+
+    fn filter_names(&self) -> Vec<&str> {
+        if self.filters.is_empty() { vec!["none"] } else { self.filters.iter().map(FilterPipeline::name).collect() }
+    }
+}
+
+impl Metric {
+    fn over(&self, scores: &[&Value]) -> Result<Figure> {
+        match self {
+            Self::Bleu => {
+                let segments = texts(scores, |prediction, references| {
+                    let mut one = Bleu::default();
+                    one.add(prediction, references);
+                    one
+                })?;
+                corpus(scores.len(), |items| {
+                    let mut all = Bleu::default();
+                    for &i in items {
+                        all.merge(&segments[i]);
+                    }
+                    all.score()
+                })
+            }
+            Self::Chrf | Self::ChrfPlusPlus => {
+                let empty = if matches!(self, Self::Chrf) { Chrf::default() } else { Chrf::plus_plus() };
+                let segments = texts(scores, |prediction, references| {
+                    let mut one = empty.clone();
+                    one.add(prediction, references);
+                    one
+                })?;
+                corpus(scores.len(), |items| {
+                    let mut all = empty.clone();
+                    for &i in items {
+                        all.merge(&segments[i]);
+                    }
+                    all.score()
+                })
+            }
+            Self::Perplexity => {
+                let log_probs = scores.iter().map(|score| log_prob(score)).collect::<Result<Vec<f64>>>()?;
+                corpus(scores.len(), |items| perplexity(&items.iter().map(|&i| log_probs[i]).collect::<Vec<_>>()))
+            }
+            Self::WordPerplexity | Self::BytePerplexity | Self::BitsPerByte => {
+                let pairs =
+                    scores.iter().map(|score| Ok((log_prob(score)?, length(score)?))).collect::<Result<Vec<_>>>()?;
+                corpus(scores.len(), |items| {
+                    let log_prob: f64 = items.iter().map(|&i| pairs[i].0).sum();
+                    let length: f64 = items.iter().map(|&i| pairs[i].1).sum();
+                    let rate = -log_prob / length;
+                    if matches!(self, Self::BitsPerByte) { rate / std::f64::consts::LN_2 } else { rate.exp() }
+                })
+            }
+            _ => mean(
+                &scores.iter().map(|score| score.as_f64().ok_or_else(|| foreign(score))).collect::<Result<Vec<_>>>()?,
+            ),
+        }
+    }
+}
+
+fn mean(scores: &[f64]) -> Result<Figure> {
+    let summary = Summary::of(scores);
+    #[expect(clippy::float_cmp, reason = "scores that are right or wrong are exactly 1 or 0")]
+    let right_or_wrong = scores.iter().all(|&score| score == 0.0 || score == 1.0);
+    let (interval, method) = if scores.is_empty() {
+        (None, "none: no items".to_owned())
+    } else if right_or_wrong {
+        let right = scores.iter().filter(|&&score| score > 0.5).count();
+        (wilson(right, scores.len(), 0.95)?, "Wilson".to_owned())
+    } else {
+        let bootstrap = Bootstrap::default();
+        (Some(bootstrap.mean(scores)?.interval), words(&bootstrap))
+    };
+    Ok(Figure { value: summary.map(|s| s.mean), stderr: summary.and_then(|s| s.stderr), interval, method })
+}
+
+fn corpus(items: usize, mut statistic: impl FnMut(&[usize]) -> f64) -> Result<Figure> {
+    if items == 0 {
+        return Ok(Figure { value: None, stderr: None, interval: None, method: "none: no items".to_owned() });
+    }
+    let value = statistic(&(0..items).collect::<Vec<_>>());
+    let bootstrap = Bootstrap { draws: CORPUS_DRAWS, ..Bootstrap::default() };
+    let distribution = bootstrap.distribution(items, statistic)?;
+    Ok(Figure {
+        value: Some(value),
+        stderr: distribution.stderr(),
+        interval: distribution.interval(bootstrap.confidence),
+        method: words(&bootstrap),
+    })
+}
+
+fn words(bootstrap: &Bootstrap) -> String {
+    format!("bootstrap over items, {} draws", bootstrap.draws)
+}
+
+/// What is made of each `[prediction, [references]]`.
+fn texts<T>(scores: &[&Value], mut of: impl FnMut(&str, &[&str]) -> T) -> Result<Vec<T>> {
+    let each = scores.iter().map(|score| {
+        let prediction = score.get(0).and_then(Value::as_str);
+        let references = score.get(1).and_then(Value::as_array);
+        let references = references.and_then(|all| all.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
+        match (prediction, references) {
+            (Some(prediction), Some(references)) => Ok(of(prediction, &references)),
+            _ => Err(foreign(score)),
+        }
+    });
+    each.collect()
+}
+
+/// The first part of an array; null stands for the logarithm of 0.
+fn log_prob(score: &Value) -> Result<f64> {
+    match score.get(0) {
+        Some(Value::Null) => Ok(f64::NEG_INFINITY),
+        Some(part) => part.as_f64().ok_or_else(|| foreign(score)),
+        None => Err(foreign(score)),
+    }
+}
+
+fn length(score: &Value) -> Result<f64> {
+    score.get(1).and_then(Value::as_f64).ok_or_else(|| foreign(score))
+}
+
+fn foreign(score: &Value) -> Error {
+    Error::new(ErrorKind::InvalidData, format!("{score} is not what this metric writes"))
+        .with_help("the samples are those of another task; run it into another directory")
+}

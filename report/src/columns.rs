@@ -1,0 +1,97 @@
+//! The strategies' trace columns, gathered over traced samples.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{data::Data, quantile::Sorted};
+
+/// Trace values by column, variant and task.
+pub(crate) struct Columns<'a> {
+    /// `alpha` first: it is what fusion is about.
+    names: Vec<&'a str>,
+    /// For each column, variant and task: of every response, its values in the order of tokens.
+    values: BTreeMap<(&'a str, &'a str, &'a str), Vec<Row>>,
+}
+
+/// One response's values, token by token.
+type Row = Vec<Option<f64>>;
+
+impl<'a> Columns<'a> {
+    pub(crate) fn of(data: &'a Data) -> Self {
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        let mut values: BTreeMap<_, Vec<Row>> = BTreeMap::new();
+        for sample in &data.samples {
+            for response in sample.responses.iter().filter(|response| !response.trace.is_empty()) {
+                let present: BTreeSet<&str> =
+                    response.trace.iter().flat_map(|token| token.trace.keys().map(String::as_str)).collect();
+                for &name in &present {
+                    let finite = |x: &Option<f64>| x.filter(|x| x.is_finite());
+                    let row = response.trace.iter().map(|token| token.trace.get(name).and_then(finite)).collect();
+                    values.entry((name, sample.variant.as_str(), sample.task.as_str())).or_default().push(row);
+                }
+                names.extend(present);
+            }
+        }
+        let mut names: Vec<&str> = names.into_iter().collect();
+        names.sort_by_key(|name| *name != "alpha");
+        Self { names, values }
+    }
+
+    pub(crate) fn names(&self) -> &[&'a str] {
+        &self.names
+    }
+
+    /// All values of a cell.
+    pub(crate) fn pooled(&self, column: &str, variant: &str, task: &str) -> Sorted {
+        Sorted::new(self.rows(column, variant, task).iter().flatten().flatten().copied())
+    }
+
+    /// The values at each position, from the first token on.
+    pub(crate) fn by_position(&self, column: &str, variant: &str, task: &str) -> Vec<Sorted> {
+        let rows = self.rows(column, variant, task);
+        let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let at = |i: usize| Sorted::new(rows.iter().filter_map(|row| row.get(i).copied().flatten()));
+        (0..longest).map(at).collect()
+    }
+
+    /// Whether a variant's values differ from one another: a column that is one number needs no plot.
+    pub(crate) fn varies(&self, column: &str, variant: &str) -> bool {
+        let of_variant = self.values.iter().filter(|((c, v, _), _)| *c == column && *v == variant);
+        let mut values = of_variant.flat_map(|(_, rows)| rows.iter().flatten().flatten());
+        values.next().is_some_and(|first| values.any(|value| (value - first).abs() > 1e-9))
+    }
+
+    fn rows<'b>(&'b self, column: &'b str, variant: &'b str, task: &'b str) -> &'b [Row] {
+        self.values.get(&(column, variant, task)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// A column as a reader says it: `kl_base_fused` is KL(base‖fused).
+pub(crate) fn label(column: &str) -> String {
+    if column == "alpha" {
+        return "α".to_owned();
+    }
+    let pair = column.strip_prefix("kl_").and_then(|rest| rest.split_once('_'));
+    match pair {
+        Some((p, q)) if !q.is_empty() && !q.contains('_') => format!("KL({p}‖{q})"),
+        _ => column.replace('_', " "),
+    }
+}
+
+/// The same with its unit.
+pub(crate) fn label_with_unit(column: &str) -> String {
+    let unit = if column.starts_with("kl") || column.ends_with("_nats") { " in nats" } else { "" };
+    label(column) + unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels() {
+        assert_eq!(label_with_unit("kl_base_fused"), "KL(base‖fused) in nats");
+        assert_eq!(label_with_unit("alpha"), "α");
+        assert_eq!(label("gate_open"), "gate open");
+        assert_eq!(label("kl_"), "kl ");
+    }
+}

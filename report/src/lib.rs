@@ -1,0 +1,158 @@
+//! A run directory as one HTML page and a set of figures.
+//!
+//! # Why this crate exists
+//!
+//! A table of scores convinces nobody who did not make it. What convinces is to see the interval beside the value, the
+//! base and the ceiling beside the variant, the sweep around the chosen point, and then the tokens themselves: where the
+//! large model's word stood, where an expert's was taken, how hard the fusion pushed. All of that lies in the files of a
+//! run; this crate draws it, with no model, no network and no engine behind it, so that the report of an old run can be
+//! made again by a newer version.
+//!
+//! The page is one file that asks for nothing from anywhere, not even when a sample says so: every word of a run is
+//! escaped by the template engine, and a content security policy forbids what escaping might have missed. Plots are SVG
+//! drawn in Rust, once for a wide window and once for a phone, so tables and figures are there without scripts; a short
+//! script makes tokens answer to pointer and keyboard.
+//!
+//! # Example
+//!
+//! ```
+//! use logitfuse_report::Report;
+//! # use logitfuse_rundir::{Identity, Manifest, Metrics, MetricRecord, SCHEMA_VERSION, Scope};
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let directory = folder.path();
+//! # let identity = Identity { config_sha256: String::new(), logitfuse: "0.1.0".into(), onnxruntime: "1.23.0".into(), files: vec![] };
+//! # let manifest = Manifest { schema_version: SCHEMA_VERSION, identity, scope: Scope::default(), cells: vec![], machine: Default::default() };
+//! # let record = |variant: &str, value: f64| MetricRecord {
+//! #     variant: variant.into(), task: "qa".into(), metric: "exact_match".into(), filter: "none".into(), n: 100, value: Some(value),
+//! #     stderr: None, interval: Some([value - 0.05, value + 0.05]), interval_method: "Wilson".into(), higher_is_better: true,
+//! # };
+//! # let metrics = Metrics { schema_version: SCHEMA_VERSION, identity_sha256: String::new(), complete: true, limit: None, metrics: vec![record("large", 0.4), record("dynamic", 0.9)], gaps: vec![] };
+//! # std::fs::write(directory.join("manifest.json"), serde_json::to_string(&manifest).unwrap()).unwrap();
+//! # std::fs::write(directory.join("metrics.json"), serde_json::to_string(&metrics).unwrap()).unwrap();
+//! # std::fs::write(directory.join("resolved.toml"), "schema = 1\n").unwrap();
+//! # std::fs::write(directory.join("samples.jsonl"), "").unwrap();
+//!
+//! // `directory` is what `logitfuse run` left: here, two variants of one task and not a single trace.
+//! let report = Report::of(directory)?;
+//! assert!(report.html.contains("<strong>dynamic</strong> reaches <strong>0.900</strong> on qa."));
+//! assert_eq!(report.figures[0].0, "scores");
+//! let page = report.write(directory)?;
+//! assert!(page.ends_with("report.html") && directory.join("figures/scores.svg").exists());
+//! # Ok::<(), logitfuse_core::Error>(())
+//! ```
+//!
+//! # What is on the page
+//!
+//! | section | from | shows |
+//! |---|---|---|
+//! | verdict | `metrics.json` | the best candidate in a sentence, beside base and ceiling; stamps on limited and incomplete runs |
+//! | results | `metrics.json` | variants by tasks with 95 % intervals; every metric and filter folded away |
+//! | gap closed | `metrics.json` | (variant − base) / (ceiling − base), and the ratio that papers print, labelled so |
+//! | sweeps | `metrics.json` | score against each numeric parameter that variants' names carry: `static[alpha=0.5]` |
+//! | what the fusion did | traces | every trace column over position (median, middle half) and over tokens |
+//! | token by token | traces | ribbons coloured by α, agreement or winning source; each source's favourites |
+//! | right where others are wrong | samples | counts by who is right alone, and the items |
+//! | time | `timings.jsonl` | milliseconds of a token by source, fusing, sampling, as a waterfall |
+//! | manifest | `manifest.json` | versions, hashes, machine, `resolved.toml` |
+//!
+//! A section without data is left out. The *base* and the *ceiling* are those of the experiment's `[gap]`; a variant is an
+//! expert *alone* if its traces have one source, and that source plays a role other than `base` and `anti` in the fused
+//! variant. Right means a score of one half at least, on metrics between 0 and 1.
+//!
+//! # Figures
+//!
+//! `figures/` holds each plot as SVG, light on white, without scripts or fonts of its own, and with the feature `png` (on
+//! by default) as PNG at twice the size, drawn with `DejaVu Sans` so that the pixels are the same on every machine:
+//! `scores`, `gap`, `sweep`, `position-COLUMN`, `distribution-COLUMN`, `time`.
+//!
+//! # Cost
+//!
+//! Everything is read into memory: a run's samples and traces, once. The page holds at most 6 000 traced tokens.
+
+#![forbid(unsafe_code)]
+
+mod columns;
+mod data;
+mod figure;
+mod number;
+mod outcomes;
+mod outline;
+mod page;
+mod palette;
+#[cfg(feature = "png")]
+mod png;
+mod quantile;
+mod ribbon;
+mod text;
+mod time;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use logitfuse_core::{Error, ErrorKind, Result};
+
+use crate::{columns::Columns, data::Data, figure::Figures, outline::Outline};
+
+/// What a run directory looks like, in memory.
+pub struct Report {
+    /// `report.html`.
+    pub html: String,
+    /// The figures as SVG, by the stems of their file names.
+    pub figures: Vec<(String, String)>,
+}
+
+impl Report {
+    /// Reads a finished run and draws it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is no run or it is not finished, [`ErrorKind::InvalidData`] for a damaged file.
+    pub fn of(dir: &Path) -> Result<Self> {
+        let data = Data::read(dir)?;
+        let outline = Outline::of(&data.metrics);
+        let columns = Columns::of(&data);
+        let costs = time::costs(&data, &outline);
+        let figures = Figures::of(&outline, &columns, &outline.representatives(), &costs);
+        Ok(Self {
+            html: page::document(&data, &outline, &columns, &costs, &figures),
+            figures: figures.all().map(|figure| (figure.name.clone(), figure.standalone())).collect(),
+        })
+    }
+
+    /// Writes `report.html` and `figures/` into the directory; returns the page's path.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where the directory cannot be written.
+    pub fn write(&self, dir: &Path) -> Result<PathBuf> {
+        let folder = dir.join("figures");
+        fs::create_dir_all(&folder).map_err(|e| unwritable(&folder, e))?;
+        for (name, svg) in &self.figures {
+            save(&folder.join(format!("{name}.svg")), svg.as_bytes())?;
+            #[cfg(feature = "png")]
+            save(&folder.join(format!("{name}.png")), &png::rasterise(svg)?)?;
+        }
+        let page = dir.join("report.html");
+        save(&page, self.html.as_bytes())?;
+        Ok(page)
+    }
+}
+
+/// Reads a finished run directory and writes its page and figures into it; returns the page's path. A function of the
+/// directory's other files: the same again gives the same bytes.
+///
+/// # Errors
+/// Those of [`Report::of`] and [`Report::write`].
+pub fn write(dir: &Path) -> Result<PathBuf> {
+    Report::of(dir)?.write(dir)
+}
+
+fn save(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).map_err(|e| unwritable(path, e))
+}
+
+fn unwritable(path: &Path, e: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("{}: cannot be written: {e}", path.display()))
+        .with_help("make room or give write permission; the run's own files are untouched")
+        .with_source(e)
+}

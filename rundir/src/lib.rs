@@ -1,0 +1,53 @@
+//! What a run leaves behind, and what can be made of it without a model.
+//!
+//! # Why this crate exists
+//!
+//! The one who runs an experiment and the one who reads it are seldom the same process: a run is killed and goes on, is
+//! split over machines, is compared with last month's, is turned into a report. All of them meet in a directory, so its
+//! files are described once, here, with no engine and no ONNX Runtime behind them.
+//!
+//! | file | holds | written |
+//! |---|---|---|
+//! | `resolved.toml` | the experiment with everything that it inherits | once |
+//! | `manifest.json` | [`Manifest`]: what the result depends on, by hash, and the machine | once |
+//! | `samples.jsonl` | a [`SampleRecord`] a line: the unit of resumption | appended and flushed as each finishes |
+//! | `timings.jsonl` | a [`TimingRecord`] a line; apart from the samples, so that equal runs have equal samples | with each sample |
+//! | `metrics.json` | [`Metrics`], computed from the samples alone | atomically, at the end |
+//! | `report.html` | the picture | at the end |
+//!
+//! [`RunDir`] writes them, one process at a time; [`Run`] reads them, also while they are written. [`merge`] makes one run
+//! of the shards of several machines, [`compare`] says in what two runs differ and how sure that is.
+//!
+//! # What can happen to a run
+//!
+//! | what | what becomes of it |
+//! |---|---|
+//! | killed at any moment | the line that was being written is cut off, everything before it stays |
+//! | the disk is full, the directory read-only | an error; all finished samples stay |
+//! | started again | goes on after the last sample |
+//! | started again with another model, file of data or version | refused, with what differs |
+//! | started twice at once | the second is refused |
+//! | a line in the middle is damaged | an error with its number |
+
+#![forbid(unsafe_code)]
+
+mod compare;
+mod difference;
+mod directory;
+mod files;
+mod log;
+mod manifest;
+mod merge;
+mod metrics;
+mod run;
+mod sample;
+
+pub use compare::{Comparison, ComparisonRow, compare};
+pub use difference::{Difference, StoredSample};
+pub use directory::RunDir;
+pub use files::{sha256, sha256_of_file};
+pub use manifest::{CellPlan, FileRecord, Identity, Manifest, SCHEMA_VERSION, Scope, Shard};
+pub use merge::merge;
+pub use metrics::{GapRecord, MetricRecord, Metrics};
+pub use run::Run;
+pub use sample::{BindingToken, Favourite, Response, SampleRecord, SourceTiming, TimingRecord, TokenRecord};

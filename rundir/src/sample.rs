@@ -1,0 +1,154 @@
+//! Samples: what came of one item of one task under one variant.
+
+use std::collections::BTreeMap;
+
+use logitfuse_core::TokenId;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+/// A line of `samples.jsonl`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct SampleRecord {
+    /// [`SCHEMA_VERSION`](crate::SCHEMA_VERSION).
+    pub schema_version: u32,
+    /// The variant of the experiment: `large`, `dynamic`, …
+    pub variant: String,
+    /// The task.
+    pub task: String,
+    /// The item's own id, or its index.
+    pub doc_id: String,
+    /// The item's place in the task's data, from 0.
+    pub doc_index: usize,
+    /// Which of several answers to the same item, from 0.
+    pub repeat: usize,
+    /// The item's fields.
+    pub doc: Map<String, Value>,
+    /// What the answer is compared with.
+    pub target: Value,
+    /// sha256 of every binding's prompt tokens.
+    pub prompt_sha256: String,
+    /// One response of a generation; one per choice of a multiple choice; one per continuation that was scored.
+    pub responses: Vec<Response>,
+    /// The answer that each filter found, by the filter's name.
+    pub filtered: BTreeMap<String, Value>,
+    /// Scores by `metric,filter`, as lm-eval names them. What is summed over a corpus later is an array of its parts.
+    pub metrics: BTreeMap<String, Value>,
+}
+
+impl SampleRecord {
+    /// What identifies the sample within its run: `variant/task/doc_id/repeat`.
+    pub fn key(&self) -> String {
+        Self::key_of(&self.variant, &self.task, &self.doc_id, self.repeat)
+    }
+
+    /// The key of a sample that is still to be made.
+    pub fn key_of(variant: &str, task: &str, doc_id: &str, repeat: usize) -> String {
+        format!("{variant}/{task}/{doc_id}/{repeat}")
+    }
+}
+
+/// What the fused model said, or how probable it found what it was given.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct Response {
+    /// The generated text, or the text that was scored.
+    pub text: String,
+    /// Its tokens.
+    pub tokens: Vec<TokenId>,
+    /// Log-probability of the tokens under the fused distributions, in nats; −∞, which JSON writes as null, if one of
+    /// them is impossible.
+    #[serde(deserialize_with = "null_is_impossible")]
+    pub log_prob: f64,
+    /// Why a generation ended: `end_of_sequence`, `stop`, `length`, `context`; none for what was scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish: Option<String>,
+    /// Whether greedy decoding would have said what was scored; none for a generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_greedy: Option<bool>,
+    /// One entry per token, for the samples that are traced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trace: Vec<TokenRecord>,
+}
+
+/// One token of a traced response.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct TokenRecord {
+    /// The token.
+    pub token: TokenId,
+    /// Its text alone.
+    pub text: String,
+    /// Its fused log-probability at temperature 1, in nats; null is −∞.
+    #[serde(deserialize_with = "null_is_impossible")]
+    pub log_prob: f64,
+    /// The fused row's favourites, the best first.
+    pub favourites: Vec<Favourite>,
+    /// The strategy's trace columns by name; null where a step has no such value.
+    pub trace: BTreeMap<String, Option<f64>>,
+    /// What each role's source thinks, in the order of the bindings.
+    pub roles: Vec<BindingToken>,
+}
+
+/// What one binding thinks of a token.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct BindingToken {
+    /// The role: `base`, `expert`, …
+    pub role: String,
+    /// The source that plays it.
+    pub source: String,
+    /// Log-probability of the token that was taken, in nats; none where the source did not run, or excludes the token.
+    pub log_prob: Option<f64>,
+    /// The source's favourites, the best first.
+    pub favourites: Vec<Favourite>,
+}
+
+/// A token that a row puts first.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Favourite {
+    /// The token.
+    pub token: TokenId,
+    /// Its text alone.
+    pub text: String,
+    /// Its log-probability in nats.
+    pub log_prob: f64,
+}
+
+fn null_is_impossible<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NEG_INFINITY))
+}
+
+/// A line of `timings.jsonl`: where the time of one sample went. Samples that share a batch share its time.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct TimingRecord {
+    /// The sample's [`key`](SampleRecord::key).
+    pub key: String,
+    /// Tokens that were generated or scored.
+    pub tokens: usize,
+    /// Wall-clock seconds of prompts.
+    pub prefill_seconds: f64,
+    /// Wall-clock seconds of generation or scoring.
+    pub decode_seconds: f64,
+    /// Seconds inside the strategy.
+    pub fuse_seconds: f64,
+    /// Seconds of checking rows, penalties and sampling.
+    pub sample_seconds: f64,
+    /// Each source's share.
+    pub sources: Vec<SourceTiming>,
+    /// Tokens that were drafted.
+    pub drafted: usize,
+    /// Drafted tokens that stood.
+    pub accepted: usize,
+}
+
+/// What one source's passes cost.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct SourceTiming {
+    /// The source.
+    pub source: String,
+    /// Seconds in prompts.
+    pub prefill_seconds: f64,
+    /// Seconds in generation.
+    pub forward_seconds: f64,
+    /// Tokens of prompts that were run.
+    pub prefill_tokens: usize,
+    /// Tokens of prompts that another sample's had run.
+    pub reused_tokens: usize,
+}
