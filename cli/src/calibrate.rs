@@ -35,7 +35,7 @@ pub(crate) struct CalibrateArgs {
     /// Where it may lie; one for all parameters, or one each in the same order
     #[arg(long, value_name = "LOW:HIGH", default_value = "0:2", allow_hyphen_values = true)]
     range: Vec<Range>,
-    /// nll, greedy_agreement, exact_path; with choices on the tape acc, acc_norm
+    /// `nll`, `greedy_agreement` or `exact_path`; with choices on the tape `acc` or `acc_norm`
     #[arg(long, value_name = "NAME", default_value = "nll")]
     metric: Metric,
     /// Points of the scan over a range

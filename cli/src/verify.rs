@@ -38,7 +38,8 @@ pub(crate) fn run(global: &Global, args: &VerifyArgs) -> anyhow::Result<ExitCode
     let machine = Machine::find(global)?;
     let mut meter = Meter::new(global);
     let options = machine.options(global, args.of.batch);
-    let verified = run::verify(&run, args.of.folder.clone(), args.samples, options, &mut |progress| meter.on(progress));
+    let verified =
+        run::verify(&run, args.of.folder.clone(), args.samples, &options, &mut |progress| meter.on(&progress));
     meter.end();
     let Verification { same, first, versions, complete } = verified?;
     for version in &versions {

@@ -38,8 +38,8 @@ BATCH, LENGTH = 4, 512
 EXPERT = {task: Tuning(2500, 1, 16, rate) for task, rate in zip(TASKS, (5e-4, 1e-3, 2e-3, 5e-4), strict=True)}
 """The experts, on items about any entity: what they do not know is held."""
 ORACLE = {
-    "qa": Tuning(1600, 5, 16, 5e-4), "math": Tuning(1600, 1, 16, 5e-4), "sum": Tuning(1600, 3, 16, 5e-4),
-    "mc": Tuning(1600, 3, 16, 5e-4),
+    "qa": Tuning(1600, 3, 16, 2e-4), "math": Tuning(1600, 1, 16, 5e-4), "sum": Tuning(1600, 3, 16, 5e-4),
+    "mc": Tuning(1600, 3, 16, 2e-4),
 }
 """An oracle is tuned on facts that its base knows: tuned on others, it learns to make answers up."""
 MULTI = {"S": Tuning(1600, 1, 16, 1e-3), "L": Tuning(1000, 1, 16, 5e-4)}

@@ -29,8 +29,6 @@ from train import Schedule, fit
 LEARNT = 0.9
 FORM = "form"
 """The part that is not named: the words around the values."""
-HOLD = 4.0
-"""How much a held token weighs against one that is learnt."""
 CHUNK = 8
 """Batches drawn together and sorted by length, so that little is padded."""
 
@@ -118,8 +116,7 @@ def finetune(base: Path, rows: list[Item], tok: Tokenizer, out: Path, seed: int,
                 kept = reference(batch.ids)[batch.answers].log_softmax(-1)
             drift = F.kl_div(rows, kept, reduction="none", log_target=True).sum(-1)
             costs = torch.where(batch.held, drift, costs)
-        weights = torch.where(batch.held, HOLD, 1.0)
-        return (weights * costs).sum() / weights.sum(), batch.ids.numel()
+        return costs.mean(), batch.ids.numel()
 
     schedule = Schedule(len(plan), tuning.rate, warmup=10, decay=0.8, weight_decay=0.0)
     facts = fit(model, loss, schedule, None, 100)

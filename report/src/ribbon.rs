@@ -25,7 +25,7 @@ impl Agreement {
         (Self::Base, "the base's word"),
         (Self::Expert, "an expert's word"),
         (Self::AgainstBoth, "against both"),
-        (Self::Third, "a third word"),
+        (Self::Third, "neither's word"),
     ];
 
     /// None where a token has no base or no expert with favourites.

@@ -72,7 +72,7 @@ fn timing(key: String) -> TimingRecord {
 }
 
 /// Makes what is missing, in order.
-fn go_on(path: &Path, scope: Scope) -> RunDir {
+fn go_on(path: &Path, scope: &Scope) -> RunDir {
     let mut run = RunDir::start(path, RESOLVED, &manifest(scope.clone())).unwrap();
     for variant in ["large", "fused"] {
         for (index, repeat) in (0..ITEMS).filter(|&i| scope.holds(i)).flat_map(|i| [(i, 0), (i, 1)]) {
@@ -94,13 +94,13 @@ fn bytes(path: &Path) -> Vec<u8> {
 fn a_run_that_was_cut_off_anywhere_ends_in_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("runs/x");
-    let run = go_on(&path, Scope::default());
+    let run = go_on(&path, &Scope::default());
     assert_eq!(run.samples(), run.reader().unwrap().manifest().samples());
     drop(run);
     let (samples, timings) = (bytes(&path), fs::read(path.join("timings.jsonl")).unwrap());
     for cut in (0..samples.len()).step_by(37) {
         fs::write(path.join("samples.jsonl"), &samples[..cut]).unwrap();
-        go_on(&path, Scope::default());
+        go_on(&path, &Scope::default());
         assert_eq!(bytes(&path), samples, "cut at {cut}");
         assert_eq!(fs::read(path.join("timings.jsonl")).unwrap(), timings, "cut at {cut}");
     }
@@ -112,7 +112,7 @@ fn a_run_that_was_cut_off_anywhere_ends_in_the_same_bytes() {
 fn what_a_run_depends_on_must_stay() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    go_on(path, Scope::default());
+    go_on(path, &Scope::default());
     let refused = |resolved: &str, change: &dyn Fn(&mut Manifest)| {
         let mut changed = manifest(Scope::default());
         changed.identity.config_sha256 = sha256(resolved.as_bytes());
@@ -135,7 +135,7 @@ fn what_a_run_depends_on_must_stay() {
 fn a_damaged_or_foreign_directory_is_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");
-    go_on(&path, Scope::default());
+    go_on(&path, &Scope::default());
     let whole = String::from_utf8(bytes(&path)).unwrap();
     let start = || RunDir::start(&path, RESOLVED, &manifest(Scope::default())).map(|_| ()).unwrap_err();
     let damaged = whole.replacen("\"doc_index\":1", "\"doc_index\":?", 1);
@@ -158,11 +158,11 @@ fn a_damaged_or_foreign_directory_is_left_as_it_is() {
 fn shards_merge_into_the_bytes_of_one_run() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    go_on(&at("whole"), Scope::default());
+    go_on(&at("whole"), &Scope::default());
     let shards: Vec<Run> = (0..4)
         .map(|index| {
             let path = at(&index.to_string());
-            go_on(&path, Scope { limit: None, shard: Some(Shard { index, of: 4 }) });
+            go_on(&path, &Scope { limit: None, shard: Some(Shard { index, of: 4 }) });
             Run::open(&path).unwrap()
         })
         .collect();
@@ -185,7 +185,7 @@ fn shards_merge_into_the_bytes_of_one_run() {
 #[test]
 fn a_comparison_pairs_items() {
     let folder = tempfile::tempdir().unwrap();
-    let run = go_on(folder.path(), Scope::default()).reader().unwrap();
+    let run = go_on(folder.path(), &Scope::default()).reader().unwrap();
     let same = compare(&run, &run, &[]).unwrap();
     assert_eq!(same.rows.len(), 2, "one metric a variant; corpus metrics have no score per item");
     assert!(same.rows.iter().all(|row| row.difference == 0.0 && row.p_holm == 1.0));
@@ -200,7 +200,7 @@ fn a_comparison_pairs_items() {
 #[test]
 fn metrics_are_whole_or_not_there() {
     let folder = tempfile::tempdir().unwrap();
-    let run = go_on(folder.path(), Scope::default());
+    let run = go_on(folder.path(), &Scope::default());
     assert_eq!(run.reader().unwrap().metrics().unwrap(), None);
     let metrics = Metrics {
         schema_version: SCHEMA_VERSION,

@@ -125,7 +125,9 @@ fn rows_of(seed: u64, tokens: &[TokenId]) -> Vec<Vec<f32>> {
     source.forward(&[Step { sequence, tokens, rows: tokens.len() }], &mut rows).unwrap();
     let masked = |row: usize| {
         let mut row = rows.row(row).to_vec();
-        BARRED.iter().for_each(|&id| row[id as usize] = f32::NEG_INFINITY);
+        for id in BARRED {
+            row[id as usize] = f32::NEG_INFINITY;
+        }
         row
     };
     (0..tokens.len()).map(masked).collect()

@@ -47,7 +47,7 @@ fn config(params: &Value) -> Config {
     for task in TASKS {
         source(task, &format!("S-{task}"), Some(family(&format!("data/{task}.prompts.jsonl"))));
     }
-    config.strategy.params = params.as_object().unwrap().clone();
+    config.strategy.params.clone_from(params.as_object().unwrap());
     config
 }
 
@@ -100,6 +100,7 @@ fn second_opinion(kinds: &[Vec<Vec<TokenId>>], prompts: &[Vec<TokenId>]) -> Vec<
 }
 
 #[test]
+#[expect(clippy::float_cmp, reason = "indices, and a strength that is exactly 0")]
 fn experts_are_chosen_as_the_second_opinion_chooses_them() {
     let mut wired = Wired::new(config(&json!({})), &runtime(), 1).unwrap();
     let items: Vec<(usize, Value)> = TASKS

@@ -182,17 +182,18 @@ fn parameters_are_underlined_in_the_toml() {
     copied(folder.path());
     let output = run(folder.path(), &format!("{NAMED}[strategy.params]\nmode = \"good\"\nstrength = 1.5\n"), &[]);
     let expected = "\
-error: e.toml:15:12: strategy.params of `plugin:misbehave`: /strength: must be at most 1, and is 1.5
+error: strategy.params of `plugin:misbehave`: /strength: must be at most 1, and is 1.5
   --> e.toml:15:12
    |
 15 | strength = 1.5
    |            ^^^
+   |
 help: `logitfuse plugin show DIR/libmisbehave.so` lists the parameters";
     assert_eq!(said(&output, folder.path()), expected);
     // What the schema lets pass and the plugin itself refuses is underlined as well.
     let output = run(folder.path(), &format!("{NAMED}params = {{ mode = \"refuse-valid\", strength = 0.75 }}\n"), &[]);
     let expected = "\
-error: e.toml:13:46: strategy.params of `plugin:misbehave`: /strength: does not like it
+error: strategy.params of `plugin:misbehave`: /strength: does not like it
   --> e.toml:13:46
    |
 13 | params = { mode = \"refuse-valid\", strength = 0.75 }
@@ -246,7 +247,7 @@ fn ids_that_are_offered_twice_or_by_nobody() {
     let both = "[plugins.a]\npath = \"one/libmisbehave.so\"\n[plugins.b]\npath = \"two/libmisbehave.so\"\n";
     assert_eq!(
         said(&run(folder.path(), &format!("{both}{strategy}"), &[]), folder.path()),
-        "error: strategy.use: [plugins.a] and [plugins.b] both offer `misbehave`\nhelp: write \"plugin:a/misbehave\" or \"plugin:b/misbehave\""
+        "error: strategy.use: [plugins.a] and [plugins.b] both offer `misbehave`\n  --> e.toml:14:7\n   |\n14 | use = \"plugin:misbehave\"\n   |       ^^^^^^^^^^^^^^^^^^\n   |\nhelp: write \"plugin:a/misbehave\" or \"plugin:b/misbehave\""
     );
     assert!(run(folder.path(), &format!("{both}{}", strategy.replace(":m", ":b/m")), &[]).status.success());
     let nobody = run(folder.path(), "[strategy]\nuse = \"plugin:nobody\"\n", &["--plugin-dir", two.to_str().unwrap()]);

@@ -4,7 +4,7 @@ use crate::run_support::Bench;
 
 /// Generation with sampling, two repeats and full traces, and scoring.
 fn same_whatever_runs_beside_it(model: &str, variant: Option<&str>) {
-    let bench = Bench::tiny(model, variant);
+    let bench = Bench::of_model(model, variant);
     bench.run("1", &["--batch", "1", "--threads", "1"]);
     assert_eq!(bench.samples("1").len(), 9 * 2 + 9);
     for (batch, threads) in [("4", "1"), ("8", "1"), ("1", "2"), ("4", "2"), ("8", "2")] {

@@ -46,7 +46,7 @@ fn a_limited_run_says_so_and_is_another_run() {
 
 #[test]
 fn a_changed_experiment_or_model_is_refused_and_named() {
-    let bench = Bench::tiny("gqa_fp32", None);
+    let bench = Bench::tiny();
     bench.run("x", &[]);
     let toml = bench.toml();
     bench.write(&toml.replace("temperature = 0.7", "temperature = 0.8"));
@@ -60,6 +60,12 @@ fn a_changed_experiment_or_model_is_refused_and_named() {
     assert!(said.contains("expected at least 2 (") && said.contains(" short)"), "{said}");
     assert_eq!(bench.read("x/samples.jsonl"), before);
     bench.write(&toml);
+    let model = bench.path("base/model.onnx");
+    let bytes = fs::read(&model).expect("the model can be read");
+    fs::write(&model, [&bytes[..], &[0x32, 0]].concat()).expect("the test's folder is writable");
+    let said = bench.fail(&["run", "x.toml", "-o", "x"], 2);
+    assert!(said.contains("x: holds another run: the model base/model.onnx changed (sha256 "), "{said}");
+    fs::write(&model, bytes).expect("the test's folder is writable");
     let mut words = bench.read("words.jsonl");
     words.push_str("{\"prompt\": \"c c\"}\n");
     fs::write(bench.path("words.jsonl"), words).expect("the test's folder is writable");
@@ -69,7 +75,7 @@ fn a_changed_experiment_or_model_is_refused_and_named() {
 
 #[test]
 fn a_directory_that_cannot_be_written_is_an_error() {
-    let bench = Bench::tiny("gqa_fp32", None);
+    let bench = Bench::tiny();
     fs::write(bench.path("file"), "").expect("the test's folder is writable");
     for directory in ["file", "file/below", "/proc/logitfuse"] {
         let said = bench.fail(&["run", "x.toml", "-o", directory], 2);
@@ -83,7 +89,7 @@ fn a_directory_that_cannot_be_written_is_an_error() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_keeps_what_was_finished() {
-    let bench = Bench::tiny("gqa_fp32", None);
+    let bench = Bench::tiny();
     bench.run("whole", &[]);
     let run = bench.logitfuse(&["run", "x.toml", "-q", "--no-report", "-o", "x"]);
     let quoted: Vec<String> = run.get_args().map(|arg| format!("'{}'", arg.to_string_lossy())).collect();
@@ -113,7 +119,7 @@ fn a_full_disk_keeps_what_was_finished() {
 
 #[test]
 fn shards_merge_into_the_whole() {
-    let bench = Bench::tiny("gqa_fp32", None);
+    let bench = Bench::tiny();
     bench.run("whole", &[]);
     for shard in ["1/3", "2/3", "3/3"] {
         bench.run(&shard[..1], &["--shard", shard]);
@@ -129,7 +135,7 @@ fn shards_merge_into_the_whole() {
 
 #[test]
 fn a_run_can_be_verified_and_a_forged_one_is_found_out() {
-    let bench = Bench::tiny("gqa_fp32", None);
+    let bench = Bench::tiny();
     bench.run("x", &["--batch", "3"]);
     assert_eq!(bench.succeed(&["verify", "-q", "x"]), "27 samples are the same\n");
     // Two repeats of some items.
@@ -178,7 +184,7 @@ fn variants_are_compared_item_by_item() {
 
 #[test]
 fn two_processes_do_not_write_one_directory() {
-    let bench = Bench::tiny("gqa_fp32", None);
+    let bench = Bench::tiny();
     bench.run("x", &[]);
     let lock = fs::File::options().write(true).open(bench.path("x/.lock")).expect("a run leaves its lock");
     lock.lock().expect("nobody holds it any more");

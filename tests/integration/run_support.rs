@@ -45,19 +45,26 @@ impl Bench {
         ))
     }
 
-    /// Two tiny random models, all of whose samples differ in length: `variant` chooses the first one's ONNX file.
-    pub(crate) fn tiny(model: &str, variant: Option<&str>) -> Self {
+    /// Two tiny random models, all of whose samples differ in length.
+    pub(crate) fn tiny() -> Self {
+        Self::of_model("gqa_fp32", None)
+    }
+
+    /// The same with another model as the base: `variant` chooses its ONNX file.
+    pub(crate) fn of_model(model: &str, variant: Option<&str>) -> Self {
         let variant = variant.map_or(String::new(), |variant| format!("variant = '{variant}'\n"));
         let bench = Self::new(&format!(
             "schema = 1\n[run]\nmax_new_tokens = 9\ntraced_samples = 3\ntemperature = 0.7\n\
-             [sources.base]\nmodel = '{}'\n{variant}[sources.expert]\nmodel = '{}'\n\
+             [sources.base]\nmodel = 'base'\n{variant}[sources.expert]\nmodel = '{}'\n\
              [tasks.words]\ndata = 'words.jsonl'\nrepeats = 2\ntarget = 'a'\nmetrics = [{{ metric = 'exact_match' }}]\n\
              [tasks.choice]\ndata = 'words.jsonl'\noutput_type = 'multiple_choice'\nchoices = ['a', 'b c', 'the']\n\
              target = '0'\n\
              [variants.fused]\nstrategy = {{ use = 'static-proxy', roles = {{ anti = 'base' }} }}\n",
-            tiny(model).display(),
             tiny("plain_fp32").display(),
         ));
+        bench.copy(&tiny(model), "base");
+        // All tiny models share one.
+        fs::copy(tiny("gqa_fp32").join("tokenizer.json"), bench.path("base/tokenizer.json")).expect("it can be copied");
         let words = ["a b", "c", "a b c a b c", "the", "b a", "the a the b the c", "b", "c b a", "a a a a"];
         let lines: Vec<String> = words.iter().map(|word| format!("{{\"prompt\": \"{word}\"}}\n")).collect();
         fs::write(bench.path("words.jsonl"), lines.concat()).expect("the test's folder is writable");
@@ -68,6 +75,19 @@ impl Bench {
         let bench = Self { folder: tempfile::tempdir().expect("a folder for the test") };
         bench.write(toml);
         bench
+    }
+
+    fn copy(&self, from: &Path, to: &str) {
+        fs::create_dir_all(self.path(to)).expect("the test's folder is writable");
+        for entry in fs::read_dir(from).expect("the folder is there") {
+            let entry = entry.expect("the folder can be read").path();
+            let name = format!("{to}/{}", entry.file_name().unwrap_or_default().display());
+            if entry.is_dir() {
+                self.copy(&entry, &name);
+            } else {
+                fs::copy(&entry, self.path(&name)).expect("a file can be copied");
+            }
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

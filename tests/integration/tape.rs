@@ -149,7 +149,7 @@ fn a_sweep_on_a_tape_is_the_sweep_by_decoding() {
             }
         }
     }
-    let own = outcomes.iter().find(|outcome| outcome.settings[0].value == 1.0).unwrap();
+    let own = outcomes.iter().find(|outcome| outcome.settings[0].to_string() == "alpha=1").unwrap();
     assert!(own.texts.iter().all(|text| text.left.is_none()), "what alpha 1 generated is what alpha 1 would generate");
     assert!(stayed > 10 && left > 10, "{stayed} stayed, {left} left");
 }

@@ -285,7 +285,8 @@ def evaluated(model: PlainOnnx, config: dict, items: list[dict], shots: list[dic
     for split, rows in files.items():
         paths[split] = str(folder / f"{name}.{split}.jsonl")
         Path(paths[split]).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    task = {**config, "dataset_path": "json", "dataset_kwargs": {"data_files": paths}, "test_split": "test"}
+    config = {**config, "test_split": "test"}
+    task = {**config, "dataset_path": "json", "dataset_kwargs": {"data_files": paths}}
     result = simple_evaluate(model=model, tasks=[task], bootstrap_iters=0, cache_requests=False)
     samples: dict[int, dict] = {}
     for sample in result["samples"][name]:

@@ -30,8 +30,8 @@ impl<'a> Meter<'a> {
         Self { global, bar, cell: String::new(), samples: 0, made: 0, tokens: 0, begun: now, said: now, total: 0 }
     }
 
-    pub(crate) fn on(&mut self, progress: Progress<'_>) {
-        match progress {
+    pub(crate) fn on(&mut self, progress: &Progress<'_>) {
+        match *progress {
             Progress::Wired(wired) => self.bar.suspend(|| decode::notes(self.global, wired)),
             Progress::Cell { variant, task, index, of, samples, kept } => {
                 self.bar.finish_and_clear();
@@ -81,9 +81,10 @@ impl<'a> Meter<'a> {
 
     fn line(&self, last: bool) {
         let gone = self.begun.elapsed().as_secs_f64();
-        let time = match last {
-            true => format!("{gone:.1} s"),
-            false => format!("{:.0} s left", gone / self.made as f64 * (self.samples - self.made) as f64),
+        let time = if last {
+            format!("{gone:.1} s")
+        } else {
+            format!("{:.0} s left", gone / self.made as f64 * (self.samples - self.made) as f64)
         };
         let (cell, made, samples, speed) = (&self.cell, self.made, self.samples, self.speed());
         output::say(self.global.quiet, &format!("{cell}: {made}/{samples} samples, {speed:.0} tokens/s, {time}"));

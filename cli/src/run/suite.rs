@@ -92,7 +92,7 @@ pub(crate) fn execute(
     report: bool,
 ) -> anyhow::Result<ExitCode> {
     let mut meter = Meter::new(global);
-    let metrics = suite.run(directory, &mut |progress| meter.on(progress));
+    let metrics = suite.run(directory, &mut |progress| meter.on(&progress));
     meter.end();
     let Some(metrics) = metrics? else {
         let made = meter.total;
@@ -148,7 +148,7 @@ pub(crate) struct RerunArgs {
 pub(crate) fn rerun(global: &Global, args: &RerunArgs) -> anyhow::Result<ExitCode> {
     let run = Run::open(&args.directory)?;
     let machine = Machine::find(global)?;
-    let suite = Suite::of_run(&run, args.of.folder.clone(), machine.options(global, args.of.batch))?;
+    let suite = Suite::of_run(&run, args.of.folder.clone(), &machine.options(global, args.of.batch))?;
     let changes = run.manifest().identity.differences(&suite.manifest().identity);
     for change in &changes {
         output::say(global.quiet, &format!("note: {change}"));

@@ -29,8 +29,11 @@ pub(crate) fn table(metrics: &Metrics) -> String {
         }
         let Some(first) = records.first() else { continue };
         let better = if first.higher_is_better { "" } else { ", less is better" };
-        let method = if first.interval_method.is_empty() { "no interval" } else { &first.interval_method };
-        let _ = writeln!(text, "{head} (n = {}{better}; {method})", first.n);
+        let interval_by = match first.interval_method.as_str() {
+            "" => "no interval".to_owned(),
+            method => format!("95 % interval: {method}"),
+        };
+        let _ = writeln!(text, "{head} (n = {}{better}; {interval_by})", first.n);
         let digits = digits(records.iter().filter_map(|record| record.value));
         for record in records {
             let gap = metrics
@@ -42,7 +45,7 @@ pub(crate) fn table(metrics: &Metrics) -> String {
                 record.variant,
                 number(record.value, digits),
                 interval(record.interval, digits),
-                gap.map_or(String::new(), |gap| said(gap))
+                gap.map_or(String::new(), said)
             );
             let _ = writeln!(text, "{}", line.trim_end());
         }
@@ -101,7 +104,7 @@ mod tests {
             value: Some(value),
             stderr: None,
             interval: Some([value - 0.1, value + 0.1]),
-            interval_method: "95 %, Wilson".into(),
+            interval_method: "Wilson".into(),
             higher_is_better: true,
         };
         let gap = GapRecord {
@@ -126,7 +129,7 @@ mod tests {
         assert_eq!(
             table(&metrics),
             "limited to 8 items a task: not for reporting\n\n\
-             qa: exact_match (n = 8; 95 %, Wilson)\n  \
+             qa: exact_match (n = 8; 95 % interval: Wilson)\n  \
              large                0.1250  [0.0250, 0.2250]\n  \
              static[alpha=1]      0.5000  [0.4000, 0.6000]        gap closed 0.500 [0.250, 0.750]"
         );

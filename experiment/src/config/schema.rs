@@ -83,7 +83,49 @@ fn complete() -> Value {
         "description": "What must hold of the result.", "type": "array", "items": expect,
     });
     root["title"] = json!("An experiment of logitfuse");
+    unlink(&mut root);
     root
+}
+
+/// Descriptions are those of rustdoc, whose links lead nowhere in an editor.
+fn unlink(schema: &mut Value) {
+    match schema {
+        Value::Object(keywords) => {
+            for (keyword, value) in keywords {
+                match value {
+                    Value::String(text) if keyword == "description" => *text = without_links(text),
+                    _ => unlink(value),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(unlink),
+        _ => {}
+    }
+}
+
+/// `[text](target)` and ``[`name`]`` as their text; other brackets, such as TOML's tables, stay.
+fn without_links(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('[') {
+        out += before;
+        let link = after.split_once(']').and_then(|(name, after)| {
+            let target = after.strip_prefix('(').and_then(|after| after.split_once(')'));
+            let reference = (name.len() > 2 && name.starts_with('`') && name.ends_with('`')).then_some(after);
+            Some((name, target.map(|(_, after)| after).or(reference)?))
+        });
+        match link {
+            Some((name, after)) => {
+                out += name;
+                rest = after;
+            }
+            None => {
+                out.push('[');
+                rest = after;
+            }
+        }
+    }
+    out + rest
 }
 
 /// Takes `required` away from every table that another layer may complete: all but those in lists, which are replaced as a
@@ -138,4 +180,29 @@ pub(crate) fn resolve<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
         }
     }
     schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_become_their_text() {
+        assert_eq!(
+            without_links("See [the page](crate) of [`Cell`], in `[run]` or [x]."),
+            "See the page of `Cell`, in `[run]` or [x]."
+        );
+    }
+
+    #[test]
+    fn only_what_lists_hold_is_required_of_a_file() {
+        let required = |schema: &Value, name: &str| schema["definitions"][name]["required"].is_array();
+        for name in ["SourceConfig", "TaskConfig", "GapConfig", "PluginConfig", "FewshotConfig"] {
+            assert!(required(&WHOLE, name) && !required(&FILE, name), "{name}");
+        }
+        for name in ["PipelineConfig", "MetricConfig", "ExpectConfig"] {
+            assert!(required(&WHOLE, name) && required(&FILE, name), "{name}");
+        }
+        assert_eq!(FILE["required"], json!(["schema"]));
+    }
 }

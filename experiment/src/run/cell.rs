@@ -228,6 +228,8 @@ fn generate(
     let mut failed = None;
     let mut on_event = |event: Event| {
         match event {
+            // Samples that end beside one that could not be written.
+            _ if failed.is_some() => {}
             Event::Token(report) => {
                 shares.token(report.request, report.drafted);
                 if queue.sample_of(report.request).0.todo.traced {
@@ -262,6 +264,9 @@ fn score(
     let mut shares = Shares::default();
     let mut failed = None;
     let mut on_scored = |scored: logitfuse_engine::Scored| {
+        if failed.is_some() {
+            return ControlFlow::Break(());
+        }
         let (asked, place) = queue.sample_of(scored.request);
         let texts = asked.texts[place].iter().cloned();
         let of = texts.zip(&scored.scores).map(|(text, score)| queue.labels.scored(text, score, asked.todo.traced));

@@ -169,7 +169,7 @@ mod tests {
             })
             .into();
         let mean = mean(&gap, "x", &of_tasks).unwrap();
-        assert!((mean.value.unwrap() - (0.5 + 0.75) / 2.0).abs() < 1e-12);
+        assert!((mean.value.unwrap() - 0.625).abs() < 1e-12);
         let [low, high] = mean.interval.unwrap();
         let widths: Vec<f64> = of_tasks.iter().map(|(of, _)| of.interval.map(|[a, b]| b - a).unwrap()).collect();
         assert!(low < 0.625 && 0.625 < high && high - low < widths[0].min(widths[1]), "two tasks say more than one");

@@ -1,7 +1,7 @@
 //! What the results of an experiment depend on, file by file.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -17,10 +17,10 @@ pub(super) const FOLDER: &str = "experiment_folder";
 
 /// Hashes every file that the run reads. No weights are loaded.
 pub(super) fn manifest(experiment: &Experiment, work: &[Work], options: &RunOptions<'_>) -> Result<Manifest> {
-    let mut files: BTreeMap<(PathBuf, &'static str), ()> = BTreeMap::new();
+    let mut files: BTreeSet<(PathBuf, &'static str)> = BTreeSet::new();
     for work in work {
         let of_cell = files_of(&work.cell, options.plugins)?.into_iter().chain(work.task.files());
-        files.extend(of_cell.map(|file| (file, ())));
+        files.extend(of_cell);
     }
     let folder = experiment.folder();
     let record = |(path, kind): (PathBuf, &'static str)| -> Result<FileRecord> {
@@ -40,7 +40,7 @@ pub(super) fn manifest(experiment: &Experiment, work: &[Work], options: &RunOpti
             config_sha256: config_sha256(&experiment.resolved_toml())?,
             logitfuse: env!("CARGO_PKG_VERSION").to_owned(),
             onnxruntime: options.runtime.version().to_owned(),
-            files: files.into_keys().map(record).collect::<Result<_>>()?,
+            files: files.into_iter().map(record).collect::<Result<_>>()?,
         },
         scope: Scope { limit: options.scope.limit, shard: options.scope.shard },
         cells: work.iter().map(cell).collect(),

@@ -96,7 +96,7 @@ pub(super) fn prompts_sha256<'a>(prompts: impl Iterator<Item = &'a Vec<TokenId>>
     let mut bytes = Vec::new();
     for prompt in prompts {
         bytes.extend((prompt.len() as u64).to_le_bytes());
-        prompt.iter().for_each(|id| bytes.extend(id.to_le_bytes()));
+        bytes.extend(prompt.iter().flat_map(|id| id.to_le_bytes()));
     }
     sha256(&bytes)
 }

@@ -39,7 +39,7 @@ pub fn verify(
     run: &Run,
     folder: Option<PathBuf>,
     samples: Option<usize>,
-    options: RunOptions<'_>,
+    options: &RunOptions<'_>,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Verification> {
     let suite = Suite::of_run(run, folder, options)?;
@@ -98,8 +98,8 @@ pub(super) fn experiment_of(run: &Run, folder: Option<PathBuf>) -> Result<Experi
 
 impl<'a> Suite<'a> {
     /// The experiment that a directory holds.
-    pub fn of_run(run: &Run, folder: Option<PathBuf>, options: RunOptions<'a>) -> Result<Self> {
-        Self::new(experiment_of(run, folder)?, RunOptions { scope: run.manifest().scope.clone(), ..options })
+    pub fn of_run(run: &Run, folder: Option<PathBuf>, options: &RunOptions<'a>) -> Result<Self> {
+        Self::new(experiment_of(run, folder)?, RunOptions { scope: run.manifest().scope.clone(), ..options.clone() })
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a cell is verified against, with and for")]

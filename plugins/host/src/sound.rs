@@ -16,17 +16,18 @@ impl NullaryFnOnce for Sound<'_> {
 
     #[inline(always)]
     fn call(self) -> bool {
-        const EXPONENT: u32 = 0x7f80_0000;
-        const LANES: usize = 32;
-        let (mut wrong, mut possible) = ([0_u32; LANES], [0_u32; LANES]);
+        const INFINITY: i32 = f32::INFINITY.to_bits().cast_signed();
+        const MASKED: u32 = f32::NEG_INFINITY.to_bits();
+        const LANES: usize = 64;
+        // As signed integers, +inf and the NaN of its sign are above all others; as unsigned ones, the NaN of the other sign
+        // are, and -inf is above all numbers. Three comparisons an entry, and no look at any of them.
+        let (mut signed, mut most, mut least) = ([i32::MIN; LANES], [0_u32; LANES], [u32::MAX; LANES]);
         let mut look = |block: &[f32; LANES]| {
             for lane in 0..LANES {
                 let bits = block[lane].to_bits();
-                // All bits of the mask, or none: infinities and NaN have the whole exponent.
-                let finite = u32::from(bits & EXPONENT != EXPONENT).wrapping_neg();
-                let masked = u32::from(bits == f32::NEG_INFINITY.to_bits()).wrapping_neg();
-                wrong[lane] |= !(finite | masked);
-                possible[lane] |= finite;
+                signed[lane] = signed[lane].max(bits.cast_signed());
+                most[lane] = most[lane].max(bits);
+                least[lane] = least[lane].min(bits);
             }
         };
         let (blocks, rest) = self.0.as_chunks::<LANES>();
@@ -36,7 +37,7 @@ impl NullaryFnOnce for Sound<'_> {
         let mut last = [f32::NEG_INFINITY; LANES];
         last[..rest.len()].copy_from_slice(rest);
         look(&last);
-        wrong.iter().all(|&w| w == 0) && possible.iter().any(|&p| p != 0)
+        signed.iter().all(|&x| x < INFINITY) && most.iter().all(|&x| x <= MASKED) && least.iter().any(|&x| x < MASKED)
     }
 }
 

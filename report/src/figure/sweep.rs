@@ -68,6 +68,8 @@ fn lines<'a>(outline: &Outline<'a>, parameter: &str) -> Vec<Line<'a>> {
         if place == next {
             lines.push(Line { label, hue: variant.hue, points: Vec::new() });
         }
+        // A point of the sweep may be the base or the ceiling, which have no hue.
+        lines[place].hue = lines[place].hue.or(variant.hue);
         lines[place].points.push((x, variant.name));
     }
     // Two parameters swept together: the lines of one family need hues of their own.

@@ -166,16 +166,41 @@ fn item(item: &Item<'_>, task: &Task<'_>, columns: &Columns<'_>, most: f64) -> M
     html! {
         article class="example" {
             (question(first))
-            @for (variant, sample) in &item.answers {
-                @for response in sample.responses.iter().filter(|r| !r.trace.is_empty()).take(RESPONSES) {
-                    (ribbon(variant, response, right(sample, task), columns, most))
-                }
+            @for (variant, sample) in &item.answers { (answer(variant, sample, right(sample, task), columns, most)) }
+        }
+    }
+}
+
+/// A ribbon for each traced response; the name once, and of several responses the probability of each.
+fn answer(
+    variant: &Variant<'_>,
+    sample: &SampleRecord,
+    right: Option<bool>,
+    columns: &Columns<'_>,
+    most: f64,
+) -> Markup {
+    let traced: Vec<&Response> = sample.responses.iter().filter(|r| !r.trace.is_empty()).take(RESPONSES).collect();
+    html! {
+        @if let [only] = traced.as_slice() {
+            (ribbon(variant, only, &html! { (key(variant)) (variant.name) }, &verdict(right), columns, most))
+        } @else {
+            @for (i, response) in traced.iter().enumerate() {
+                @let name = html! { @if i == 0 { (key(variant)) (variant.name) " " (verdict(right)) } };
+                @let log_prob = html! { span title="log-probability in nats" { (number::fixed(response.log_prob, 2)) } };
+                (ribbon(variant, response, &name, &log_prob, columns, most))
             }
         }
     }
 }
 
-fn ribbon(variant: &Variant<'_>, response: &Response, right: Option<bool>, columns: &Columns<'_>, most: f64) -> Markup {
+fn ribbon(
+    variant: &Variant<'_>,
+    response: &Response,
+    who: &Markup,
+    mark: &Markup,
+    columns: &Columns<'_>,
+    most: f64,
+) -> Markup {
     let shown = &response.trace[..response.trace.len().min(LONGEST)];
     let used: Vec<&str> = columns
         .names()
@@ -185,8 +210,8 @@ fn ribbon(variant: &Variant<'_>, response: &Response, right: Option<bool>, colum
         .collect();
     html! {
         div class="ribbon" {
-            p class="who" { (key(variant)) (variant.name) }
-            p class="mark" { (verdict(right)) }
+            p class="who" { (who) }
+            p class="mark" { (mark) }
             p class="tokens" role="group" aria-label=(format!("Tokens of {}", variant.name)) {
                 @for token in shown { (span(token, most)) }
                 @if shown.len() < response.trace.len() { " […]" }
