@@ -209,8 +209,14 @@ fn run_replay(global: &Global, args: &ReplayArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    for outcome in &outcomes {
-        note_path(global, outcome);
+    match &outcomes[..] {
+        [only] => note_path(global, only),
+        _ if outcomes.iter().any(|outcome| outcome.texts.iter().any(|text| text.left.is_some())) => {
+            let note =
+                "note: where `exact` is below 1, greedy decoding leaves recorded texts; --format jsonl says where";
+            output::say(global.quiet, note);
+        }
+        _ => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -234,19 +240,13 @@ fn note_path(global: &Global, outcome: &Outcome) {
     else {
         return;
     };
-    let settings = shown(&outcome.settings);
-    let what = if settings.is_empty() { String::new() } else { format!("{settings}: ") };
     let note = format!(
-        "note: {what}greedy decoding leaves {} of {} texts, the first at token {at} of `{}`, for id {token}",
+        "note: greedy decoding leaves {} of {} texts, the first at token {at} of `{}`, for id {token}",
         left.len(),
         outcome.texts.len(),
         text.info
     );
     output::say(global.quiet, &note);
-}
-
-fn shown(settings: &[Setting]) -> String {
-    settings.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// One line per point.

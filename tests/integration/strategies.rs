@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, process::Output};
 use assert_cmd::Command;
 use logitfuse_core::{ErrorKind, StrategyInfo};
 use logitfuse_engine::{Cancel, Event};
-use logitfuse_experiment::{Config, Wired, built_in, configured, example, parameters, strategy, wrappers};
+use logitfuse_experiment::{Config, Parameter, Wired, built_in, configured, example, parameters, strategy, wrappers};
 use serde_json::{Map, Value, json};
 
 use crate::support::{runtime, tiny};
@@ -151,6 +151,11 @@ fn points_at(id: &str, name: &str, value: Value) {
     assert!(error.help().is_some_and(|help| !help.is_empty()), "{id} {params}: {message} without help");
 }
 
+/// How long a parameter's list may be: as its default, if it has one.
+fn length(parameter: &Parameter) -> usize {
+    parameter.default.as_array().map_or(1, |list| list.len().max(1))
+}
+
 /// Whatever a strategy's schema says that a parameter must be, something else is refused, and the parameter is named.
 #[test]
 fn what_the_schema_forbids_is_refused_by_name() {
@@ -170,14 +175,10 @@ fn what_the_schema_forbids_is_refused_by_name() {
                         // `-1` is an integer, `-1.0` is not.
                         let integer = serde_json::from_str(&format!("{outside:.0}")).unwrap();
                         let value = if kind.contains("integer") { integer } else { json!(outside) };
-                        let name = if list { format!("{}/0", p.name) } else { p.name.clone() };
-                        let value = if list { json!([value]) } else { value };
+                        let value = if list { Value::Array(vec![value; length(&p)]) } else { value };
                         let error = refusal(&info.id, &with(&p.name, value)).to_string();
-                        assert!(
-                            error.contains(&format!(": /{}", name.replace('.', "/"))),
-                            "{} {name}: {error}",
-                            info.id
-                        );
+                        let pointer = format!(": /{}", p.name.replace('.', "/"));
+                        assert!(error.contains(&pointer), "{} {}: {error}", info.id, p.name);
                     }
                 }
                 _ => {}

@@ -49,7 +49,8 @@ fn lm_eval_agrees() {
 
 fn wired(more: &str) -> Wired {
     let folder = model("smollm2-fp32");
-    let toml = format!("schema = 1\n[sources.base]\nmodel = {folder:?}\nchat_template = \"none\"\n{more}\n");
+    let folder = folder.display();
+    let toml = format!("schema = 1\n[sources.base]\nmodel = \"{folder}\"\nchat_template = \"none\"\n{more}\n");
     Wired::new(Config::from_toml(&toml).unwrap(), &runtime(), 0).unwrap()
 }
 
@@ -70,7 +71,7 @@ fn imported(folder: &Path, vector: &Value) -> Task {
 }
 
 fn lines(items: &Value) -> String {
-    items.as_array().unwrap().iter().map(|item| format!("{item}\n")).collect()
+    items.as_array().unwrap().iter().fold(String::new(), |lines, item| lines + &item.to_string() + "\n")
 }
 
 /// All responses to each item, in batches.

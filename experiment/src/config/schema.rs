@@ -114,16 +114,13 @@ fn without_links(text: &str) -> String {
             let reference = (name.len() > 2 && name.starts_with('`') && name.ends_with('`')).then_some(after);
             Some((name, target.map(|(_, after)| after).or(reference)?))
         });
-        match link {
-            Some((name, after)) => {
-                out += name;
-                rest = after;
-            }
-            None => {
-                out.push('[');
-                rest = after;
-            }
-        }
+        rest = if let Some((name, after)) = link {
+            out += name;
+            after
+        } else {
+            out.push('[');
+            after
+        };
     }
     out + rest
 }

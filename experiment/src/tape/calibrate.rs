@@ -337,11 +337,14 @@ impl Search<'_> {
         let range = self.task.parameters[which].1;
         // Half a digit more than anybody writes down.
         let tolerance = 5e-5 * (range.high - range.low);
-        minimise(low, high, start, tolerance, |x| {
+        let mut cost = |x: f64| -> Result<f64> {
             let mut values = values.to_vec();
             values[which] = x;
             Ok(metric.cost(self.summary(&values)?.nll))
-        })
+        };
+        let found = minimise(low, high, start, tolerance, &mut cost)?;
+        let x = rounded(found.x, tolerance);
+        Ok(Minimum { x, value: cost(x)? })
     }
 
     /// Where the best value lies when samples are drawn anew.
@@ -413,6 +416,13 @@ fn plateau(costs: &[f64]) -> usize {
     best.0 + best.1.saturating_sub(1) / 2
 }
 
+/// Without the digits that a tolerance says nothing of.
+fn rounded(x: f64, tolerance: f64) -> f64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 12")]
+    let digits = (-tolerance.log10()).ceil().clamp(0.0, 12.0) as usize;
+    format!("{x:.digits$}").parse().unwrap_or(x)
+}
+
 /// Where the parabola through a point and its neighbours is smallest; the point itself at an end.
 fn vertex(points: &[f64], costs: &[f64], at: usize) -> f64 {
     let (Some(before), Some(after)) = (at.checked_sub(1), points.get(at + 1).map(|_| at + 1)) else {
@@ -434,6 +444,12 @@ mod tests {
         assert_eq!(plateau(&[3.0, 1.0, 2.0, 1.0, 1.0, 1.0, 2.0, 1.0]), 4);
         assert_eq!(plateau(&[2.0, 1.0]), 1);
         assert_eq!(plateau(&[f64::INFINITY, f64::NAN, 1.0]), 2);
+    }
+
+    #[test]
+    fn values_keep_the_digits_that_are_known() {
+        assert_eq!(rounded(0.615_601_655, 1e-4), 0.6156);
+        assert_eq!(rounded(1234.5, 50.0), 1234.0);
     }
 
     #[test]

@@ -22,7 +22,7 @@ fn task(toml: &str) -> TaskConfig {
     toml::Value::Table(task).try_into().expect("a task's keys")
 }
 
-const GSM8K: &str = r##"
+const GSM8K: &str = r#"
 tag: [math_word_problems]
 task: gsm8k
 dataset_path: openai/gsm8k
@@ -53,7 +53,7 @@ filter_list:
         regex_pattern: '#### (\-?[0-9\.\,]+)'
       - function: take_first
 metadata: {version: 3.0}
-"##;
+"#;
 
 #[test]
 fn a_generation_keeps_its_stops_filters_and_demonstrations() {
