@@ -40,6 +40,7 @@ const LOCK: &str = ".lock";
 /// assert!(e.to_string().contains("the version of ONNX Runtime differs (1.23 before, 1.24 now)"), "{e}");
 /// # Ok::<(), logitfuse_core::Error>(())
 /// ```
+#[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
     samples: Log,

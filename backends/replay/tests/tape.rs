@@ -1,5 +1,9 @@
 //! What is written comes back, what is damaged is found, and what is left out is bounded.
 
+#![expect(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
+#![expect(clippy::float_cmp, reason = "bits are kept, or a mask is one")]
+#![expect(clippy::cast_possible_truncation, reason = "widths and files here are tiny, and rows are f32")]
+
 use std::{fs, io::Cursor, path::Path};
 
 use logitfuse_core::{
@@ -58,13 +62,17 @@ fn write(writer: &mut TapeWriter, id: &str, positions: &[Position]) {
 
 fn record(path: &Path, rows: RowKind, texts: &[(&str, &[Position])]) {
     let mut writer = TapeWriter::open(path, &header(rows)).unwrap();
-    texts.iter().for_each(|(id, positions)| write(&mut writer, id, positions));
+    for (id, positions) in texts {
+        write(&mut writer, id, positions);
+    }
 }
 
 /// Rows of some positions, masked to the vocabulary.
 fn positions(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Position>> {
-    let one = (related_rows(SOURCES, WIDTH, 5), 0..WIDTH as TokenId).prop_map(|(mut rows, token)| {
-        rows.iter_mut().for_each(|row| vocabulary().mask(row));
+    let one = (related_rows(SOURCES, WIDTH, 5), 0..TokenId::try_from(WIDTH).unwrap()).prop_map(|(mut rows, token)| {
+        for row in &mut rows {
+            vocabulary().mask(row);
+        }
         (if token == HOLE { 0 } else { token }, rows)
     });
     prop::collection::vec(one, count)

@@ -436,6 +436,7 @@ fn vertex(points: &[f64], costs: &[f64], at: usize) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
 
