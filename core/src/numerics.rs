@@ -79,7 +79,7 @@ pub use objective::Objective;
 pub use rank::{argmax, top_k};
 pub use solve::{Bounds, Solution};
 pub use targets::Targets;
-pub use tilt::{TiltMoments, exponential_tilt, tilt_moments};
+pub use tilt::{TiltMoments, exponential_tilt, exponential_tilt_in_place, tilt_moments};
 
 /// The largest difference of log-probabilities, in nats, that the solver tells from larger ones. Its square still is an
 /// f32, and no sum over a vocabulary overflows.

@@ -79,9 +79,9 @@ impl Decider {
         out: &mut [f32],
     ) -> Decision {
         let (expert, anti) = self.pooler.pool(self.pool, scene, weights, no_expert);
-        let targets = self.transfer.aim(scene.base(), &expert, &anti);
+        let targets = self.transfer.aim(scene.base(), &expert, &anti, out);
         let strength = self.transfer.solve(&targets, limits);
-        tilt(scene.base(), &expert, &anti, strength.alpha, out);
+        self.transfer.fuse(scene.base(), &expert, &anti, strength.alpha, out);
         let mut top_expert = 0;
         for (index, weight) in weights.iter().enumerate() {
             if *weight > weights[top_expert] {
@@ -119,7 +119,7 @@ impl Decider {
         let mut best = (0, f64::INFINITY);
         let mut strength = Strength::NONE;
         for index in 0..scene.experts() {
-            self.transfer.aim(scene.base(), scene.expert(index), scene.anti(index));
+            self.transfer.aim(scene.base(), scene.expert(index), scene.anti(index), out);
             let alone = self.transfer.solve(centre, limits.unsmoothed());
             let loss = self.transfer.loss(&alone, centre);
             if loss < best.1 {
@@ -129,7 +129,7 @@ impl Decider {
         }
         let (expert, anti) = (scene.expert(best.0), scene.anti(best.0));
         if limits.smooths() {
-            self.transfer.aim(scene.base(), expert, anti);
+            self.transfer.aim(scene.base(), expert, anti, out);
             strength = self.transfer.solve(centre, limits);
         }
         tilt(scene.base(), expert, anti, strength.alpha, out);
@@ -149,7 +149,7 @@ impl Decider {
         uniform.clear();
         uniform.resize(scene.experts(), share);
         let (expert, anti) = self.pooler.pool(Pool::Geometric, scene, uniform, 0.0);
-        self.transfer.aim(scene.base(), &expert, &anti);
+        self.transfer.aim(scene.base(), &expert, &anti, out);
         let start = self.transfer.solve(centre, limits);
         if start.inactive {
             tilt(scene.base(), &expert, &anti, 0.0, out);

@@ -1,7 +1,10 @@
 //! One expert, one strength: the problem that every mode comes down to.
 
 use logitfuse_core::RoleRow;
-use logitfuse_core::numerics::{self, Bounds, Grid, Solution, Targets, TiltFamily, linear_combination, log_sum_exp};
+use logitfuse_core::numerics::{
+    self, Bounds, Contrast, Grid, Solution, Targets, TiltFamily, exponential_tilt_in_place, linear_combination,
+    log_sum_exp,
+};
 
 use crate::{Objective, Params, Solver};
 
@@ -51,7 +54,6 @@ pub(crate) struct Transfer {
     grid: Option<Grid>,
     temperature: f64,
     family: TiltFamily,
-    direction: Vec<f32>,
     /// Base, expert and anti at the temperature of the divergences.
     tempered: [Vec<f32>; 3],
 }
@@ -72,22 +74,51 @@ impl Transfer {
             grid: (params.solver == Solver::Grid).then_some(Grid { low, high, step }),
             temperature: params.kl_temperature,
             family: TiltFamily::new(high),
-            direction: Vec::new(),
             tempered: Default::default(),
         }
     }
 
-    /// Takes the base and the direction that [`solve`](Self::solve) moves it in. Returns the divergences that the expert
-    /// sets as targets.
-    pub(crate) fn aim(&mut self, base: &RoleRow<'_>, expert: &RoleRow<'_>, anti: &RoleRow<'_>) -> Targets {
+    /// Takes the base and the direction that [`solve`](Self::solve) moves it in, which is written to `direction`. Returns
+    /// the divergences that the expert sets as targets.
+    pub(crate) fn aim(
+        &mut self,
+        base: &RoleRow<'_>,
+        expert: &RoleRow<'_>,
+        anti: &RoleRow<'_>,
+        direction: &mut [f32],
+    ) -> Targets {
         let [warm_base, warm_expert, warm_anti] = &mut self.tempered;
         let base = tempered(base, self.temperature, warm_base);
         let expert = tempered(expert, self.temperature, warm_expert);
         let anti = tempered(anti, self.temperature, warm_anti);
-        self.direction.resize(base.logits().len(), 0.0);
-        let targets = Targets::with_direction(&expert, &anti, &mut self.direction);
-        self.family.summarise(base.logits(), base.log_normaliser, &self.direction);
+        let targets = Targets::with_direction(&expert, &anti, direction);
+        self.family.summarise(base.logits(), base.log_normaliser, direction);
         targets
+    }
+
+    /// Turns the direction last aimed at into the fused row.
+    pub(crate) fn fuse(
+        &self,
+        base: &RoleRow<'_>,
+        expert: &RoleRow<'_>,
+        anti: &RoleRow<'_>,
+        alpha: f64,
+        out: &mut [f32],
+    ) {
+        if alpha == 0.0 {
+            // The base keeps its bits, its negative zeros too.
+            out.copy_from_slice(base.logits());
+        } else if self.is_tempered() {
+            linear_combination(base.logits(), 1.0, &[Contrast::between(alpha, expert, anti)], out);
+        } else {
+            exponential_tilt_in_place(base.logits(), out, alpha);
+        }
+    }
+
+    /// Whether divergences have a temperature of their own.
+    #[expect(clippy::float_cmp, reason = "the one temperature that changes nothing")]
+    fn is_tempered(&self) -> bool {
+        self.temperature != 1.0
     }
 
     /// The divergences alone.

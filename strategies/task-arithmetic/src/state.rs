@@ -20,7 +20,6 @@ struct Solver {
     objective: Objective,
     bounds: Bounds,
     family: TiltFamily,
-    direction: Vec<f32>,
 }
 
 /// The values of the trace's columns.
@@ -39,7 +38,6 @@ impl State {
             objective: params.objective.unwrap_or_default().into(),
             bounds: Bounds { low, high },
             family: TiltFamily::new(high),
-            direction: Vec::new(),
         });
         Self { merge, solver, alpha: params.alpha(), merged: Vec::new(), scratch: Vec::new() }
     }
@@ -119,9 +117,9 @@ impl FusionState for State {
 
 impl Solver {
     fn fuse(&mut self, base: &RoleRow<'_>, expert: &RoleRow<'_>, anti: &RoleRow<'_>, out: &mut [f32]) -> Trace {
-        self.direction.resize(out.len(), 0.0);
-        let targets = Targets::with_direction(expert, anti, &mut self.direction);
-        self.family.summarise(base.logits(), base.log_normaliser, &self.direction);
+        // The direction stands where the fused row will, which is in the cache then.
+        let targets = Targets::with_direction(expert, anti, out);
+        self.family.summarise(base.logits(), base.log_normaliser, out);
         let solution = self.family.solve(self.objective, &targets, self.bounds);
         // Where no strength changes anything, the base is to keep its bits.
         let alpha = if solution.inactive { 0.0 } else { solution.alpha };
