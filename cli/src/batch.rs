@@ -43,9 +43,9 @@ pub(crate) fn samples(
     let mut next = 0;
     let mut failed = None;
     let labels = Labels::of(wired);
-    let mut on_event = |event: Event| {
+    let mut on_event = |event: Event<'_>| {
         match event {
-            Event::Token(report) if print.trace => tokens.entry(report.request).or_default().push(report),
+            Event::Token(report) if print.trace => tokens.entry(report.request).or_default().push(report.clone()),
             Event::Done { generation, .. } if generation.finish == FinishReason::Cancelled => {}
             Event::Done { request, generation } => {
                 let (index, sample) = todo[request];

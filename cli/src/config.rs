@@ -4,7 +4,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_experiment::{Experiment, json_schema, preflight};
+use logitfuse_experiment::{Experiment, built_in, json_schema, json_schema_with, preflight};
+use serde_json::Value;
 
 use crate::{
     args::{Global, OverrideArgs},
@@ -18,7 +19,11 @@ pub(crate) enum ConfigCommand {
     /// Find everything that is wrong without loading a model: keys, parameters, roles, folders, templates, data
     Check(CheckArgs),
     /// The JSON Schema of an experiment's TOML, for editors
-    Schema,
+    Schema {
+        /// With the parameters of every strategy, built in or of a plugin that is found; none of their code runs
+        #[arg(long)]
+        with_plugins: bool,
+    },
 }
 
 #[derive(Args)]
@@ -52,9 +57,20 @@ pub(crate) fn run(global: &Global, command: &ConfigCommand) -> anyhow::Result<Ex
     match command {
         ConfigCommand::Show(args) => show(args)?,
         ConfigCommand::Check(args) => check(global, args)?,
-        ConfigCommand::Schema => output::json(&json_schema(), true)?,
+        ConfigCommand::Schema { with_plugins: false } => output::json(&json_schema(), true)?,
+        ConfigCommand::Schema { with_plugins: true } => output::json(&schema_of_this_machine(global)?, true)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A plugin that cannot be read has no parameters to complete; `plugin list` says why.
+fn schema_of_this_machine(global: &Global) -> Result<Value> {
+    let mut strategies: Vec<_> = built_in().into_iter().map(|info| (info.id, info.params_schema)).collect();
+    for plugin in plugin::search_path(global).scan()?.into_iter().filter_map(|found| found.plugin.ok()) {
+        let infos = plugin.metadata().strategies.iter().map(|strategy| &strategy.info);
+        strategies.extend(infos.map(|info| (format!("plugin:{}", info.id), info.params_schema.clone())));
+    }
+    Ok(json_schema_with(strategies))
 }
 
 fn show(args: &ShowArgs) -> Result<()> {

@@ -93,7 +93,7 @@ pub(crate) fn sample(
     if let Some(table) = &table {
         output::write_all(table.header().as_bytes())?;
     }
-    let mut on_event = |event: Event| {
+    let mut on_event = |event: Event<'_>| {
         let written = match (event, &table) {
             (Event::Prefill { done, total }, _) => {
                 reading.set_length(total as u64);
@@ -105,11 +105,11 @@ pub(crate) fn sample(
             }
             (Event::Token(report), table) => {
                 let written = match table {
-                    Some(table) => output::write_all(table.row(&report).as_bytes()),
+                    Some(table) => output::write_all(table.row(report).as_bytes()),
                     None if format == Format::Text => output::write_all(report.text.as_bytes()),
                     None => Ok(()),
                 };
-                tokens.push(report);
+                tokens.push(report.clone());
                 written
             }
             (Event::Finished { text, .. }, None) if format == Format::Text => output::write_all(text.as_bytes()),

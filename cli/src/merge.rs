@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Args;
 use logitfuse_core::Result;
 use logitfuse_experiment::run::finish;
-use logitfuse_rundir::{Run, merge};
+use logitfuse_rundir::{Run, merge, missing};
 
 use crate::{
     args::{Format, Global},
@@ -36,11 +36,9 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<ExitCode>
     let merged = merge(&runs, &args.output)?;
     let (there, all) = (merged.samples(), merged.reader()?.manifest().samples());
     if there < all {
-        let what = format!(
-            "{}: {there} of {all} samples; the rest is in no directory that was named. `logitfuse run` with `-o {}` makes it",
-            args.output.display(),
-            args.output.display()
-        );
+        let to = args.output.display();
+        let lacking = missing(&runs)?.iter().map(|line| format!("\n  {line}")).collect::<String>();
+        let what = format!("{to}: {there} of {all} samples{lacking}\n`logitfuse run` with `-o {to}` makes the rest");
         output::say(global.quiet, &what);
         return Ok(ExitCode::SUCCESS);
     }

@@ -1,11 +1,17 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use logitfuse_core::{
-    EffectiveVocabulary, Error, ErrorKind, FusionStrategy, LogitSource, PromptReading, Result, RoleBinding, Rows,
+    EffectiveVocabulary, Error, ErrorKind, FusionStrategy, LogitSource, PromptReading, Result, RoleBinding,
     SessionInfo, SourceInfo, TokenId,
 };
 
-use crate::{Draft, Speculation, prefixes::Prefixes, step::Fuser, worker::Worker};
+use crate::{
+    Draft, Speculation, TokenReport,
+    pace::Habit,
+    prefixes::Prefixes,
+    step::{Calls, Fuser},
+    worker::Worker,
+};
 
 /// Which source plays which role.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +44,16 @@ pub enum Concurrency {
 }
 
 impl Concurrency {
-    /// The wave of a source.
-    pub(crate) fn wave(&self, source: usize) -> usize {
-        match self {
+    /// Groups of sources, one after another; each source is in one.
+    fn waves(&self, sources: usize) -> Vec<Vec<usize>> {
+        let wave = |source: usize| match self {
             Self::Parallel => 0,
             Self::Sequential => source,
             Self::Waves(waves) => waves.iter().position(|wave| wave.contains(&source)).unwrap_or(waves.len()),
-        }
+        };
+        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        (0..sources).for_each(|source| groups.entry(wave(source)).or_default().push(source));
+        groups.into_values().collect()
     }
 }
 
@@ -61,13 +70,19 @@ pub struct Engine {
     /// How much of every prompt the strategy is told.
     pub(crate) reading: PromptReading,
     pub(crate) session: SessionInfo,
-    pub(crate) concurrency: Concurrency,
+    /// Sources that run side by side, group after group.
+    pub(crate) waves: Vec<Vec<usize>>,
     pub(crate) speculation: Option<Speculation>,
     pub(crate) prefixes: Prefixes,
     pub(crate) end_of_sequence: Vec<TokenId>,
     pub(crate) fuser: Fuser,
-    /// Row buffers on their way back to the sources, one per source.
-    pub(crate) spare: Vec<Rows>,
+    pub(crate) calls: Calls,
+    /// Of a text and its draft, while sources are fed.
+    pub(crate) text: Vec<TokenId>,
+    /// What is told of a token.
+    pub(crate) report: TokenReport,
+    /// How often drafts stood, where what is drafted changes no token.
+    pub(crate) habit: Option<Habit>,
 }
 
 /// Collects what an [`Engine`] is made of.
@@ -214,14 +229,21 @@ impl EngineBuilder {
         end_of_sequence.dedup();
         Ok(Engine {
             fuser: Fuser::new(&info.id, vocabulary.width(), info.trace.len()),
-            spare: self.sources.iter().map(|_| Rows::new()).collect(),
+            calls: Calls::default(),
+            text: Vec::new(),
+            report: TokenReport::default(),
+            habit: None,
+            waves: self.concurrency.waves(self.sources.len()),
             lead,
             reading: info.prompt,
             prefixes: Prefixes::new(self.sources.len(), self.prefix_cache_bytes),
-            workers: self.sources.into_iter().map(Worker::spawn).collect::<Result<_>>()?,
+            workers: self
+                .sources
+                .into_iter()
+                .map(|source| Worker::spawn(source, &vocabulary))
+                .collect::<Result<_>>()?,
             binding_sources,
             session: SessionInfo { bindings, vocabulary },
-            concurrency: self.concurrency,
             speculation: self.speculation,
             end_of_sequence,
             strategy: self.strategy,

@@ -6,15 +6,15 @@ use logitfuse_core::{Error, ErrorKind, Result, RoleRow, TokenId, numerics};
 use logitfuse_text::OutputText;
 
 use crate::{
-    Drafted, Engine, Event, FinishReason, RoleReport, Timings, TokenReport,
+    Drafted, Engine, Event, FinishReason, RoleReport, Timings,
     generate::Running,
-    sequence::{Sequence, Yielded},
+    sequence::{ByBinding, Sequence, Yielded},
 };
 
 /// Where tokens and times are reported.
 pub(crate) struct Outlet<'a> {
     pub(crate) timings: &'a mut Timings,
-    pub(crate) on_event: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
+    pub(crate) on_event: &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 }
 
 /// What came of one position.
@@ -36,7 +36,7 @@ impl Engine {
     ) -> Result<Emitted> {
         let start = Instant::now();
         let rows = r.sequence.rows(yielded, self.session.vocabulary.width())?;
-        let present: Vec<_> = rows.iter().copied().flatten().collect();
+        let present: ByBinding<_> = rows.iter().copied().flatten().collect();
         let Sequence { state, tokens, .. } = &mut r.sequence;
         let log_normaliser = self.fuser.fuse(state.as_mut(), &present, tokens, r.request.trace)?;
         outlet.timings.fuse += start.elapsed();
@@ -55,7 +55,6 @@ impl Engine {
         outlet: &mut Outlet<'_>,
     ) -> Result<Emitted> {
         let start = Instant::now();
-        let favourites = favourites(&self.fuser.row, log_normaliser, r.request.favourites);
         let candidates = r.sampler.candidates(&self.fuser.row);
         if candidates.is_empty() {
             return Err(Error::new(ErrorKind::InvalidConfig, "logit_bias bans every token that the models allow"));
@@ -64,48 +63,47 @@ impl Engine {
             Some(draft) => r.sampler.verify(draft, &candidates),
             None => (r.sampler.draw(&candidates), false),
         };
+        r.sampler.reuse(candidates);
         let log_prob = f64::from(self.fuser.row[token as usize]) - log_normaliser;
         let timings = &mut *outlet.timings;
         timings.sample += start.elapsed();
         timings.tokens += 1;
         timings.steps = timings.steps.max(r.sequence.tokens.len() + 1);
 
-        let report = |row: &Option<RoleRow<'_>>| match row {
-            None => RoleReport { log_prob: f64::NAN, favourites: Vec::new() },
-            Some(row) => RoleReport {
-                log_prob: f64::from(row.logits()[token as usize]) - row.log_normaliser,
-                favourites: self::favourites(row.logits(), row.log_normaliser, r.request.favourites),
-            },
-        };
-        let roles = rows.iter().map(report).collect();
+        // Written over the last one, so that reporting allocates nothing but what was asked for.
+        let report = &mut self.report;
+        report.roles.resize_with(rows.len(), RoleReport::default);
+        for (role, row) in report.roles.iter_mut().zip(rows) {
+            match row {
+                None => *role = RoleReport { log_prob: f64::NAN, favourites: Vec::new() },
+                Some(row) => {
+                    role.log_prob = f64::from(row.logits()[token as usize]) - row.log_normaliser;
+                    role.favourites = favourites(row.logits(), row.log_normaliser, r.request.favourites);
+                }
+            }
+        }
+        report.favourites = favourites(&self.fuser.row, log_normaliser, r.request.favourites);
+        (report.request, report.token, report.log_prob, report.drafted) = (r.index, token, log_prob, drafted);
+        report.trace.clone_from(&self.fuser.trace);
+        report.text.clear();
         r.sampler.commit(token);
         r.sequence.commit(token, yielded)?;
         r.log_prob += log_prob;
 
         let ends = !r.request.ignore_end_of_sequence && self.end_of_sequence.binary_search(&token).is_ok();
-        let mut text = String::new();
         if ends {
             r.finish = Some(FinishReason::EndOfSequence(token));
         } else if let Some(output) = &mut r.output {
             let delta = output.push(token)?;
-            text = delta.text;
+            self.report.text = delta.text;
             r.finish = delta.stopped.map(FinishReason::Stop);
         }
         if r.finish.is_none() {
             r.finish = self.exhausted(r);
         }
-        r.text.push_str(&text);
-        let flow = (outlet.on_event)(Event::Token(TokenReport {
-            request: r.index,
-            position: r.sequence.tokens.len() - 1,
-            token,
-            text,
-            log_prob,
-            favourites,
-            roles,
-            trace: self.fuser.trace.clone(),
-            drafted,
-        }));
+        r.text.push_str(&self.report.text);
+        self.report.position = r.sequence.tokens.len() - 1;
+        let flow = (outlet.on_event)(Event::Token(&self.report));
         if let Some(reason) = &r.finish {
             let text = r.output.take().map_or_else(|| Ok(String::new()), OutputText::finish)?;
             r.text.push_str(&text);

@@ -2,13 +2,18 @@ use std::{ops::ControlFlow, time::Instant};
 
 use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_text::OutputText;
+use smallvec::SmallVec;
 
 use crate::{
-    Cancel, Engine, Event, FinishReason, Generation, Request, Sampler, Speculation, Timings,
+    Cancel, Drafted, Engine, Event, FinishReason, Generation, Request, Sampler, Timings,
     emit::Outlet,
-    pace::Pace,
+    pace::{Habit, Pace},
     sequence::{Sequence, Yielded},
+    step::Purpose,
 };
+
+/// Sequences that run side by side, by index; more than these need memory of their own.
+pub(crate) type Few = SmallVec<[usize; 16]>;
 
 /// A request on its way.
 pub(crate) struct Running {
@@ -23,6 +28,10 @@ pub(crate) struct Running {
     pub(crate) finish: Option<FinishReason>,
     /// How much is drafted.
     pub(crate) pace: Pace,
+    /// What is drafted.
+    pub(crate) draft: Vec<Drafted>,
+    /// Whether the text ends with it, if it stands.
+    pub(crate) draft_ends: bool,
 }
 
 impl Engine {
@@ -40,10 +49,10 @@ impl Engine {
         &mut self,
         requests: &[Request],
         cancel: &Cancel,
-        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<Generation>> {
         let mut done: Vec<Option<Generation>> = vec![None; requests.len()];
-        let mut collect = |event| match event {
+        let mut collect = |event: Event<'_>| match event {
             Event::Done { request, generation } => {
                 done[request] = Some(*generation);
                 ControlFlow::Continue(())
@@ -81,7 +90,7 @@ impl Engine {
     ///     .build()?;
     /// let mut requests = (0..100).map(|n| Ok(Request::new([vec![n % 32]]).max_new_tokens(1 + n as usize % 7)));
     /// let mut tokens = 0;
-    /// let mut on_event = |event| {
+    /// let mut on_event = |event: Event<'_>| {
     ///     if let Event::Done { generation, .. } = event {
     ///         tokens += generation.tokens.len();
     ///     }
@@ -96,7 +105,7 @@ impl Engine {
         requests: &mut dyn Iterator<Item = Result<Request>>,
         limit: usize,
         cancel: &Cancel,
-        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Timings> {
         let mut timings = Timings::new(self.workers.len());
         let mut running = Vec::new();
@@ -114,7 +123,7 @@ impl Engine {
         running: &mut Vec<Running>,
         cancel: &Cancel,
         timings: &mut Timings,
-        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         let speculation = self.speculation.clone();
         let mut count = 0;
@@ -169,7 +178,13 @@ impl Engine {
             text: String::new(),
             log_prob: 0.0,
             finish: (request.max_new_tokens == 0).then_some(FinishReason::Length),
-            pace: self.speculation.as_ref().map_or_else(Pace::none, Speculation::pace),
+            pace: self.speculation.as_ref().map_or_else(Pace::none, |speculation| {
+                // Greedy, a draft changes no token; sampled, it would change what is drawn.
+                let habit = self.habit.filter(|_| request.sampling.is_greedy());
+                Pace::new(&speculation.length, habit.as_ref().map(Habit::legacy))
+            }),
+            draft: Vec::new(),
+            draft_ends: false,
             request,
         })
     }
@@ -180,7 +195,7 @@ impl Engine {
         joining: &mut [Running],
         cancel: &Cancel,
         timings: &mut Timings,
-        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         let Some(yielded) = self.prefill(joining, cancel, on_event, timings)? else { return Ok(()) };
         for r in joining.iter_mut().filter(|r| r.finish.is_none()) {
@@ -188,7 +203,7 @@ impl Engine {
             self.end_prompt(&mut r.sequence, &yielded)?;
             timings.fuse += start.elapsed();
         }
-        let all: Vec<usize> = (0..joining.len()).collect();
+        let all: Few = (0..joining.len()).collect();
         self.choose_all(&all, joining, yielded, cancel, timings, on_event)
     }
 
@@ -198,18 +213,18 @@ impl Engine {
         running: &mut [Running],
         cancel: &Cancel,
         timings: &mut Timings,
-        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        let mut unsettled: Vec<usize> = (0..running.len()).filter(|&i| running[i].finish.is_none()).collect();
+        let mut unsettled: Few = (0..running.len()).filter(|&i| running[i].finish.is_none()).collect();
         let mut yielded = Yielded::new();
         if let Some(lead) = self.lead {
-            let mut feeds = self.no_feeds();
+            let mut call = self.call(Purpose::Step);
             for &i in &unsettled {
                 let Sequence { slots, slot_of, tokens, .. } = &mut running[i].sequence;
-                slots[slot_of[lead]].catch_up(0, tokens, &mut feeds);
+                slots[slot_of[lead]].catch_up(0, tokens, &mut call);
             }
-            yielded.push(self.forward(feeds, timings, false)?);
-            let mut open = Vec::new();
+            yielded.push(self.forward(call, timings, false)?);
+            let mut open = Few::new();
             for i in unsettled {
                 let r = &mut running[i];
                 let start = Instant::now();
@@ -233,14 +248,14 @@ impl Engine {
             }
             unsettled = open;
         }
-        let mut feeds = self.no_feeds();
+        let mut call = self.call(Purpose::Step);
         for &i in &unsettled {
             let Sequence { slots, tokens, .. } = &mut running[i].sequence;
             for slot in slots.iter_mut() {
-                slot.catch_up(yielded.len(), tokens, &mut feeds);
+                slot.catch_up(yielded.len(), tokens, &mut call);
             }
         }
-        yielded.push(self.forward(feeds, timings, false)?);
+        yielded.push(self.forward(call, timings, false)?);
         self.choose_all(&unsettled, running, yielded, cancel, timings, on_event)
     }
 
@@ -252,7 +267,7 @@ impl Engine {
         yielded: Yielded,
         cancel: &Cancel,
         timings: &mut Timings,
-        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         for &i in which {
             let r = &mut running[i];

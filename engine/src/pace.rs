@@ -9,31 +9,47 @@ const PRIOR: (f64, f64) = (0.7, 4.0);
 /// What an observation weighs one draft later.
 const MEMORY: f64 = 0.85;
 
+/// How often drafts stood.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Habit {
+    accepted: f64,
+    tried: f64,
+}
+
+impl Habit {
+    const NONE: Self = Self { accepted: PRIOR.0 * PRIOR.1, tried: PRIOR.1 };
+
+    /// What is left of it for a sequence to begin with: its share, with a little more weight than nobody's.
+    pub(crate) fn legacy(&self) -> Self {
+        let weight = self.tried.min(2.0 * PRIOR.1);
+        Self { accepted: self.accepted / self.tried * weight, tried: weight }
+    }
+}
+
 /// One sequence's draft length. It follows from the sequence's own history, so that a sequence does not depend on what
-/// runs beside it.
+/// runs beside it; where a draft changes no token, it may begin with the habit of those before.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     costs: Option<DraftCosts>,
     length: usize,
-    accepted: f64,
-    tried: f64,
+    habit: Habit,
     idle: usize,
 }
 
 impl Pace {
-    pub(crate) fn new(length: &DraftLength) -> Self {
+    pub(crate) fn new(length: &DraftLength, habit: Option<Habit>) -> Self {
         let (costs, length) = match length {
             DraftLength::Fixed(length) => (None, *length),
             DraftLength::Adaptive(costs) => (Some(costs.clone()), 0),
         };
-        let mut pace = Self { costs, length, accepted: PRIOR.0 * PRIOR.1, tried: PRIOR.1, idle: 0 };
+        let mut pace = Self { costs, length, habit: habit.unwrap_or(Habit::NONE), idle: 0 };
         pace.choose();
         pace
     }
 
     /// Without speculation.
     pub(crate) fn none() -> Self {
-        Self::new(&DraftLength::Fixed(0))
+        Self::new(&DraftLength::Fixed(0), None)
     }
 
     /// Tokens to draft now.
@@ -50,14 +66,18 @@ impl Pace {
         self.idle = 0;
         // Tokens behind a rejected one were not tried.
         let tried = if accepted < drafted { accepted + 1 } else { accepted };
-        self.accepted = MEMORY * self.accepted + accepted as f64;
-        self.tried = MEMORY * self.tried + tried as f64;
+        self.habit.accepted = MEMORY * self.habit.accepted + accepted as f64;
+        self.habit.tried = MEMORY * self.habit.tried + tried as f64;
         self.choose();
+    }
+
+    pub(crate) fn habit(&self) -> Habit {
+        self.habit
     }
 
     fn choose(&mut self) {
         let Some(costs) = &self.costs else { return };
-        let share = self.accepted / self.tried;
+        let share = self.habit.accepted / self.habit.tried;
         let rate = |length: usize, verify: f64| {
             // 1 + a + … + aⁿ tokens come of a draft of n (Leviathan et al. 2023, eq. 1).
             let tokens: f64 = (0..=length).map(|n| share.powi(i32::try_from(n).unwrap_or(i32::MAX))).sum();
@@ -75,7 +95,7 @@ mod tests {
     use super::*;
 
     fn adaptive(draft: f64, verify: &[f64]) -> Pace {
-        Pace::new(&DraftLength::Adaptive(DraftCosts { draft, verify: verify.to_vec() }))
+        Pace::new(&DraftLength::Adaptive(DraftCosts { draft, verify: verify.to_vec() }), None)
     }
 
     #[test]
@@ -106,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_fixed_length_is_fixed() {
-        let mut pace = Pace::new(&DraftLength::Fixed(3));
+        let mut pace = Pace::new(&DraftLength::Fixed(3), None);
         pace.learn(3, 0);
         assert_eq!(pace.length(), 3);
     }

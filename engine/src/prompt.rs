@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 
 use logitfuse_core::{Error, ErrorKind, FusionStep, PromptReading, PromptScore, Result, RoleRow};
+use smallvec::smallvec;
 
 use crate::{
     Cancel, Engine, Event, Timings,
     generate::Running,
     scoring::ROWS,
-    sequence::{Sequence, Slot, Yielded},
-    step::{Feed, Forwarded, PIECE},
+    sequence::{ByBinding, Sequence, Slot, Yielded},
+    step::{Call, PIECE, Parcel, Purpose},
 };
 
 /// One slot's part of a piece: the first of its positions in the prompt, its first row among those of its source, and how
@@ -27,7 +28,7 @@ impl Engine {
         &mut self,
         running: &mut [Running],
         cancel: &Cancel,
-        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
         timings: &mut Timings,
     ) -> Result<Option<Yielded>> {
         let mut going: Vec<&mut Running> = running.iter_mut().filter(|r| r.finish.is_none()).collect();
@@ -51,7 +52,7 @@ impl Engine {
         if forwarded.is_some() {
             let _ = on_event(Event::Prefill { done: total, total });
         }
-        Ok(forwarded.map(|forwarded| vec![forwarded]))
+        Ok(forwarded.map(|call| smallvec![call]))
     }
 
     /// Feeds what slots do not hold of their prompts, each of which will grow by so many tokens at most. The last piece of a
@@ -61,7 +62,7 @@ impl Engine {
         slots: &mut [(&mut Slot, usize)],
         timings: &mut Timings,
         proceed: &mut dyn FnMut(usize) -> bool,
-    ) -> Result<Option<Vec<Option<Forwarded>>>> {
+    ) -> Result<Option<Call>> {
         let held = slots.iter().map(|(slot, _)| slot.held).sum::<usize>();
         // What is read is read in full: of a beginning that was run before, nobody knows the rows.
         if self.reading == PromptReading::End {
@@ -77,12 +78,12 @@ impl Engine {
         if !self.fill(&prefixes, timings, &mut |done| proceed(held + done))? {
             return Ok(None);
         }
-        let mut feeds = self.no_feeds();
+        let mut call = self.call(Purpose::Step);
         for (slot, _) in slots.iter_mut() {
             let last = slot.prompt[piece(slot)..].to_vec();
-            slot.feed(0, last, 1, &mut feeds);
+            slot.feed(0, &last, 1, &mut call);
         }
-        self.forward(feeds, timings, true).map(Some)
+        self.forward(call, timings, true).map(Some)
     }
 
     /// Feeds the prompt of every binding, of which nothing was fed, but for its last token, and keeps or shows to the
@@ -105,7 +106,7 @@ impl Engine {
             if !proceed(done) {
                 return Ok(false);
             }
-            let mut feeds = self.no_feeds();
+            let mut call = self.call(Purpose::Step);
             let mut parts: Vec<Option<Part>> = vec![None; sequence.slots.len()];
             for (nth, (slot, part)) in sequence.slots.iter_mut().zip(&mut parts).enumerate() {
                 let end = (start + ROWS).min(slot.prompt.len() - 1);
@@ -113,31 +114,29 @@ impl Engine {
                 if end <= start || !sequence.slot_of.contains(&nth) {
                     continue;
                 }
-                let of_source = &mut feeds[slot.source];
-                let row = of_source.iter().map(|feed| feed.rows).sum();
-                let tokens = slot.prompt[start..end].to_vec();
-                *part = Some(Part { position: start, row, len: tokens.len() });
-                done += tokens.len();
+                let len = end - start;
+                let row = call.parcels[slot.source].feed(slot.sequence, &slot.prompt[start..end], len);
+                *part = Some(Part { position: start, row, len });
+                done += len;
                 slot.held = end;
-                of_source.push(Feed { sequence: slot.sequence, rows: tokens.len(), tokens });
             }
-            let forwarded = self.forward(feeds, timings, true)?;
-            self.credit(sequence, &parts, &forwarded)?;
+            let call = self.forward(call, timings, true)?;
+            self.credit(sequence, &parts, &call.parcels)?;
             if by_rows {
-                self.show(sequence, &parts, &forwarded)?;
+                self.show(sequence, &parts, &call.parcels)?;
             }
-            self.recycle(vec![forwarded]);
+            self.recycle([call]);
         }
         Ok(proceed(done))
     }
 
     /// Adds a piece to what each binding's source gives the prompt.
-    fn credit(&self, sequence: &mut Sequence, parts: &[Option<Part>], forwarded: &[Option<Forwarded>]) -> Result<()> {
+    fn credit(&self, sequence: &mut Sequence, parts: &[Option<Part>], parcels: &[Parcel]) -> Result<()> {
         let Sequence { slots, slot_of, prompt, .. } = sequence;
         for (&slot, score) in slot_of.iter().zip(prompt) {
             let Some(part) = parts[slot] else { continue };
             let slot = &slots[slot];
-            let done = found(forwarded, slot.source)?;
+            let done = found(parcels, slot.source)?;
             for nth in 0..part.len {
                 let next = slot.prompt[part.position + nth + 1];
                 if self.session.vocabulary.contains(next) {
@@ -151,7 +150,7 @@ impl Engine {
     }
 
     /// Shows a piece's rows to the strategy, position by position.
-    fn show(&self, sequence: &mut Sequence, parts: &[Option<Part>], forwarded: &[Option<Forwarded>]) -> Result<()> {
+    fn show(&self, sequence: &mut Sequence, parts: &[Option<Part>], parcels: &[Parcel]) -> Result<()> {
         let width = self.session.vocabulary.width();
         let Sequence { slots, slot_of, state, .. } = sequence;
         let Some(Some(first)) = parts.first() else { return Ok(()) };
@@ -164,7 +163,7 @@ impl Engine {
             rows.clear();
             for &slot in slot_of.iter() {
                 let Some(part) = parts[slot] else { continue };
-                let done = found(forwarded, slots[slot].source)?;
+                let done = found(parcels, slots[slot].source)?;
                 let row = part.row + nth;
                 rows.push(RoleRow::new(done.row(row, width), done.log_normalisers[row], 0.0));
             }
@@ -191,14 +190,15 @@ impl Engine {
 
     /// Tells the strategy that the prompt is over. `yielded` holds the rows of its end.
     pub(crate) fn end_prompt(&self, sequence: &mut Sequence, yielded: &Yielded) -> Result<()> {
-        let rows: Vec<_> = sequence.rows(yielded, self.session.vocabulary.width())?.into_iter().flatten().collect();
+        let rows: ByBinding<_> =
+            sequence.rows(yielded, self.session.vocabulary.width())?.into_iter().flatten().collect();
         let Sequence { state, prompt, .. } = sequence;
         state.begin(&FusionStep::new(&rows, &[]), prompt)
     }
 }
 
-fn found(forwarded: &[Option<Forwarded>], source: usize) -> Result<&Forwarded> {
-    forwarded[source]
-        .as_ref()
+fn found(parcels: &[Parcel], source: usize) -> Result<&Parcel> {
+    Some(&parcels[source])
+        .filter(|parcel| !parcel.log_normalisers.is_empty())
         .ok_or_else(|| Error::new(ErrorKind::Internal, "a source that was fed a prompt yielded no row"))
 }

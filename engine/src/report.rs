@@ -5,7 +5,7 @@ use logitfuse_core::TokenId;
 /// What happens during a generation, in order.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Event {
+pub enum Event<'a> {
     /// Prompt tokens fed so far, over all sources and sequences.
     Prefill {
         /// Tokens fed.
@@ -13,8 +13,8 @@ pub enum Event {
         /// Tokens to feed.
         total: usize,
     },
-    /// A token was generated.
-    Token(TokenReport),
+    /// A token was generated. The engine writes the next report over this one; whoever needs it longer clones it.
+    Token(&'a TokenReport),
     /// A sequence ended.
     Finished {
         /// The index of its request.
@@ -35,7 +35,7 @@ pub enum Event {
 }
 
 /// One generated token and how it came about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TokenReport {
     /// The index of its request.
     pub request: usize,
@@ -58,7 +58,7 @@ pub struct TokenReport {
 }
 
 /// What one role thought of a generated token.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RoleReport {
     /// Log-probability in nats of the token under this role; NaN if the step was settled without asking it.
     pub log_prob: f64,

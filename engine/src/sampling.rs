@@ -51,6 +51,17 @@ impl Default for Sampling {
 }
 
 impl Sampling {
+    /// Whether what was generated changes what may follow.
+    #[expect(clippy::float_cmp, reason = "the values that change nothing")]
+    fn penalises(&self) -> bool {
+        self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+    }
+
+    /// Whether nothing is drawn.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.temperature == 0.0
+    }
+
     /// Checks every value; the message names the first that is out of range.
     pub fn validate(&self) -> Result<()> {
         let bad = |what: &str, value: f64, range: &str| {
@@ -110,6 +121,8 @@ pub struct Sampler {
     /// The row after penalties and temperature.
     logits: Vec<f32>,
     probs: Vec<f32>,
+    /// Buffers that were handed back.
+    spare: Vec<Candidates>,
 }
 
 impl Sampler {
@@ -118,16 +131,24 @@ impl Sampler {
         sampling.validate()?;
         Ok(Self {
             rng: ChaCha8Rng::seed_from_u64(sampling.seed),
-            seen: prompt.iter().map(|&id| (id, 0)).collect(),
+            seen: if sampling.penalises() { prompt.iter().map(|&id| (id, 0)).collect() } else { BTreeMap::new() },
             sampling: sampling.clone(),
             logits: Vec::new(),
             probs: Vec::new(),
+            spare: Vec::new(),
         })
     }
 
     /// Remembers a generated token.
     pub fn commit(&mut self, token: TokenId) {
-        *self.seen.entry(token).or_insert(0) += 1;
+        if self.sampling.penalises() {
+            *self.seen.entry(token).or_insert(0) += 1;
+        }
+    }
+
+    /// Takes a buffer back, for the next position.
+    pub(crate) fn reuse(&mut self, candidates: Candidates) {
+        self.spare.push(candidates);
     }
 
     /// The tokens that may follow after penalties, bias, temperature and truncation; most probable first where `top_k` or
@@ -141,13 +162,18 @@ impl Sampler {
         if self.logits[best] == f32::NEG_INFINITY {
             return Vec::new();
         }
-        #[expect(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32, ids are u32 throughout")]
-        let greedy = vec![(best as TokenId, 1.0)];
+        let mut kept = self.spare.pop().unwrap_or_default();
+        kept.clear();
         #[expect(clippy::cast_possible_truncation, reason = "f32 rows, f32 scale")]
         let scale = (1.0 / self.sampling.temperature) as f32;
         if !scale.is_finite() {
             // Zero, or so close to it that nothing but the best is left.
-            return greedy;
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "vocabularies are far below 2^32, ids are u32 throughout"
+            )]
+            kept.push((best as TokenId, 1.0));
+            return kept;
         }
         // Shifted first: a small temperature must not overflow what it leaves of the best.
         let shift = self.logits[best];
@@ -156,7 +182,7 @@ impl Sampler {
         }
         self.probs.resize(self.logits.len(), 0.0);
         numerics::softmax(&self.logits, numerics::log_sum_exp(&self.logits), &mut self.probs);
-        let mut kept = self.truncate(f64::from(self.probs[best]));
+        self.truncate(f64::from(self.probs[best]), &mut kept);
         let mass: f64 = kept.iter().map(|&(_, p)| p).sum();
         for (_, p) in &mut kept {
             *p /= mass;
@@ -258,24 +284,24 @@ impl Sampler {
         }
     }
 
-    fn truncate(&self, best: f64) -> Candidates {
+    fn truncate(&self, best: f64, kept: &mut Candidates) {
         let s = &self.sampling;
-        let mut kept: Candidates = if s.top_k > 0 {
-            sorted(&self.probs, s.top_k)
+        if s.top_k > 0 {
+            *kept = sorted(&self.probs, s.top_k);
         } else if s.top_p < 1.0 {
             // The nucleus is small almost always, so look at a few before sorting many.
             let mut k = 64;
             loop {
-                let kept = sorted(&self.probs, k);
+                *kept = sorted(&self.probs, k);
                 let mass: f64 = kept.iter().map(|&(_, p)| p).sum();
                 if mass >= s.top_p || kept.len() >= self.probs.len() {
-                    break kept;
+                    break;
                 }
                 k *= 8;
             }
         } else {
-            (0..).zip(&self.probs).filter(|&(_, &p)| p > 0.0).map(|(id, &p)| (id, f64::from(p))).collect()
-        };
+            kept.extend((0..).zip(&self.probs).filter(|&(_, &p)| p > 0.0).map(|(id, &p)| (id, f64::from(p))));
+        }
         if s.top_p < 1.0 {
             let total: f64 = if s.top_k > 0 { kept.iter().map(|&(_, p)| p).sum() } else { 1.0 };
             let mut mass = 0.0;
@@ -288,7 +314,6 @@ impl Sampler {
         if s.min_p > 0.0 {
             kept.retain(|&(_, p)| p >= s.min_p * best);
         }
-        kept
     }
 }
 

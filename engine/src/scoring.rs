@@ -7,11 +7,13 @@
 use std::{ops::ControlFlow, time::Instant};
 
 use logitfuse_core::{Error, ErrorKind, FusionState, PromptReading, Result, RoleRow, TokenId, numerics};
+use smallvec::smallvec;
 
 use crate::{
     Cancel, Engine, RoleReport, Score, ScoreRequest, Scored, Timings, TokenScore,
     emit::favourites,
-    sequence::{Sequence, Yielded},
+    sequence::{ByBinding, Sequence, Yielded},
+    step::Purpose,
 };
 
 /// Rows are asked for by this many at a time: 64 rows of a vocabulary of 128 k are 32 MB a source. Pieces of a continuation
@@ -155,7 +157,7 @@ impl Engine {
             rows <= ROWS
         });
         let mut chosen: Vec<&mut Scoring> = chosen.collect();
-        let mut feeds = self.no_feeds();
+        let mut call = self.call(Purpose::Step);
         for scoring in &mut chosen {
             let (done, piece) = (scoring.done, scoring.piece());
             let given = scoring.tokens()[..done + piece - 1].to_vec();
@@ -163,10 +165,10 @@ impl Engine {
                 let before =
                     done.checked_sub(1).map_or_else(|| slot.prompt.last().copied(), |at| given.get(at).copied());
                 let tokens: Vec<TokenId> = before.into_iter().chain(given[done..].iter().copied()).collect();
-                slot.feed(0, tokens, piece, &mut feeds);
+                slot.feed(0, &tokens, piece, &mut call);
             }
         }
-        let yielded = vec![self.forward(feeds, timings, false)?];
+        let yielded = smallvec![self.forward(call, timings, false)?];
         timings.steps += 1;
         for scoring in chosen {
             for _ in 0..scoring.piece() {
@@ -188,7 +190,8 @@ impl Engine {
             scoring.begun = Some(scoring.sequence.state.fork()?);
         }
         let Scoring { request, sequence, groups, group, done, scores, .. } = scoring;
-        let rows: Vec<_> = sequence.rows(yielded, self.session.vocabulary.width())?.into_iter().flatten().collect();
+        let rows: ByBinding<_> =
+            sequence.rows(yielded, self.session.vocabulary.width())?.into_iter().flatten().collect();
         let log_normaliser = self.fuser.fuse(sequence.state.as_mut(), &rows, &sequence.tokens, request.trace)?;
         timings.fuse += start.elapsed();
         let start = Instant::now();

@@ -2,9 +2,11 @@
 
 use logitfuse_core::{Error, ErrorKind, FusionState, PromptScore, Result, RoleRow, SequenceId, TokenId};
 
+use smallvec::SmallVec;
+
 use crate::{
     Draft, Engine,
-    step::{Feed, Forwarded},
+    step::{Call, Parcel},
 };
 
 /// One source's sequence. Bindings that share a source *and* a prompt share a slot: the row is computed once.
@@ -33,7 +35,10 @@ struct RowAt {
 }
 
 /// What calls yielded, by source.
-pub(crate) type Yielded = Vec<Vec<Option<Forwarded>>>;
+pub(crate) type Yielded = SmallVec<[Call; 1]>;
+
+/// Something of every binding; most strategies have few.
+pub(crate) type ByBinding<T> = SmallVec<[T; 8]>;
 
 impl Slot {
     fn new(source: usize, sequence: SequenceId, prompt: &[TokenId]) -> Self {
@@ -49,23 +54,20 @@ impl Slot {
         }
     }
 
-    /// Feeds these tokens; the last `rows` of them yield rows.
-    pub(crate) fn feed(&mut self, call: usize, tokens: Vec<TokenId>, rows: usize, feeds: &mut [Vec<Feed>]) {
-        let feeds = &mut feeds[self.source];
-        let before = feeds.iter().map(|feed| feed.rows).sum::<usize>();
-        self.rows.extend((before..before + rows).map(|index| RowAt { call, index }));
-        feeds.push(Feed { sequence: self.sequence, tokens, rows });
+    /// Feeds these tokens as part of the call with this number; the last `rows` of them yield rows.
+    pub(crate) fn feed(&mut self, number: usize, tokens: &[TokenId], rows: usize, call: &mut Call) {
+        let before = call.parcels[self.source].feed(self.sequence, tokens, rows);
+        self.rows.extend((before..before + rows).map(|index| RowAt { call: number, index }));
     }
 
     /// Feeds what the source does not hold of `tokens`, the generated text so far and perhaps a draft of its
     /// continuation. Every token yields a row, so that a token's log-probability is known however late the source hears
     /// of it.
-    pub(crate) fn catch_up(&mut self, call: usize, tokens: &[TokenId], feeds: &mut [Vec<Feed>]) {
-        let tokens = tokens[self.fed..].to_vec();
-        self.fed += tokens.len();
-        let rows = tokens.len();
-        if rows > 0 {
-            self.feed(call, tokens, rows, feeds);
+    pub(crate) fn catch_up(&mut self, number: usize, tokens: &[TokenId], call: &mut Call) {
+        let new = &tokens[self.fed..];
+        self.fed += new.len();
+        if !new.is_empty() {
+            self.feed(number, new, new.len(), call);
         }
     }
 
@@ -125,9 +127,10 @@ impl Slot {
 }
 
 impl RowAt {
-    fn found(self, source: usize, yielded: &Yielded) -> Result<&Forwarded> {
-        yielded[self.call][source]
-            .as_ref()
+    fn found(self, source: usize, yielded: &Yielded) -> Result<&Parcel> {
+        let parcel = yielded.get(self.call).map(|call| &call.parcels[source]);
+        parcel
+            .filter(|parcel| self.index < parcel.log_normalisers.len())
             .ok_or_else(|| Error::new(ErrorKind::Internal, "a source that was fed yielded no row"))
     }
 
@@ -149,7 +152,7 @@ pub(crate) struct Sequence {
 
 impl Sequence {
     /// The rows of this position by binding; `None` where the source was not asked.
-    pub(crate) fn rows<'a>(&self, yielded: &'a Yielded, width: usize) -> Result<Vec<Option<RoleRow<'a>>>> {
+    pub(crate) fn rows<'a>(&self, yielded: &'a Yielded, width: usize) -> Result<ByBinding<Option<RoleRow<'a>>>> {
         self.slot_of.iter().map(|&slot| self.slots[slot].row(&self.tokens, yielded, width)).collect()
     }
 
@@ -163,6 +166,9 @@ impl Sequence {
     }
 }
 
+/// Room for so many tokens is made beforehand at most.
+const MOST_RESERVED: usize = 1 << 16;
+
 impl Engine {
     /// Opens the sequences of one request; `reach` is how many tokens it may add to each prompt.
     pub(crate) fn open(&self, prompts: &[Vec<TokenId>], reach: usize) -> Result<Sequence> {
@@ -173,7 +179,7 @@ impl Engine {
             slot_of: Vec::new(),
             state: self.strategy.start(&self.session)?,
             prompt: Vec::new(),
-            tokens: Vec::new(),
+            tokens: Vec::with_capacity(reach.min(MOST_RESERVED)),
         };
         let drafter = match self.speculation.as_ref().map(|speculation| speculation.draft) {
             Some(Draft::Source(source)) => prompts.first().map(|prompt| (prompt, source)),

@@ -3,13 +3,15 @@
 use std::ops::ControlFlow;
 
 use logitfuse_core::{Error, ErrorKind, Result, TokenId};
+use logitfuse_text::OutputText;
+use smallvec::SmallVec;
 
 use crate::{
     Cancel, Candidates, Engine, Event, Timings,
     emit::Outlet,
-    generate::Running,
-    pace::Pace,
+    generate::{Few, Running},
     sequence::{Sequence, Yielded},
+    step::Purpose,
 };
 
 /// Speculative decoding: somebody cheap drafts the next tokens, all sources look at the whole draft in one `forward`
@@ -88,28 +90,35 @@ impl Engine {
         running: &mut [Running],
         cancel: &Cancel,
         timings: &mut Timings,
-        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        let active: Vec<usize> = (0..running.len()).filter(|&i| running[i].finish.is_none()).collect();
+        let active: Few = (0..running.len()).filter(|&i| running[i].finish.is_none()).collect();
         let mut yielded = Yielded::new();
-        let drafts = self.draft(speculation, &active, running, &mut yielded, timings)?;
+        let mut text = std::mem::take(&mut self.text);
+        self.draft(speculation, &active, running, &mut yielded, &mut text, timings)?;
 
         let unbound = matches!(speculation.draft, Draft::Source(_));
-        let mut feeds = self.no_feeds();
-        for (&i, drafts) in active.iter().zip(&drafts) {
-            let Sequence { slots, tokens, .. } = &mut running[i].sequence;
-            let text: Vec<TokenId> = tokens.iter().copied().chain(drafts.iter().map(|d| d.token)).collect();
-            let bound = slots.len() - usize::from(unbound);
-            slots[..bound].iter_mut().for_each(|slot| slot.catch_up(yielded.len(), &text, &mut feeds));
-        }
-        yielded.push(self.forward(feeds, timings, false)?);
-
-        let mut truncated = Vec::new();
-        for (&i, drafts) in active.iter().zip(&drafts) {
+        let mut call = self.call(Purpose::Step);
+        for &i in &active {
             let r = &mut running[i];
+            write_text(&r.sequence, &r.draft, &mut text);
+            if r.draft_ends {
+                // Nobody asks for the row behind the end.
+                text.pop();
+            }
+            let slots = &mut r.sequence.slots;
+            let bound = slots.len() - usize::from(unbound);
+            slots[..bound].iter_mut().for_each(|slot| slot.catch_up(yielded.len(), &text, &mut call));
+        }
+        self.text = text;
+        yielded.push(self.forward(call, timings, false)?);
+
+        for &i in &active {
+            let r = &mut running[i];
+            let drafted = std::mem::take(&mut r.draft);
             let mut stood = 0;
-            for place in 0..=drafts.len() {
-                let draft = drafts.get(place);
+            for place in 0..=drafted.len() {
+                let draft = drafted.get(place);
                 let mut outlet = Outlet { timings, on_event };
                 let emitted = self.fuse_and_emit(r, &yielded, draft, &mut outlet)?;
                 stood += usize::from(emitted.drafted);
@@ -120,20 +129,20 @@ impl Engine {
                     break;
                 }
             }
-            timings.drafted += drafts.len();
+            timings.drafted += drafted.len();
             timings.accepted += stood;
-            r.pace.learn(drafts.len(), stood);
+            r.pace.learn(drafted.len(), stood);
+            if r.request.sampling.is_greedy() {
+                self.habit = Some(r.pace.habit());
+            }
+            r.take_back(drafted);
             for slot in &mut r.sequence.slots {
                 if let Some(len) = slot.rewind(r.sequence.tokens.len()) {
-                    let id = slot.sequence;
-                    truncated.push(self.workers[slot.source].submit(move |source| source.truncate(id, len)));
+                    self.workers[slot.source].call(|source| source.truncate(slot.sequence, len)).flatten()?;
                 }
             }
         }
         self.recycle(yielded);
-        for pending in truncated {
-            pending.wait().flatten()?;
-        }
         Ok(())
     }
 
@@ -144,55 +153,61 @@ impl Engine {
         active: &[usize],
         running: &mut [Running],
         yielded: &mut Yielded,
+        text: &mut Vec<TokenId>,
         timings: &mut Timings,
-    ) -> Result<Vec<Vec<Drafted>>> {
-        let lengths: Vec<usize> =
-            active.iter().map(|&i| running[i].pace.length().min(self.room(&running[i]))).collect();
+    ) -> Result<()> {
+        let lengths: Few = active.iter().map(|&i| running[i].pace.length().min(self.room(&running[i]))).collect();
         if let Draft::PromptLookup { longest } = speculation.draft {
-            let look = |(&i, &length): (&usize, &usize)| {
-                let sequence = &running[i].sequence;
-                looked_up(&sequence.slots[0].prompt, &sequence.tokens, longest, length)
-            };
-            return Ok(active.iter().zip(&lengths).map(look).collect());
+            for (&i, &length) in active.iter().zip(&lengths) {
+                let r = &mut running[i];
+                r.draft = looked_up(&r.sequence.slots[0].prompt, &r.sequence.tokens, longest, length);
+            }
+            return Ok(());
         }
         let drafter = |sequence: &Sequence| match speculation.draft {
             Draft::Binding(binding) => sequence.slot_of[binding],
             _ => sequence.slots.len() - 1,
         };
         let width = self.session.vocabulary.width();
-        let mut drafts: Vec<Vec<Drafted>> = vec![Vec::new(); active.len()];
-        let seen: Vec<_> = active.iter().map(|&i| running[i].sampler.memory()).collect();
+        let seen: SmallVec<[_; 4]> = active.iter().map(|&i| running[i].sampler.memory()).collect();
+        // Where a text ends, so does its draft: nothing behind it would be kept.
+        let mut ends: SmallVec<[_; 4]> = active.iter().map(|&i| Ending::new(&running[i])).collect();
         for nth in 0..lengths.iter().copied().max().unwrap_or(0) {
             // A draft that broke off earlier stays as it is.
-            let going: Vec<usize> = (0..active.len()).filter(|&a| lengths[a] > nth && drafts[a].len() == nth).collect();
-            let mut feeds = self.no_feeds();
-            let text = |sequence: &Sequence, draft: &[Drafted]| -> Vec<TokenId> {
-                sequence.tokens.iter().copied().chain(draft.iter().map(|d| d.token)).collect()
-            };
-            for &a in &going {
-                let sequence = &mut running[active[a]].sequence;
-                let text = text(sequence, &drafts[a]);
-                let slot = drafter(sequence);
-                sequence.slots[slot].catch_up(yielded.len(), &text, &mut feeds);
+            let going = |running: &[Running], a: usize| lengths[a] > nth && running[active[a]].draft.len() == nth;
+            let mut call = self.call(Purpose::Draft);
+            for a in 0..active.len() {
+                if going(running, a) && !ends[a].reached {
+                    let r = &mut running[active[a]];
+                    write_text(&r.sequence, &r.draft, text);
+                    let slot = drafter(&r.sequence);
+                    r.sequence.slots[slot].catch_up(yielded.len(), text, &mut call);
+                }
             }
-            if feeds.iter().all(Vec::is_empty) {
+            if call.is_empty() {
+                self.recycle([call]);
                 break;
             }
-            yielded.push(self.forward(feeds, timings, false)?);
-            for &a in &going {
+            yielded.push(self.forward(call, timings, false)?);
+            for a in 0..active.len() {
+                if !going(running, a) || ends[a].reached {
+                    continue;
+                }
                 let r = &mut running[active[a]];
-                let text = text(&r.sequence, &drafts[a]);
-                let row = r.sequence.slots[drafter(&r.sequence)].row(&text, yielded, width)?;
+                write_text(&r.sequence, &r.draft, text);
+                let row = r.sequence.slots[drafter(&r.sequence)].row(text, yielded, width)?;
                 let row = row.ok_or_else(|| Error::new(ErrorKind::Internal, "a drafter yielded no row"))?;
                 if let Some(draft) = r.sampler.draft(row.logits()) {
-                    drafts[a].push(draft);
+                    ends[a].see(draft.token, r, &self.end_of_sequence)?;
+                    r.draft.push(draft);
                 }
             }
         }
-        for (&i, seen) in active.iter().zip(seen) {
+        for ((&i, seen), end) in active.iter().zip(seen).zip(ends) {
             running[i].sampler.recall(seen);
+            running[i].draft_ends = end.reached;
         }
-        Ok(drafts)
+        Ok(())
     }
 
     /// How many tokens may be drafted: the last one of a text needs no draft behind it, and every source must be able to
@@ -208,6 +223,35 @@ impl Engine {
     }
 }
 
+/// The generated text of a sequence and its draft.
+fn write_text(sequence: &Sequence, draft: &[Drafted], text: &mut Vec<TokenId>) {
+    text.clear();
+    text.extend_from_slice(&sequence.tokens);
+    text.extend(draft.iter().map(|drafted| drafted.token));
+}
+
+/// Whether a draft has come to where its text would end.
+struct Ending {
+    /// The text, where stop strings end it.
+    output: Option<OutputText>,
+    reached: bool,
+}
+
+impl Ending {
+    fn new(r: &Running) -> Self {
+        let stops = r.request.text.as_ref().is_some_and(|rules| rules.stop.iter().any(|stop| !stop.is_empty()));
+        Self { output: r.output.as_ref().filter(|_| stops).cloned(), reached: false }
+    }
+
+    fn see(&mut self, token: TokenId, r: &Running, end_of_sequence: &[TokenId]) -> Result<()> {
+        self.reached = !r.request.ignore_end_of_sequence && end_of_sequence.binary_search(&token).is_ok();
+        if let Some(output) = &mut self.output {
+            self.reached |= output.push(token)?.stopped.is_some();
+        }
+        Ok(())
+    }
+}
+
 /// What followed the longest end of the text that occurred before, latest occurrence first.
 fn looked_up(prompt: &[TokenId], tokens: &[TokenId], longest: usize, length: usize) -> Vec<Drafted> {
     let text: Vec<TokenId> = prompt.iter().chain(tokens).copied().collect();
@@ -219,9 +263,11 @@ fn looked_up(prompt: &[TokenId], tokens: &[TokenId], longest: usize, length: usi
     follows.iter().take(length).map(|&token| Drafted { token, candidates: vec![(token, 1.0)] }).collect()
 }
 
-impl Speculation {
-    pub(crate) fn pace(&self) -> Pace {
-        Pace::new(&self.length)
+impl Running {
+    /// Takes a draft's buffers back for the next one.
+    fn take_back(&mut self, mut drafted: Vec<Drafted>) {
+        drafted.drain(..).for_each(|drafted| self.sampler.reuse(drafted.candidates));
+        self.draft = drafted;
     }
 }
 

@@ -1,110 +1,178 @@
 //! One position: feed every source, then fuse one sequence's rows.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use logitfuse_core::{
     EffectiveVocabulary, Error, ErrorKind, FusedRow, FusionState, FusionStep, LogitSource, Result, RoleRow, Rows,
     SequenceId, Step, TokenId, numerics,
 };
+use smallvec::SmallVec;
 
-use crate::{Engine, Timings, sequence::Yielded};
+use crate::{Engine, Timings};
 
 /// Prompts go in by pieces of this many tokens, so that a long one shows progress and can be interrupted.
 pub(crate) const PIECE: usize = 512;
 
-/// Tokens on their way to one sequence of one source.
-pub(crate) struct Feed {
-    pub(crate) sequence: SequenceId,
-    pub(crate) tokens: Vec<TokenId>,
-    pub(crate) rows: usize,
+/// One sequence's part of a parcel: its tokens end where the next part's begin.
+#[derive(Clone, Copy, Debug)]
+struct Feed {
+    sequence: SequenceId,
+    tokens: usize,
+    rows: usize,
 }
 
-/// What came back from one source: masked rows with their log-normalisers.
-pub(crate) struct Forwarded {
+/// Steps of one call that fit without memory of their own; more than sequences usually run side by side.
+const FEW: usize = 16;
+
+/// Tokens on their way to the sequences of one source, and what comes back: masked rows with their log-normalisers. Parcels
+/// go back and forth, so that a loop that is under way allocates nothing.
+#[derive(Default)]
+pub(crate) struct Parcel {
+    tokens: Vec<TokenId>,
+    feeds: Vec<Feed>,
     pub(crate) rows: Rows,
     pub(crate) log_normalisers: Vec<f64>,
     forward: Duration,
     normalise: Duration,
 }
 
-impl Forwarded {
+impl Parcel {
+    /// Adds tokens for a sequence, the last `rows` of which yield rows. Returns the place of the first of those.
+    pub(crate) fn feed(&mut self, sequence: SequenceId, tokens: &[TokenId], rows: usize) -> usize {
+        let before = self.feeds.iter().map(|feed| feed.rows).sum();
+        self.tokens.extend_from_slice(tokens);
+        self.feeds.push(Feed { sequence, tokens: self.tokens.len(), rows });
+        before
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.feeds.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.tokens.clear();
+        self.feeds.clear();
+        self.log_normalisers.clear();
+    }
+
     pub(crate) fn row(&self, index: usize, width: usize) -> &[f32] {
         &self.rows.row(index)[..width]
     }
+
+    /// Runs on the source's own thread where sources run side by side, so that normalising rows overlaps as forwards do.
+    pub(crate) fn run(&mut self, source: &mut dyn LogitSource, vocabulary: &EffectiveVocabulary) -> Result<()> {
+        let start = Instant::now();
+        let mut from = 0;
+        let steps: SmallVec<[Step<'_>; FEW]> = self
+            .feeds
+            .iter()
+            .map(|feed| {
+                let tokens = &self.tokens[from..feed.tokens];
+                from = feed.tokens;
+                Step { sequence: feed.sequence, tokens, rows: feed.rows }
+            })
+            .collect();
+        source.forward(&steps, &mut self.rows)?;
+        self.forward = start.elapsed();
+        let start = Instant::now();
+        self.log_normalisers.clear();
+        for i in 0..self.rows.len() {
+            let row = &mut self.rows.row_mut(i)[..vocabulary.width()];
+            vocabulary.mask(row);
+            let log_normaliser = numerics::log_sum_exp(row);
+            if !log_normaliser.is_finite() {
+                let cause =
+                    numerics::check_row(row).err().map_or_else(|| "its logits overflow".to_owned(), |e| e.to_string());
+                let message = format!("source `{}` yielded a row that is no distribution: {cause}", source.info().name);
+                return Err(Error::new(ErrorKind::Numeric, message)
+                    .with_help("the model file may be damaged, or its precision too low for this prompt"));
+            }
+            self.log_normalisers.push(log_normaliser);
+        }
+        self.normalise = start.elapsed();
+        Ok(())
+    }
 }
 
-/// Runs on the source's own thread, so that normalising several sources' rows overlaps as their forwards do.
-fn run(
-    source: &mut dyn LogitSource,
-    feeds: &[Feed],
-    mut rows: Rows,
-    vocabulary: &EffectiveVocabulary,
-) -> Result<Forwarded> {
-    let start = Instant::now();
-    let steps: Vec<Step<'_>> =
-        feeds.iter().map(|f| Step { sequence: f.sequence, tokens: &f.tokens, rows: f.rows }).collect();
-    source.forward(&steps, &mut rows)?;
-    let forward = start.elapsed();
-    let start = Instant::now();
-    let mut log_normalisers = Vec::with_capacity(rows.len());
-    for i in 0..rows.len() {
-        let row = &mut rows.row_mut(i)[..vocabulary.width()];
-        vocabulary.mask(row);
-        let log_normaliser = numerics::log_sum_exp(row);
-        if !log_normaliser.is_finite() {
-            let cause =
-                numerics::check_row(row).err().map_or_else(|| "its logits overflow".to_owned(), |e| e.to_string());
-            let message = format!("source `{}` yielded a row that is no distribution: {cause}", source.info().name);
-            return Err(Error::new(ErrorKind::Numeric, message)
-                .with_help("the model file may be damaged, or its precision too low for this prompt"));
-        }
-        log_normalisers.push(log_normaliser);
+/// One parcel per source; an empty one lets its source rest.
+pub(crate) struct Call {
+    pub(crate) parcels: Vec<Parcel>,
+    /// What it is for, which says how large its buffers have become.
+    purpose: Purpose,
+}
+
+/// Calls are kept apart by how many rows they yield: a draft's single row needs no buffer for a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Draft,
+    Step,
+}
+
+impl Call {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parcels.iter().all(Parcel::is_empty)
     }
-    Ok(Forwarded { rows, log_normalisers, forward, normalise: start.elapsed() })
+}
+
+/// Calls that wait to be used again.
+#[derive(Default)]
+pub(crate) struct Calls {
+    drafts: Vec<Call>,
+    steps: Vec<Call>,
+}
+
+impl Calls {
+    fn of(&mut self, purpose: Purpose) -> &mut Vec<Call> {
+        match purpose {
+            Purpose::Draft => &mut self.drafts,
+            Purpose::Step => &mut self.steps,
+        }
+    }
 }
 
 impl Engine {
-    /// Feeds every source its part, `feeds[source]`, wave by wave; sources without a feed rest.
-    pub(crate) fn forward(
-        &mut self,
-        feeds: Vec<Vec<Feed>>,
-        timings: &mut Timings,
-        prefill: bool,
-    ) -> Result<Vec<Option<Forwarded>>> {
-        let mut waiting: Vec<Option<Vec<Feed>>> = feeds.into_iter().map(|f| (!f.is_empty()).then_some(f)).collect();
-        let mut results: Vec<Option<Result<Forwarded>>> = Vec::new();
-        results.resize_with(waiting.len(), || None);
-        let waves: BTreeSet<usize> = (0..waiting.len()).map(|source| self.concurrency.wave(source)).collect();
-        for wave in waves {
-            let mut running = Vec::new();
-            for (source, feeds) in waiting.iter_mut().enumerate() {
-                if self.concurrency.wave(source) != wave {
+    /// An empty call.
+    pub(crate) fn call(&mut self, purpose: Purpose) -> Call {
+        self.calls
+            .of(purpose)
+            .pop()
+            .unwrap_or_else(|| Call { parcels: self.workers.iter().map(|_| Parcel::default()).collect(), purpose })
+    }
+
+    /// Runs every source's parcel, wave by wave; sources whose parcel is empty rest.
+    pub(crate) fn forward(&mut self, mut call: Call, timings: &mut Timings, prefill: bool) -> Result<Call> {
+        for wave in &self.waves {
+            let parcels = &mut call.parcels;
+            let Some(here) = wave.iter().copied().rfind(|&source| !parcels[source].is_empty()) else { continue };
+            let mut elsewhere: SmallVec<[usize; FEW]> = SmallVec::new();
+            for &source in wave {
+                if source != here && !parcels[source].is_empty() {
+                    self.workers[source].start(std::mem::take(&mut parcels[source]));
+                    elsewhere.push(source);
+                }
+            }
+            let mut result = self.workers[here].forward(&mut parcels[here]);
+            // Every parcel is waited for even after one failed: a source must be idle before its sequences are closed.
+            for source in elsewhere {
+                let (parcel, done) = self.workers[source].finish();
+                parcels[source] = parcel;
+                result = result.and(done);
+            }
+            result?;
+            for &source in wave {
+                let parcel = &parcels[source];
+                if parcel.is_empty() {
                     continue;
                 }
-                let Some(feeds) = feeds.take() else { continue };
+                timings.normalise[source] += parcel.normalise;
+                let total = if prefill { &mut timings.prefill } else { &mut timings.forward };
+                total[source] += parcel.forward;
                 if prefill {
-                    timings.prefill_tokens[source] += feeds.iter().map(|f| f.tokens.len()).sum::<usize>();
+                    timings.prefill_tokens[source] += parcel.tokens.len();
                 }
-                let rows = std::mem::take(&mut self.spare[source]);
-                let vocabulary = self.session.vocabulary.clone();
-                let job = self.workers[source].submit(move |source| run(source, &feeds, rows, &vocabulary));
-                running.push((source, job));
-            }
-            for (source, job) in running {
-                // Every job is waited for even after one failed: a source must be idle before its sequences are closed.
-                let result = job.wait().flatten();
-                if let Ok(done) = &result {
-                    timings.normalise[source] += done.normalise;
-                    let total = if prefill { &mut timings.prefill } else { &mut timings.forward };
-                    total[source] += done.forward;
-                }
-                results[source] = Some(result);
             }
         }
-        results.into_iter().map(Option::transpose).collect()
+        Ok(call)
     }
 
     /// Feeds the beginnings of prompts, `(source, sequence, tokens)`, piece by piece. `proceed` is told how many tokens
@@ -121,30 +189,23 @@ impl Engine {
             if !proceed(done) {
                 return Ok(false);
             }
-            let mut feeds = self.no_feeds();
+            let mut call = self.call(Purpose::Step);
             for &(source, sequence, tokens) in prefixes.iter().filter(|p| p.2.len() > start) {
-                let tokens = tokens[start..tokens.len().min(start + PIECE)].to_vec();
+                let tokens = &tokens[start..tokens.len().min(start + PIECE)];
                 done += tokens.len();
-                feeds[source].push(Feed { sequence, tokens, rows: 0 });
+                call.parcels[source].feed(sequence, tokens, 0);
             }
-            let forwarded = self.forward(feeds, timings, true)?;
-            self.recycle(vec![forwarded]);
+            let call = self.forward(call, timings, true)?;
+            self.recycle([call]);
         }
         Ok(proceed(done))
     }
 
-    pub(crate) fn no_feeds(&self) -> Vec<Vec<Feed>> {
-        self.workers.iter().map(|_| Vec::new()).collect()
-    }
-
-    /// Takes row buffers back for the next call.
-    pub(crate) fn recycle(&mut self, yielded: Yielded) {
-        for forwarded in yielded {
-            for (spare, done) in self.spare.iter_mut().zip(forwarded) {
-                if let Some(done) = done {
-                    *spare = done.rows;
-                }
-            }
+    /// Takes calls back for the next ones.
+    pub(crate) fn recycle(&mut self, yielded: impl IntoIterator<Item = Call>) {
+        for mut call in yielded {
+            call.parcels.iter_mut().for_each(Parcel::clear);
+            self.calls.of(call.purpose).push(call);
         }
     }
 }

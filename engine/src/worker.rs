@@ -1,86 +1,109 @@
-//! One owner thread per source.
+//! One source and who runs it.
 //!
-//! A session of ONNX Runtime must be run by one caller at a time, and several sources should run side by side. Both
-//! follow from giving each source a thread that owns it and works through a queue of jobs.
+//! A session of ONNX Runtime must be run by one caller at a time, and several sources should run side by side. Whoever
+//! decodes runs one source of a wave itself and leaves the others to their own threads: waking a thread takes longer than a
+//! small model's step.
 
 use std::{
-    sync::mpsc::{Receiver, Sender, channel, sync_channel},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     thread::JoinHandle,
 };
 
-use logitfuse_core::{Error, ErrorKind, LogitSource, Result, SourceInfo};
+use logitfuse_core::{EffectiveVocabulary, Error, ErrorKind, LogitSource, Result, SourceInfo};
 
-type Job = Box<dyn FnOnce(&mut dyn LogitSource) + Send>;
+use crate::step::Parcel;
 
 pub(crate) struct Worker {
     info: SourceInfo,
-    jobs: Option<Sender<Job>>,
+    vocabulary: EffectiveVocabulary,
+    source: Arc<Shared>,
+    jobs: Option<SyncSender<Parcel>>,
+    done: Receiver<(Parcel, Result<()>)>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// A job's result, which may still be on its way.
-pub(crate) struct Pending<T> {
-    result: Receiver<T>,
-    source: String,
-}
+/// A source that this thread or its own may run; nobody, after it panicked.
+struct Shared(Mutex<Option<Box<dyn LogitSource>>>);
 
-impl<T> Pending<T> {
-    pub(crate) fn wait(self) -> Result<T> {
-        self.result.recv().map_err(|_| {
-            Error::new(ErrorKind::Internal, format!("source `{}` stopped: its thread panicked", self.source))
+impl Shared {
+    fn run<T>(&self, name: &str, job: impl FnOnce(&mut dyn LogitSource) -> T) -> Result<T> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = || {
+            Error::new(ErrorKind::Internal, format!("source `{name}` stopped: it panicked"))
                 .with_help("please report this with the command that you ran")
+        };
+        let source = held.as_mut().ok_or_else(gone)?;
+        catch_unwind(AssertUnwindSafe(|| job(source.as_mut()))).map_err(|_| {
+            // Nobody knows what it holds now; not even dropping it is safe to try.
+            std::mem::forget(held.take());
+            gone()
         })
     }
 }
 
 impl Worker {
-    pub(crate) fn spawn(mut source: Box<dyn LogitSource>) -> Result<Self> {
+    pub(crate) fn spawn(source: Box<dyn LogitSource>, vocabulary: &EffectiveVocabulary) -> Result<Self> {
         let info = source.info().clone();
-        let (jobs, queue) = channel::<Job>();
+        let source = Arc::new(Shared(Mutex::new(Some(source))));
+        let (jobs, queue) = sync_channel::<Parcel>(1);
+        let (finished, done) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name(format!("logitfuse-{}", info.name))
-            .spawn(move || {
-                while let Ok(job) = queue.recv() {
-                    job(source.as_mut());
+            .spawn({
+                let (source, name, vocabulary) = (Arc::clone(&source), info.name.clone(), vocabulary.clone());
+                move || {
+                    while let Ok(mut parcel) = queue.recv() {
+                        let result = source.run(&name, |source| parcel.run(source, &vocabulary)).flatten();
+                        if finished.send((parcel, result)).is_err() {
+                            break;
+                        }
+                    }
                 }
             })
             .map_err(|e| {
                 Error::new(ErrorKind::Io, format!("could not start a thread for source `{}`: {e}", info.name))
             })?;
-        Ok(Self { info, jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { info, vocabulary: vocabulary.clone(), source, jobs: Some(jobs), done, thread: Some(thread) })
     }
 
     pub(crate) fn info(&self) -> &SourceInfo {
         &self.info
     }
 
-    /// Queues a job and returns at once.
-    pub(crate) fn submit<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(&mut dyn LogitSource) -> T + Send + 'static,
-    ) -> Pending<T> {
-        let (send, result) = sync_channel(1);
+    /// Has the source's own thread run a parcel, which [`finish`](Self::finish) hands back.
+    pub(crate) fn start(&self, parcel: Parcel) {
         if let Some(jobs) = &self.jobs {
-            // A worker that is gone drops the job and with it `send`: `wait` reports that.
-            let _ = jobs.send(Box::new(move |source| {
-                let _ = send.send(job(source));
-            }));
+            // A thread that is gone drops the parcel: `finish` reports that.
+            let _ = jobs.send(parcel);
         }
-        Pending { result, source: self.info.name.clone() }
     }
 
-    /// Runs a job and waits for it.
-    pub(crate) fn call<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(&mut dyn LogitSource) -> T + Send + 'static,
-    ) -> Result<T> {
-        self.submit(job).wait()
+    /// Waits for the parcel that was started.
+    pub(crate) fn finish(&self) -> (Parcel, Result<()>) {
+        self.done.recv().unwrap_or_else(|_| {
+            let what = format!("source `{}` stopped: its thread is gone", self.info.name);
+            (Parcel::default(), Err(Error::new(ErrorKind::Internal, what).with_help("please report this")))
+        })
+    }
+
+    /// Runs a parcel here.
+    pub(crate) fn forward(&self, parcel: &mut Parcel) -> Result<()> {
+        self.call(|source| parcel.run(source, &self.vocabulary)).flatten()
+    }
+
+    /// Does something else with the source, here.
+    pub(crate) fn call<T>(&self, job: impl FnOnce(&mut dyn LogitSource) -> T) -> Result<T> {
+        self.source.run(&self.info.name, job)
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Closing the queue ends the thread; a session is freed by the thread that owned it.
+        // Closing the queue ends the thread.
         drop(self.jobs.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

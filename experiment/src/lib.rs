@@ -42,17 +42,21 @@
 
 mod calibration;
 mod config;
+mod costs;
 mod demonstrations;
 mod example;
+mod kit;
 mod load;
 mod parameters;
 mod plan;
 mod plugins;
 mod preflight;
 mod prompter;
+mod rounds;
 pub mod run;
 mod speculation;
 mod strategies;
+pub mod survey;
 pub mod tape;
 pub mod task;
 mod wire;
@@ -65,7 +69,7 @@ pub use config::{
     origin::ConfigOrigin,
     overrides::Overrides,
     place::Place,
-    schema::json_schema,
+    schema::{json_schema, json_schema_with},
     suite::{ExpectConfig, GapConfig, GapMetric},
     task::{Choices, FewshotConfig, MetricConfig, OutputType, Sampler, TaskConfig},
 };

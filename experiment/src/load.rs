@@ -1,6 +1,6 @@
 //! Reading: a configuration, JSONL samples.
 
-use std::path::Path;
+use std::{collections::HashSet, fmt::Display, path::Path};
 
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
 use serde_json::{Value, json};
@@ -40,11 +40,41 @@ impl Config {
     }
 }
 
+impl Sample {
+    /// The lines of a JSONL text, one object each; empty lines do not count. `name` is what messages call the text.
+    ///
+    /// ```
+    /// use logitfuse_experiment::Sample;
+    ///
+    /// let samples = Sample::from_jsonl("qa.jsonl", "{\"id\": \"q7\", \"question\": \"Why?\"}\n\n{\"question\": \"How?\"}\n")?;
+    /// assert_eq!((&*samples[0].id, &*samples[1].id), ("q7", "1"));
+    /// assert_eq!(samples[1].fields["question"], "How?");
+    ///
+    /// let twice = Sample::from_jsonl("qa.jsonl", "{\"id\": 1}\n{}\n").unwrap_err();
+    /// assert_eq!(twice.to_string(), "qa.jsonl:2: id \"1\" was used before");
+    /// # Ok::<(), logitfuse_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidData`] with the line that is no object, or whose id an earlier one has.
+    pub fn from_jsonl(name: &str, text: &str) -> Result<Vec<Self>> {
+        let mut samples = Vec::new();
+        parse_jsonl(name, text, &mut samples)?;
+        Ok(samples)
+    }
+}
+
+/// Adds the lines of a file.
 pub(crate) fn read_jsonl(path: &Path, samples: &mut Vec<Sample>) -> Result<()> {
     let text = std::fs::read_to_string(path).or_err(ErrorKind::NotFound, path.display())?;
+    parse_jsonl(path.display(), &text, samples)
+}
+
+fn parse_jsonl(name: impl Display, text: &str, samples: &mut Vec<Sample>) -> Result<()> {
+    let mut ids: HashSet<String> = samples.iter().map(|sample| sample.id.clone()).collect();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |why: String| {
-            Error::new(ErrorKind::InvalidData, format!("{}:{}: {why}", path.display(), number + 1))
+            Error::new(ErrorKind::InvalidData, format!("{name}:{}: {why}", number + 1))
                 .with_help("each line of a JSONL file is one JSON object")
         };
         let fields: Value = serde_json::from_str(line).map_err(|e| wrong(format!("not JSON: {e}")))?;
@@ -54,7 +84,7 @@ pub(crate) fn read_jsonl(path: &Path, samples: &mut Vec<Sample>) -> Result<()> {
             Some(Value::Number(id)) => id.to_string(),
             _ => samples.len().to_string(),
         };
-        if samples.iter().any(|sample| sample.id == id) {
+        if !ids.insert(id.clone()) {
             return Err(wrong(format!("id {id:?} was used before")));
         }
         samples.push(Sample { id, fields });

@@ -35,6 +35,14 @@ impl Plan {
         timed.min_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, plan)| plan).unwrap_or_default()
     }
 
+    /// The same threads, with every model by itself.
+    pub(crate) fn in_turn(&self) -> Self {
+        Self {
+            threads: self.threads.clone(),
+            waves: self.waves.concat().into_iter().map(|model| vec![model]).collect(),
+        }
+    }
+
     /// What an engine is told.
     pub fn concurrency(&self) -> Concurrency {
         Concurrency::Waves(self.waves.clone())

@@ -1,24 +1,14 @@
 //! `[speculation]`: who drafts, how much, and what that costs on this machine.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    time::{Duration, Instant},
-};
+use std::{borrow::Cow, fmt};
 
-use logitfuse_core::{Error, ErrorKind, LogitSource, Result, Rows, Step, TokenId};
+use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_engine::{Draft, DraftCosts, DraftLength, Speculation};
+use logitfuse_rundir::RoundCosts;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::Plan;
-
-/// The longest draft that is considered.
-const LONGEST: usize = 8;
-/// Tokens in the cache while a source is timed.
-const CONTEXT: usize = 64;
-/// The best of so many timings counts: whatever else the machine does only adds.
-const TRIES: usize = 3;
+use crate::{Plan, costs::by_size, rounds::LONGEST};
 
 /// `[speculation]`: whether tokens are drafted. What is generated does not depend on it, except that a sampled text is
 /// another draw of the same distribution.
@@ -105,81 +95,39 @@ impl JsonSchema for DraftTokens {
     }
 }
 
-/// What each model's `forward` takes on this machine.
-#[derive(Clone, Debug)]
-pub(crate) struct Costs {
-    /// `of[model][rows - 1]`: appending `rows` tokens to a context of 64 and yielding all their rows.
-    pub(crate) of: Vec<Vec<Duration>>,
-    /// How the models share the cores.
-    pub(crate) plan: Plan,
-}
-
-impl Costs {
-    /// What drafting costs if `drafter` drafts (`None`: nobody has to run for it), in seconds.
-    fn drafts(&self, drafter: Option<usize>) -> DraftCosts {
-        let seconds = |model: usize, rows: usize| self.of[model][rows - 1].as_secs_f64();
-        let round = |tokens: usize| {
-            let in_wave = |wave: &Vec<usize>| {
-                // What the drafter did not draft from is the last token alone.
-                let rows = |model: usize| if drafter == Some(model) && tokens > 0 { 1 } else { tokens + 1 };
-                wave.iter().map(|&model| seconds(model, rows(model))).fold(0.0, f64::max)
-            };
-            self.plan.waves.iter().map(in_wave).sum()
-        };
-        let longest = self.of.iter().map(Vec::len).min().unwrap_or(1) - 1;
-        DraftCosts { draft: drafter.map_or(0.0, |model| seconds(model, 1)), verify: (0..=longest).map(round).collect() }
-    }
-}
-
-/// Times one model: one token to nine at once, the best of a few tries each.
-pub(crate) fn time(source: &mut dyn LogitSource) -> Result<Vec<Duration>> {
-    let sequence = source.open()?;
-    let timed = time_sequence(source, sequence);
-    source.close(sequence);
-    timed
-}
-
-fn time_sequence(source: &mut dyn LogitSource, sequence: logitfuse_core::SequenceId) -> Result<Vec<Duration>> {
-    let tokens: Vec<TokenId> = vec![0; CONTEXT + LONGEST + 1];
-    let mut rows = Rows::new();
-    source.reserve(sequence, tokens.len())?;
-    source.forward(&[Step { sequence, tokens: &tokens[..CONTEXT], rows: 0 }], &mut rows)?;
-    let mut times = Vec::new();
-    for count in 1..=LONGEST + 1 {
-        let mut best = Duration::MAX;
-        for _ in 0..TRIES {
-            let start = Instant::now();
-            source.forward(&[Step { sequence, tokens: &tokens[..count], rows: count }], &mut rows)?;
-            best = best.min(start.elapsed());
-            source.truncate(sequence, CONTEXT)?;
-        }
-        times.push(best);
-    }
-    Ok(times)
-}
-
-/// The engine's settings. Greedy decoding chooses the same tokens whatever is drafted, so `auto` may ask the clock; sampling would draw other
-/// numbers, so there it goes by `weights`, the bytes that each model reads per step.
+/// The engine's settings. Greedy decoding chooses the same tokens whatever is drafted, so `auto` may go by `timed` rounds;
+/// sampling would draw other numbers, so there it goes by `weights`, the bytes that each model reads per step.
 pub(crate) fn settings(
     config: &SpeculationConfig,
     drafter: Drafter,
-    costs: Option<&Costs>,
+    timed: Option<&RoundCosts>,
     plan: &Plan,
     weights: &[u64],
 ) -> Speculation {
-    let (draft, model) = match drafter {
-        Drafter::Binding { binding, model } => (Draft::Binding(binding), Some(model)),
-        Drafter::Extra { model } => (Draft::Source(model), Some(model)),
-        Drafter::Lookup => (Draft::PromptLookup { longest: 4 }, None),
-    };
     let length = match config.tokens {
         DraftTokens::Fixed(tokens) => DraftLength::Fixed(tokens),
-        DraftTokens::Auto => DraftLength::Adaptive(match costs {
-            Some(costs) => costs.drafts(model),
-            None => by_size(plan, weights).drafts(model),
+        DraftTokens::Auto => DraftLength::Adaptive(match timed {
+            // What a token costs by itself is the same for every length.
+            Some(timed) => DraftCosts { draft: 0.0, verify: timed.round_seconds.clone() },
+            None => by_size(plan, weights).drafts(drafter.model()),
         }),
     };
-    Speculation { draft, length }
+    Speculation { draft: drafter.draft(), length }
+}
+
+impl SpeculationConfig {
+    /// Whether a clock decides how much is drafted.
+    pub(crate) fn asks_the_clock(&self, temperature: f64) -> bool {
+        self.tokens == DraftTokens::Auto && temperature == 0.0
+    }
+
+    /// The longest draft.
+    pub(crate) fn longest(&self) -> usize {
+        match self.tokens {
+            DraftTokens::Auto => LONGEST,
+            DraftTokens::Fixed(tokens) => tokens,
+        }
+    }
 }
 
 /// Who drafts, in terms of models.
@@ -190,12 +138,22 @@ pub(crate) enum Drafter {
     Lookup,
 }
 
-/// A guess from the weights alone: a step reads them once, and each further row adds a little.
-fn by_size(plan: &Plan, weights: &[u64]) -> Costs {
-    let step = |&bytes: &u64| {
-        (0..=LONGEST).map(|extra| Duration::from_nanos(bytes.max(1)).mul_f64(1.0 + 0.15 * extra as f64)).collect()
-    };
-    Costs { of: weights.iter().map(step).collect(), plan: plan.clone() }
+impl Drafter {
+    /// The model that runs for a draft.
+    pub(crate) fn model(self) -> Option<usize> {
+        match self {
+            Self::Binding { model, .. } | Self::Extra { model } => Some(model),
+            Self::Lookup => None,
+        }
+    }
+
+    pub(crate) fn draft(self) -> Draft {
+        match self {
+            Self::Binding { binding, .. } => Draft::Binding(binding),
+            Self::Extra { model } => Draft::Source(model),
+            Self::Lookup => Draft::PromptLookup { longest: 4 },
+        }
+    }
 }
 
 /// Finds who drafts: a role's first source, `prompt_lookup`, or a source without role.
@@ -226,34 +184,7 @@ pub(crate) fn drafter(
 
 #[cfg(test)]
 mod tests {
-    use logitfuse_replay::SyntheticSource;
-
     use super::*;
-
-    fn costs() -> Costs {
-        let of = |ms: [u64; 3]| ms.map(Duration::from_millis).to_vec();
-        Costs {
-            of: vec![of([100, 110, 120]), of([10, 11, 12]), of([10, 12, 14])],
-            plan: Plan { threads: vec![2, 1, 1], waves: vec![vec![0], vec![1, 2]] },
-        }
-    }
-
-    #[test]
-    fn a_round_is_its_waves() {
-        let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
-        let drafts = costs().drafts(Some(1));
-        assert!(close(&[drafts.draft], &[0.010]) && close(&drafts.verify, &[0.110, 0.122, 0.134]), "{drafts:?}");
-        let lookup = costs().drafts(None);
-        assert!(close(&[lookup.draft], &[0.0]) && close(&lookup.verify, &[0.110, 0.122, 0.134]), "{lookup:?}");
-    }
-
-    #[test]
-    fn a_source_is_as_it_was_after_it_was_timed() {
-        let mut source = SyntheticSource::new("toy", 32, 1);
-        assert_eq!(time(&mut source).unwrap().len(), LONGEST + 1);
-        let fresh = source.open().unwrap();
-        assert_eq!(source.len(fresh), Some(0));
-    }
 
     #[test]
     fn a_drafter_is_a_role_or_a_source_or_nobody() {

@@ -2,15 +2,20 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use logitfuse_core::{Error, ErrorKind, FusionStrategy, Result, TokenId};
+use logitfuse_core::{Error, ErrorKind, FusionStrategy, LogitSource, Result, TokenId};
 use logitfuse_engine::{Engine, Request, Role, Sampling, TextRules};
 use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime, SourceReport, Spin};
+use logitfuse_rundir::RoundCosts;
 use logitfuse_text::{SourceVocabulary, Tokenizer, Verdict, compatibility};
 use serde_json::Value;
 
 use crate::{
-    Config, Plan, PluginSettings, PluginUse, Prompter, RunConfig, SourceConfig, calibration, plugins,
-    speculation::{self, Costs, DraftTokens, drafter, settings},
+    Config, Plan, PluginSettings, PluginUse, Prompter, RunConfig, SourceConfig, calibration,
+    costs::context,
+    kit::{Kit, Lent},
+    plugins,
+    rounds::Stopwatch,
+    speculation::{Drafter, drafter, settings},
     strategies,
 };
 
@@ -31,6 +36,11 @@ pub struct Wired {
     /// How each binding's prompt is written.
     prompters: Vec<Prompter>,
     config: Config,
+    pub(crate) kit: Kit,
+    /// Which source plays which role, in the order of the bindings.
+    pub(crate) roles: Vec<(String, String)>,
+    /// Who drafts, and what that costs where a clock was asked.
+    drafting: Option<(Drafter, Option<RoundCosts>)>,
 }
 
 /// A model that is opened once, and the sources that use it.
@@ -123,11 +133,10 @@ impl Wired {
         };
 
         let weights: Vec<u64> = models.iter().map(|m| m.folder.weight_bytes()).collect();
-        let plan = Plan::new(&weights, threads);
+        let mut plan = Plan::new(&weights, threads);
         let names: Vec<String> = config.sources.keys().cloned().collect();
         let drafter = |speculation| drafter(speculation, &roles, &names, |name| model_of.get(name).copied());
         let drafter = config.speculation.as_ref().map(drafter).transpose()?;
-        let mut engine = Engine::builder(strategy).concurrency(plan.concurrency());
         let mut reports = Vec::new();
         let mut sources = Vec::new();
         for (model, &threads) in models.iter().zip(&plan.threads) {
@@ -135,31 +144,54 @@ impl Wired {
             reports.push(source.report().clone());
             sources.push(source);
         }
-        let speculation = match (&config.speculation, drafter) {
-            (Some(speculation), Some(drafter)) => {
-                let ask_the_clock = speculation.tokens == DraftTokens::Auto && config.run.temperature == 0.0;
-                let costs = if ask_the_clock {
-                    let of = sources.iter_mut().map(|source| speculation::time(source)).collect::<Result<_>>()?;
-                    Some(Costs { of, plan: plan.clone() })
-                } else {
-                    None
-                };
-                Some(settings(speculation, drafter, costs.as_ref(), &plan, &weights))
-            }
-            _ => None,
-        };
         let verdict = verdict(&models, &sources);
-        engine = engine.vocabulary(verdict.vocabulary()?).speculation(speculation);
-        for source in sources {
-            engine = engine.source(Box::new(source));
-        }
-        engine = engine.roles(roles.iter().map(|(role, source)| Role::new(role, model_of[source])));
-        let mut engine = engine.build()?;
-        if let Some(prompts) = calibration {
-            engine.calibrate(&prompts)?;
-        }
+        let kit = Kit {
+            strategy,
+            sources: sources.into_iter().map(Lent::new).collect(),
+            roles: roles.iter().map(|(role, source)| Role::new(role, model_of[source])).collect(),
+            vocabulary: verdict.vocabulary()?,
+            calibration,
+        };
         let tokenizer = models[0].tokenizer.clone();
-        Ok(Self { engine, tokenizer, verdict, models: reports, plan, plugin, prompters, config })
+        let mut drafting = None;
+        let mut speculation = None;
+        if let (Some(wanted), Some(drafter)) = (&config.speculation, drafter) {
+            let timed = if wanted.asks_the_clock(config.run.temperature) {
+                let batch = config.run.batch.unwrap_or(1);
+                let stopwatch = stopwatch(&kit, &roles, &config.run, &tokenizer, batch)?;
+                plan.waves = stopwatch.faster(&plan)?;
+                Some(stopwatch.costs(&plan, drafter, wanted.longest())?)
+            } else {
+                None
+            };
+            speculation = Some(settings(wanted, drafter, timed.as_ref(), &plan, &weights));
+            drafting = Some((drafter, timed));
+        }
+        let engine = kit.engine(plan.concurrency(), speculation)?;
+        Ok(Self { engine, tokenizer, verdict, models: reports, plan, plugin, prompters, config, kit, roles, drafting })
+    }
+
+    /// What rounds with drafts cost on this machine, timed if they were not yet; `None` without `[speculation]`.
+    ///
+    /// # Errors
+    /// Those of the models.
+    pub fn round_costs(&self, batch: usize) -> Result<Option<RoundCosts>> {
+        match (&self.config.speculation, &self.drafting) {
+            (_, Some((_, Some(timed)))) if timed.batch == batch => Ok(Some(timed.clone())),
+            (Some(wanted), Some((drafter, _))) => {
+                self.stopwatch(batch)?.costs(&self.plan, *drafter, wanted.longest()).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Who drafts.
+    pub(crate) fn drafter(&self) -> Option<Drafter> {
+        self.drafting.as_ref().map(|(drafter, _)| *drafter)
+    }
+
+    pub(crate) fn stopwatch(&self, batch: usize) -> Result<Stopwatch<'_>> {
+        stopwatch(&self.kit, &self.roles, &self.config.run, &self.tokenizer, batch)
     }
 
     /// The configuration.
@@ -194,6 +226,29 @@ impl Wired {
         request.ignore_end_of_sequence = run.ignore_end_of_sequence;
         Ok(request)
     }
+}
+
+/// Prompts are one token over and over: another one for each source, whose prompts differ in earnest, too.
+fn stopwatch<'a>(
+    kit: &'a Kit,
+    roles: &[(String, String)],
+    run: &RunConfig,
+    tokenizer: &Tokenizer,
+    batch: usize,
+) -> Result<Stopwatch<'a>> {
+    let context = kit.sources.iter().map(|source| context(source.info().context_length)).min().unwrap_or(1);
+    let mut known: Vec<&str> = Vec::new();
+    let mut prompts = Vec::new();
+    for (_, source) in roles {
+        let place = known.iter().position(|name| name == source).unwrap_or(known.len());
+        if place == known.len() {
+            known.push(source);
+        }
+        let token = place % kit.vocabulary.width();
+        prompts.push(vec![TokenId::try_from(token).unwrap_or(0); context]);
+    }
+    let text = TextRules { tokenizer: tokenizer.clone(), stop: Vec::new() };
+    Ok(Stopwatch { kit, prompts, sampling: sampling(run, 0)?, text, batch })
 }
 
 /// How the tokens of the sample at `index` are chosen.
@@ -260,7 +315,6 @@ impl Opened {
 }
 
 fn verdict(models: &[Opened], sources: &[OnnxSource]) -> Verdict {
-    use logitfuse_core::LogitSource;
     let vocabularies: Vec<SourceVocabulary<'_>> = models
         .iter()
         .zip(sources)

@@ -95,6 +95,53 @@ pub fn performance_gap_recovered(scores: PgrScores<'_>, bootstrap: &Bootstrap) -
     between(scores.fused, scores.weak, scores.ceiling, bootstrap)
 }
 
+/// The mean over tasks of [`gap_closed`], which weighs tasks alike however many items they have. Its interval draws the items
+/// of every task, each task by itself. `None` of no tasks, or where one of the gaps is not defined.
+///
+/// ```
+/// use logitfuse_metrics::{gap::{GapScores, mean_gap_closed}, statistics::Bootstrap};
+///
+/// let scores = |right: usize| (0..50).map(|i| f64::from(u8::from(i < right))).collect::<Vec<f64>>();
+/// let (base, tuned) = (scores(10), scores(50));
+/// let (one, other) = (scores(30), scores(40));
+/// let tasks = [&one, &other].map(|fused| GapScores { fused, base: &base, tuned: &tuned });
+/// let mean = mean_gap_closed(&tasks, &Bootstrap::default())?.unwrap();
+/// assert!((mean.value - 0.625).abs() < 1e-12 && mean.interval.contains(0.625));
+/// # Ok::<(), logitfuse_core::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`gap_closed`].
+pub fn mean_gap_closed(tasks: &[GapScores<'_>], bootstrap: &Bootstrap) -> Result<Option<Recovered>> {
+    let mut sums = vec![0.0; bootstrap.draws];
+    let mut value = 0.0;
+    for (seed, task) in (bootstrap.seed..).zip(tasks) {
+        let Some(closed) = gap_closed(*task, bootstrap)?.recovered else { return Ok(None) };
+        value += closed.value;
+        let mut draw = sums.iter_mut();
+        // Every task has draws of its own.
+        Bootstrap { seed, ..*bootstrap }.distribution(task.fused.len(), |items| {
+            let base = mean_of(task.base, items);
+            let closed = (mean_of(task.fused, items) - base) / (mean_of(task.tuned, items) - base);
+            if let Some(sum) = draw.next() {
+                *sum += closed;
+            }
+            closed
+        })?;
+    }
+    if tasks.is_empty() {
+        return Ok(None);
+    }
+    let count = tasks.len() as f64;
+    let mut means = sums.into_iter().map(|sum| sum / count);
+    let draws = bootstrap.distribution(1, |_| means.next().unwrap_or(f64::NAN))?;
+    Ok(draws.interval(bootstrap.confidence).map(|interval| Recovered {
+        value: value / count,
+        interval,
+        undefined_draws: draws.undefined(),
+    }))
+}
+
 fn between(fused: &[f64], floor: &[f64], ceiling: &[f64], bootstrap: &Bootstrap) -> Result<Gap> {
     same_items(fused.len(), floor.len())?;
     if let Some(score) = fused.iter().find(|score| !score.is_finite()) {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_metrics::statistics::{Bootstrap, McNemar, Summary, holm};
+use logitfuse_metrics::statistics::holm;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Run, SCHEMA_VERSION, SampleRecord, sha256};
+use crate::{ComparisonRow, Run, SCHEMA_VERSION, SampleRecord, paired::row, sha256};
 
 /// What two runs, or two variants of one, differ in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -20,41 +20,8 @@ pub struct Comparison {
     pub unpaired: usize,
 }
 
-/// One paired difference.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ComparisonRow {
-    /// The variant of the first run.
-    pub variant_a: String,
-    /// The variant of the second run.
-    pub variant_b: String,
-    /// The task.
-    pub task: String,
-    /// `metric,filter`.
-    pub metric: String,
-    /// Items that both have.
-    pub n: usize,
-    /// The first one's mean over them.
-    pub a: f64,
-    /// The second one's.
-    pub b: f64,
-    /// The mean of b − a.
-    pub difference: f64,
-    /// 95 % interval of the difference, by a bootstrap over items.
-    pub interval: [f64; 2],
-    /// Items whose score is better in the second run, and worse.
-    pub higher: usize,
-    /// See `higher`.
-    pub lower: usize,
-    /// Two-sided, of no difference.
-    pub p_value: f64,
-    /// After Holm's correction over all rows.
-    pub p_holm: f64,
-    /// How `p_value` was found.
-    pub test: String,
-}
-
-/// Scores of one metric by item: their sum over repeats, and how many.
-type Scores = BTreeMap<String, (f64, usize)>;
+/// What one metric wrote of each item, once per repeat.
+type Scores = BTreeMap<String, Vec<Value>>;
 
 /// `(task, metric)` → scores, of one variant.
 #[derive(Default)]
@@ -67,7 +34,8 @@ struct Variant {
 /// Compares paired items. `pairs` names variants of the first run with those of the second; without any, variants of equal
 /// name are compared, or the only ones if each run has one.
 ///
-/// Metrics of a whole corpus (BLEU, perplexities) have no score per item and no row.
+/// Metrics of a whole corpus (BLEU, chrF, perplexities) are computed anew on every draw of items. One that is not finite in
+/// both (an answer that one of them holds for impossible) has no row.
 ///
 /// # Errors
 /// [`ErrorKind::Incompatible`] if nothing can be paired, or an id stands for different items.
@@ -93,11 +61,10 @@ pub fn compare(a: &Run, b: &Run, pairs: &[(String, String)]) -> Result<Compariso
         scored.sort_by_key(|((task, _), _)| a.manifest().cells.iter().position(|cell| cell.task == *task));
         for ((task, metric), scores) in scored {
             let Some(others) = b_has.scores.get(&(task.clone(), metric.clone())) else { continue };
-            let (x, y): (Vec<f64>, Vec<f64>) =
-                scores.iter().filter_map(|(item, score)| Some((mean(*score), mean(*others.get(item)?)))).unzip();
-            if !x.is_empty() {
-                comparison.rows.push(row([&variant_a, &variant_b, task, metric].map(Clone::clone), &x, &y)?);
-            }
+            let both: (Vec<&[Value]>, Vec<&[Value]>) =
+                scores.iter().filter_map(|(item, score)| Some((&**score, &**others.get(item)?))).unzip();
+            let names = [&variant_a, &variant_b, task, metric].map(Clone::clone);
+            comparison.rows.extend(row(names, &both.0, &both.1)?);
         }
     }
     if comparison.rows.is_empty() {
@@ -112,54 +79,6 @@ pub fn compare(a: &Run, b: &Run, pairs: &[(String, String)]) -> Result<Compariso
     Ok(comparison)
 }
 
-fn mean((sum, n): (f64, usize)) -> f64 {
-    sum / n as f64
-}
-
-fn row([variant_a, variant_b, task, metric]: [String; 4], a: &[f64], b: &[f64]) -> Result<ComparisonRow> {
-    let bootstrap = Bootstrap::default();
-    let estimate = bootstrap.difference(b, a)?;
-    let differences: Vec<f64> = b.iter().zip(a).map(|(b, a)| b - a).collect();
-    // Nothing but +0 and 1 has these bits.
-    let binary = a.iter().chain(b).all(|score| [0.0_f64, 1.0].map(f64::to_bits).contains(&score.to_bits()));
-    let (p_value, test) = if binary {
-        let right = |scores: &[f64]| scores.iter().map(|&score| score > 0.5).collect::<Vec<_>>();
-        (McNemar::new(&right(a), &right(b))?.p_value, "McNemar's exact test")
-    } else {
-        (centred(&bootstrap, &differences, estimate.value)?, "bootstrap of the centred differences, two-sided")
-    };
-    let value = |scores: &[f64]| Summary::of(scores).map_or(0.0, |summary| summary.mean);
-    Ok(ComparisonRow {
-        variant_a,
-        variant_b,
-        task,
-        metric,
-        n: a.len(),
-        a: value(a),
-        b: value(b),
-        difference: estimate.value,
-        interval: [estimate.interval.low, estimate.interval.high],
-        higher: differences.iter().filter(|&&d| d > 0.0).count(),
-        lower: differences.iter().filter(|&&d| d < 0.0).count(),
-        p_value,
-        p_holm: p_value,
-        test: test.to_owned(),
-    })
-}
-
-/// How often items without a difference would show one as large: differences are drawn after their mean was taken off. The
-/// observed ones count as a draw, so that no finite number of draws says "never".
-fn centred(bootstrap: &Bootstrap, differences: &[f64], observed: f64) -> Result<f64> {
-    let mut as_large = 0_usize;
-    bootstrap.distribution(differences.len(), |items| {
-        let mean = items.iter().map(|&i| differences[i] - observed).sum::<f64>() / items.len() as f64;
-        // Rounding must not tell a draw from the observation that it repeats.
-        as_large += usize::from(mean.abs() >= observed.abs() * (1.0 - 1e-12));
-        mean
-    })?;
-    Ok((as_large as f64 + 1.0) / (bootstrap.draws as f64 + 1.0))
-}
-
 fn variants(run: &Run) -> Result<BTreeMap<String, Variant>> {
     let mut variants: BTreeMap<String, Variant> = BTreeMap::new();
     for sample in run.samples()? {
@@ -168,16 +87,10 @@ fn variants(run: &Run) -> Result<BTreeMap<String, Variant>> {
         let item = serde_json::to_string(&(&doc, &target)).unwrap_or_default();
         variant.items.insert((task.clone(), doc_id.clone()), sha256(item.as_bytes()));
         for (metric, score) in metrics {
-            let Some(score) = number(&score) else { continue };
-            let of = variant.scores.entry((task.clone(), metric)).or_default().entry(doc_id.clone()).or_default();
-            *of = (of.0 + score, of.1 + 1);
+            variant.scores.entry((task.clone(), metric)).or_default().entry(doc_id.clone()).or_default().push(score);
         }
     }
     Ok(variants)
-}
-
-fn number(score: &Value) -> Option<f64> {
-    score.as_f64().or_else(|| score.as_bool().map(|yes| f64::from(u8::from(yes))))
 }
 
 fn chosen(
@@ -219,36 +132,5 @@ fn chosen(
         )
         .with_help("say which to compare: `--variant A=B`")),
         _ => Ok(equal),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_difference_that_every_item_shows_is_significant_and_none_is_not() {
-        let bootstrap = Bootstrap::default();
-        let clear: Vec<f64> = (0..50).map(|i| 0.3 + 0.01 * f64::from(i % 7)).collect();
-        let mean = clear.iter().sum::<f64>() / 50.0;
-        assert!(centred(&bootstrap, &clear, mean).unwrap() <= 1e-4);
-        let none: Vec<f64> = (0..50).map(|i| if i % 2 == 0 { 0.1 } else { -0.1 }).collect();
-        assert!(centred(&bootstrap, &none, 0.0).unwrap() > 0.99);
-        // Normal theory: a mean of 1.96 standard errors has p = 0.05.
-        let spread = |x: f64| -> Vec<f64> { (0..200).map(|i| f64::from(i) / 100.0 - 0.995 + x).collect() };
-        let error = (200.0_f64.powi(2) - 1.0).sqrt() / 100.0 / 12.0_f64.sqrt() / 200.0_f64.sqrt();
-        let p = centred(&bootstrap, &spread(1.96 * error), 1.96 * error).unwrap();
-        assert!((p - 0.05).abs() < 0.012, "{p}");
-    }
-
-    #[test]
-    fn right_and_wrong_are_compared_by_mcnemar_and_anything_else_by_bootstrap() {
-        let names = || ["a", "b", "t", "m"].map(str::to_owned);
-        let right = row(names(), &[0.0, 0.0, 1.0, 0.0, 0.0], &[1.0, 1.0, 1.0, 1.0, 1.0]).unwrap();
-        assert_eq!((right.p_value, right.higher, right.lower, right.n), (0.125, 4, 0, 5));
-        assert!((right.difference - 0.8).abs() < 1e-12 && right.test.contains("McNemar"));
-        let score = row(names(), &[0.5, 0.25], &[0.5, 1.0]).unwrap();
-        assert!(score.test.contains("bootstrap"));
-        assert_eq!((score.a, score.b), (0.375, 0.75));
     }
 }

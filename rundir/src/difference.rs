@@ -3,7 +3,7 @@
 use logitfuse_core::{ErrorKind, Result, ResultExt};
 use serde_json::{Value, json};
 
-use crate::{BindingToken, Response, SampleRecord, TokenRecord};
+use crate::{BindingToken, Response, SampleRecord, TokenRecord, log::Line};
 
 /// The first thing in which a sample that was made again differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,13 @@ pub struct StoredSample {
     /// The sample.
     pub record: SampleRecord,
     pub(crate) line: Vec<u8>,
+}
+
+impl From<Line<SampleRecord>> for StoredSample {
+    fn from(Line { mut bytes, value, .. }: Line<SampleRecord>) -> Self {
+        bytes.pop();
+        Self { record: value, line: bytes }
+    }
 }
 
 impl StoredSample {

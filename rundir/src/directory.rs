@@ -9,9 +9,10 @@ use std::{
 use logitfuse_core::{Error, ErrorKind, Result};
 
 use crate::{
-    Manifest, Metrics, Run, SampleRecord, TimingRecord,
+    Forecast, Manifest, Metrics, Run, SampleRecord, TimingRecord,
     files::{unreadable, unwritable, write_atomically, write_json},
     log::Log,
+    run::FORECASTS,
 };
 
 /// Holds a lock while a process writes; its content is of no interest.
@@ -107,6 +108,12 @@ impl RunDir {
         self.timings.append(timing).and_then(|()| self.samples.append(sample)).map_err(|e| self.so_far(e))?;
         self.done.insert(sample.key());
         Ok(())
+    }
+
+    /// Adds what drafts are expected to cost. The last forecast of a variant and task counts.
+    pub fn forecast(&self, forecast: &Forecast) -> Result<()> {
+        let keep = |_, _: Forecast| Ok(true);
+        Log::open(&self.path.join(FORECASTS), keep)?.append(forecast)
     }
 
     /// Adds a sample as another directory wrote it, byte by byte.

@@ -12,6 +12,7 @@
 //! | `manifest.json` | [`Manifest`]: what the result depends on, by hash, and the machine | once |
 //! | `samples.jsonl` | a [`SampleRecord`] a line: the unit of resumption | appended and flushed as each finishes |
 //! | `timings.jsonl` | a [`TimingRecord`] a line; apart from the samples, so that equal runs have equal samples | with each sample |
+//! | `forecasts.jsonl` | a [`Forecast`] a line, where tokens are drafted: what that was expected to cost | as each variant begins with a task |
 //! | `metrics.json` | [`Metrics`], computed from the samples alone | atomically, at the end |
 //! | `report.html` | the picture | at the end |
 //!
@@ -32,22 +33,30 @@
 #![forbid(unsafe_code)]
 
 mod compare;
+mod corpus;
 mod difference;
 mod directory;
 mod files;
+mod forecast;
+#[doc(hidden)]
+pub mod fuzzing;
 mod log;
 mod manifest;
 mod merge;
 mod metrics;
+mod paired;
 mod run;
 mod sample;
 
-pub use compare::{Comparison, ComparisonRow, compare};
+pub use compare::{Comparison, compare};
+pub use corpus::CorpusScores;
 pub use difference::{Difference, StoredSample};
 pub use directory::RunDir;
 pub use files::{sha256, sha256_of_file};
+pub use forecast::{Drafting, Forecast, RoundCosts};
 pub use manifest::{CellPlan, FileRecord, Identity, Manifest, SCHEMA_VERSION, Scope, Shard};
-pub use merge::merge;
+pub use merge::{merge, missing};
 pub use metrics::{GapRecord, MetricRecord, Metrics};
+pub use paired::ComparisonRow;
 pub use run::Run;
 pub use sample::{BindingToken, Favourite, Response, SampleRecord, SourceTiming, TimingRecord, TokenRecord};

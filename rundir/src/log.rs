@@ -89,9 +89,9 @@ pub(crate) struct Line<T> {
 }
 
 /// The whole lines of a log; a last one without newline is left out.
-pub(crate) struct Lines<T> {
+pub(crate) struct Lines<T, R = BufReader<File>> {
     path: PathBuf,
-    reader: BufReader<File>,
+    reader: R,
     number: usize,
     offset: u64,
     record: PhantomData<T>,
@@ -103,7 +103,14 @@ impl<T> Lines<T> {
     }
 
     fn of(path: &Path, file: File) -> Self {
-        Self { path: path.to_owned(), reader: BufReader::new(file), number: 0, offset: 0, record: PhantomData }
+        Self::from_reader(path, BufReader::new(file))
+    }
+}
+
+impl<T, R: BufRead> Lines<T, R> {
+    /// `path` is what messages call it.
+    pub(crate) fn from_reader(path: &Path, reader: R) -> Self {
+        Self { path: path.to_owned(), reader, number: 0, offset: 0, record: PhantomData }
     }
 
     fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
@@ -113,7 +120,7 @@ impl<T> Lines<T> {
     }
 }
 
-impl<T: DeserializeOwned> Iterator for Lines<T> {
+impl<T: DeserializeOwned, R: BufRead> Iterator for Lines<T, R> {
     type Item = Result<Line<T>>;
 
     fn next(&mut self) -> Option<Self::Item> {

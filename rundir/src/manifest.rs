@@ -1,6 +1,6 @@
 //! The manifest: what a result depends on.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use logitfuse_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,13 @@ pub struct Shard {
     pub of: usize,
 }
 
+/// As it is asked for, from 1: `2/4`.
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index + 1, self.of)
+    }
+}
+
 impl Scope {
     /// Whether the item at `index` of its task is to be made.
     ///
@@ -85,7 +92,7 @@ impl Scope {
 
     fn words(&self) -> String {
         let limit = self.limit.map(|limit| format!("--limit {limit}"));
-        let shard = self.shard.map(|shard| format!("--shard {}/{}", shard.index + 1, shard.of));
+        let shard = self.shard.map(|shard| format!("--shard {shard}"));
         match (limit, shard) {
             (None, None) => "all items".to_owned(),
             (limit, shard) => limit.into_iter().chain(shard).collect::<Vec<_>>().join(" "),

@@ -9,7 +9,7 @@ use std::{
 
 use logitfuse_core::{Error, ErrorKind, Result};
 
-use crate::{Manifest, Run, RunDir, Scope, files::unreadable};
+use crate::{Manifest, Run, RunDir, Scope, Shard, files::unreadable};
 
 /// A line in one of the directories.
 struct Place {
@@ -82,6 +82,42 @@ pub fn merge(runs: &[Run], into: &Path) -> Result<RunDir> {
     }
     merged.sync()?;
     Ok(merged)
+}
+
+/// What the directories lack of a whole run, a line each, in the order of the shards; whatever has no shard comes last.
+/// Shards that nobody holds are known where all directories are shards of one number.
+pub fn missing(runs: &[Run]) -> Result<Vec<String>> {
+    let shard = |run: &Run| run.manifest().scope.shard;
+    let mut ordered: Vec<&Run> = runs.iter().collect();
+    ordered.sort_by_key(|run| shard(run).map_or((usize::MAX, 0), |shard| (shard.of, shard.index)));
+    let of = ordered
+        .first()
+        .and_then(|run| shard(run))
+        .filter(|first| runs.iter().all(|run| shard(run).is_some_and(|one| one.of == first.of)));
+    let mut lines = Vec::new();
+    let mut next = 0;
+    let mut absent = |lines: &mut Vec<String>, until: usize| {
+        let names = (next..until).filter_map(|index| Some(Shard { index, of: of?.of }));
+        lines.extend(names.map(|shard| format!("shard {shard}: none of these directories holds it")));
+        next = next.max(until + 1);
+    };
+    for run in ordered {
+        if let Some(shard) = shard(run) {
+            absent(&mut lines, shard.index);
+        }
+        let mut there = 0;
+        for line in run.sample_lines()? {
+            line?;
+            there += 1;
+        }
+        let all = run.manifest().samples();
+        if there < all {
+            let which = shard(run).map_or_else(String::new, |shard| format!("shard {shard}, "));
+            lines.push(format!("{which}{}: {there} of {all} samples", run.path().display()));
+        }
+    }
+    absent(&mut lines, of.map_or(0, |of| of.of));
+    Ok(lines)
 }
 
 /// The logs of all directories, to read lines from anywhere.

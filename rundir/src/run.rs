@@ -8,10 +8,13 @@ use std::{
 use logitfuse_core::{Error, ErrorKind, Result};
 
 use crate::{
-    Manifest, Metrics, SCHEMA_VERSION, SampleRecord, StoredSample, TimingRecord,
+    Forecast, Manifest, Metrics, SCHEMA_VERSION, SampleRecord, StoredSample, TimingRecord,
     files::{read_json, unreadable},
-    log::{Line, Lines},
+    log::Lines,
 };
+
+/// Only runs with drafts have it.
+pub(crate) const FORECASTS: &str = "forecasts.jsonl";
 
 /// A run directory that somebody wrote, or still writes.
 ///
@@ -80,16 +83,18 @@ impl Run {
 
     /// The same with the line that says each.
     pub fn stored_samples(&self) -> Result<impl Iterator<Item = Result<StoredSample>> + use<>> {
-        Ok(self.sample_lines()?.map(|line| {
-            let Line { mut bytes, value, .. } = line?;
-            bytes.pop();
-            Ok(StoredSample { record: value, line: bytes })
-        }))
+        Ok(self.sample_lines()?.map(|line| Ok(StoredSample::from(line?))))
     }
 
     /// Where the time of each sample went, in the same order.
     pub fn timings(&self) -> Result<impl Iterator<Item = Result<TimingRecord>> + use<>> {
         Ok(self.timing_lines()?.map(|line| Ok(line?.value)))
+    }
+
+    /// What drafts were expected to cost, in the order in which the models were timed.
+    pub(crate) fn forecasts(&self) -> Result<Vec<Forecast>> {
+        let file = self.path.join(FORECASTS);
+        if file.exists() { Lines::open(&file)?.map(|line| Ok(line?.value)).collect() } else { Ok(Vec::new()) }
     }
 
     pub(crate) fn sample_lines(&self) -> Result<Lines<SampleRecord>> {

@@ -136,6 +136,10 @@ pub struct TimingRecord {
     pub drafted: usize,
     /// Drafted tokens that stood.
     pub accepted: usize,
+    /// Passes of the sources after the prompts, each of which gives what stood of a draft and, unless the text ended there,
+    /// one token more; 0 for what was scored.
+    #[serde(default)]
+    pub rounds: usize,
 }
 
 /// What one source's passes cost.

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use logitfuse_core::ErrorKind;
 use logitfuse_rundir::{
     CellPlan, FileRecord, Identity, Manifest, Metrics, Response, Run, RunDir, SCHEMA_VERSION, SampleRecord, Scope,
-    Shard, TimingRecord, compare, merge, sha256,
+    Shard, TimingRecord, compare, merge, missing, sha256,
 };
 use serde_json::{Map, json};
 
@@ -56,7 +56,7 @@ fn sample(variant: &str, index: usize, repeat: usize) -> SampleRecord {
         filtered: BTreeMap::from([("none".to_owned(), json!("x"))]),
         metrics: BTreeMap::from([
             ("exact_match,none".to_owned(), json!(f64::from(u8::from(right)))),
-            ("bleu,none".to_owned(), json!([1, 2, 3])),
+            ("bleu,none".to_owned(), json!(["a b c d e", ["a b c d", "x"]])),
         ]),
     }
 }
@@ -183,14 +183,41 @@ fn shards_merge_into_the_bytes_of_one_run() {
 }
 
 #[test]
+fn what_is_missing_is_said_in_the_order_of_the_shards() {
+    let folder = tempfile::tempdir().unwrap();
+    let shard = |index: usize| Scope { limit: None, shard: Some(Shard { index, of: 4 }) };
+    let at = |name: &str| folder.path().join(name);
+    let whole = |index: usize| go_on(&at(&index.to_string()), &shard(index)).reader().unwrap();
+    // The last one was killed before its last sample.
+    let cut = whole(3);
+    let samples = fs::read_to_string(at("3").join("samples.jsonl")).unwrap();
+    let kept: Vec<&str> = samples.lines().collect();
+    fs::write(at("3").join("samples.jsonl"), kept[..kept.len() - 1].join("\n") + "\n").unwrap();
+    let lines = missing(&[cut.clone(), whole(1)]).unwrap();
+    let held = kept.len();
+    assert_eq!(
+        lines,
+        [
+            "shard 1/4: none of these directories holds it".to_owned(),
+            "shard 3/4: none of these directories holds it".to_owned(),
+            format!("shard 4/4, {}: {} of {held} samples", at("3").display(), held - 1),
+        ]
+    );
+    let all = [whole(0), whole(1), whole(2)];
+    assert_eq!(missing(&[&all[..], &[cut]].concat()).unwrap(), lines[2..]);
+    assert_eq!(missing(&[go_on(&at("whole"), &Scope::default()).reader().unwrap()]).unwrap(), Vec::<String>::new());
+}
+
+#[test]
 fn a_comparison_pairs_items() {
     let folder = tempfile::tempdir().unwrap();
     let run = go_on(folder.path(), &Scope::default()).reader().unwrap();
     let same = compare(&run, &run, &[]).unwrap();
-    assert_eq!(same.rows.len(), 2, "one metric a variant; corpus metrics have no score per item");
+    assert_eq!(same.rows.len(), 4, "two metrics a variant");
     assert!(same.rows.iter().all(|row| row.difference == 0.0 && row.p_holm == 1.0));
     let better = compare(&run, &run, &[("large".to_owned(), "fused".to_owned())]).unwrap();
-    let [row] = &better.rows[..] else { panic!("{better:?}") };
+    let [bleu, row] = &better.rows[..] else { panic!("{better:?}") };
+    assert_eq!((bleu.n, &*bleu.metric, bleu.difference), (ITEMS, "bleu,none", 0.0), "a score of all items together");
     assert_eq!((row.n, row.higher, row.lower, row.p_value), (ITEMS, 4, 0, 0.125));
     assert!(row.interval[0] > 0.0);
     let e = compare(&run, &run, &[("large".to_owned(), "lrage".to_owned())]).unwrap_err();

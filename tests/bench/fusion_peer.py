@@ -2,9 +2,11 @@
 
 usage: fusion_peer.py ENGINE FOLDER [--threads N] [--spin on|off] [--side-by-side]
 
-ENGINE is `genai` (three onnxruntime-genai generators, logits taken out and fused) or `onnxruntime` (three sessions of
-Python onnxruntime whose caches stay in OrtValues). Both load the model three times, for base, expert and anti, and choose
-the greedy token of base + expert - anti with numpy. `--side-by-side` runs the three from three Python threads.
+ENGINE is `genai` (three onnxruntime-genai generators, logits taken out and fused), `onnxruntime` (three sessions of
+Python onnxruntime whose caches stay in OrtValues) or `transformers` (three Llama models of PyTorch, as published code of
+proxy tuning has them; float32 models of this project's converter only, whose weights are read from the ONNX file). All load
+the model three times, for base, expert and anti, and choose the greedy token of base + expert - anti. `--side-by-side` runs
+the three from three Python threads.
 
 Requests and answers are those of genai_peer.py, `run` alone.
 """
@@ -86,7 +88,67 @@ class OnnxRuntime:
         return logits.numpy()[0, -1]
 
 
-ENGINES: dict[str, Callable[[Path, int, bool], Source]] = {"genai": Genai, "onnxruntime": OnnxRuntime}
+class Transformers:
+    def __init__(self, folder: Path, threads: int, spin: bool) -> None:
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        del spin
+        if threads:
+            torch.set_num_threads(threads)
+        config = LlamaConfig(**json.loads((folder / "config.json").read_text()))
+        with torch.device("meta"):
+            self.model = LlamaForCausalLM(config)
+        weights = {name: torch.tensor(array) for name, array in llama_weights(folder, config).items()}
+        # The rotary frequencies are no weights: a model that was made of nothing has to make them again.
+        self.model.load_state_dict(weights, strict=False, assign=True)
+        self.model.tie_weights()
+        self.model.model.rotary_emb = type(self.model.model.rotary_emb)(config)
+        self.model.eval()
+        self.torch = torch
+
+    def start(self, length: int) -> None:
+        del length
+        self.cache = None
+
+    def read(self, tokens: list[int]) -> np.ndarray:
+        with self.torch.inference_mode():
+            ids = self.torch.tensor([tokens])
+            out = self.model(ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+        self.cache = out.past_key_values
+        return out.logits[0, -1].numpy()
+
+
+def llama_weights(folder: Path, config: object) -> dict[str, np.ndarray]:
+    """The weights of an ONNX file by the names that transformers gives them, each `[out, in]`."""
+    import onnx
+    from onnx.numpy_helper import to_array
+
+    graph = onnx.load(folder / "model.onnx").graph
+    ours = {tensor.name: to_array(tensor) for tensor in graph.initializer}
+    layers, head = config.num_hidden_layers, config.head_dim
+    queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
+    theirs = {"model.embed_tokens.weight": ours["embed_tokens.weight"]}
+    norm = ours["layers.0.input_norm"]
+    for i in range(layers):
+        of = lambda name: ours[f"layers.{i}.{name}"]
+        matrices = dict(zip("qkv", np.split(of("qkv.weight"), [queries, queries + keys], axis=1)))
+        parts = {f"self_attn.{name}_proj": matrix for name, matrix in matrices.items()}
+        parts["self_attn.o_proj"] = of("o.weight")
+        parts |= {f"mlp.{name}_proj": of(f"{name}.weight") for name in ("gate", "up", "down")}
+        theirs |= {f"model.layers.{i}.{name}.weight": np.ascontiguousarray(m.T) for name, m in parts.items()}
+        theirs[f"model.layers.{i}.input_layernorm.weight"] = norm
+        theirs[f"model.layers.{i}.post_attention_layernorm.weight"] = of("post.norm")
+        # A layer's last normalisation is fused into its end; what it scales by is the next layer's.
+        norm = of("next.norm")
+    return theirs | {"model.norm.weight": norm}
+
+
+ENGINES: dict[str, Callable[[Path, int, bool], Source]] = {
+    "genai": Genai,
+    "onnxruntime": OnnxRuntime,
+    "transformers": Transformers,
+}
 
 
 def generate(sources: list[Source], pool: ThreadPoolExecutor | None, prompt: list[int], new_tokens: int) -> dict:

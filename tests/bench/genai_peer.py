@@ -1,12 +1,16 @@
 """onnxruntime-genai as a benchmark peer that takes turns: it works only while it is asked to.
 
-usage: genai_peer.py FOLDER [--threads N] [--spin on|off]
+usage: genai_peer.py FOLDER [--threads N] [--spin on|off] [--speculate TOKENS (--ngram N | --draft FOLDER)]
+
+`--speculate` drafts so many tokens at a time: from what follows the last occurrence of the last N - 1 tokens (`--ngram`),
+or with another model of the same vocabulary (`--draft`). Both are genai's own.
 
 Reads a request a line, answers each with a line of JSON:
   run NEW_TOKENS ID ID …   generates greedily after the prompt ID ID …:
                            {"first_token_ms": …, "token_ms": […], "tokens": […]}
                            `first_token_ms` is the prompt's pass and the first choice; each entry of `token_ms` is one
-                           pass over one token and the choice after it, so there is one entry less than tokens
+                           pass over one token and the choice after it, so there is one entry less than tokens; with
+                           `--speculate` an accepted token's entry is next to nothing, and their mean is what counts
   memory                   {"resident_bytes": …, "peak_resident_bytes": …}
 Says {"ready": true, "load_ms": …} first; ends with its input.
 
@@ -17,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import sys
 import time
@@ -26,16 +31,24 @@ import numpy as np
 import onnxruntime_genai as og
 
 
-def load(folder: Path, threads: int, spin: bool) -> og.Model:
+def load(folder: Path, threads: int, spin: bool, draft: Path | None = None) -> og.Model:
     options = {"intra_op_num_threads": threads, "session.intra_op.allow_spinning": "1" if spin else "0"}
+    model = {"decoder": {"session_options": options}}
+    if draft:
+        decoder = json.loads((draft / "genai_config.json").read_text())["model"]["decoder"]
+        # genai looks for a draft model's file from the folder of the model that it drafts for.
+        file = os.path.relpath(draft / decoder["filename"], folder)
+        model |= {"type": "speculative", "draft": {**decoder, "filename": file, "session_options": options}}
     config = og.Config(str(folder))
-    config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+    config.overlay(json.dumps({"model": model}))
     return og.Model(config)
 
 
-def generate(model: og.Model, prompt: list[int], new_tokens: int) -> dict:
+def generate(model: og.Model, prompt: list[int], new_tokens: int, speculation: dict[str, int]) -> dict:
     params = og.GeneratorParams(model)
     params.set_search_options(max_length=len(prompt) + new_tokens, do_sample=False)
+    if speculation:
+        params.set_speculative_options(**speculation)
     generator = og.Generator(model, params)
     ids = np.array(prompt, np.int32)
     marks, tokens = [time.perf_counter()], []
@@ -63,15 +76,22 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, default=0, help="0: as many as ONNX Runtime likes")
     parser.add_argument("--spin", choices=["on", "off"], default="on")
+    parser.add_argument("--speculate", type=int, default=0)
+    drafter = parser.add_mutually_exclusive_group()
+    drafter.add_argument("--ngram", type=int, default=0)
+    drafter.add_argument("--draft", type=Path)
     args = parser.parse_args()
+    speculation = {"max_draft_tokens": args.speculate} if args.speculate else {}
+    if args.ngram:
+        speculation["ngram_size"] = args.ngram
 
     start = time.perf_counter()
-    model = load(args.folder, args.threads, args.spin == "on")
+    model = load(args.folder, args.threads, args.spin == "on", args.draft)
     answer({"ready": True, "load_ms": 1000 * (time.perf_counter() - start)})
     for line in sys.stdin:
         match line.split():
             case ["run", new_tokens, *prompt] if prompt:
-                answer(generate(model, [int(word) for word in prompt], int(new_tokens)))
+                answer(generate(model, [int(word) for word in prompt], int(new_tokens), speculation))
             case ["memory"]:
                 answer(memory())
             case _:

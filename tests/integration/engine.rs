@@ -47,7 +47,7 @@ fn request(n: TokenId, roles: usize) -> Request {
 /// Tokens with the bits of everything that was reported about them.
 fn bits(engine: &mut Engine, requests: &[Request]) -> Vec<Vec<(TokenId, u64, Vec<u64>)>> {
     let mut out = vec![Vec::new(); requests.len()];
-    let mut on_event = |event| {
+    let mut on_event = |event: Event<'_>| {
         if let Event::Token(t) = event {
             let trace = t.trace.iter().map(|x| x.to_bits()).collect();
             out[t.request].push((t.token, t.log_prob.to_bits(), trace));
@@ -121,7 +121,7 @@ fn long_prompts_go_in_by_pieces() {
     let mut engine = base();
     let long = Request::new([prompt(1, 1500)]).max_new_tokens(3);
     let mut seen = Vec::new();
-    let mut on_event = |event| {
+    let mut on_event = |event: Event<'_>| {
         if let Event::Prefill { done, total } = event {
             seen.push((done, total));
         }
@@ -165,7 +165,7 @@ fn ends_are_told_apart() {
 fn cancelling_keeps_what_there_is() {
     let mut engine = base();
     let mut left = 5;
-    let mut on_event = |event| {
+    let mut on_event = |event: Event<'_>| {
         if let Event::Token(_) = event {
             left -= 1;
         }
@@ -230,7 +230,7 @@ fn sequences_join_as_others_end_and_nothing_else_changes() {
     let expected: Vec<_> = expected.unwrap().into_iter().map(|g| (g.tokens, g.log_prob.to_bits())).collect();
     for limit in [1, 3, 100] {
         let (mut order, mut most, mut open) = (Vec::new(), 0, std::collections::BTreeSet::new());
-        let mut on_event = |event| {
+        let mut on_event = |event: Event<'_>| {
             match event {
                 Event::Token(t) => {
                     open.insert(t.request);
@@ -262,7 +262,7 @@ fn what_is_running_is_finished_before_a_request_that_is_wrong_is_reported() {
         let wrong = Request::new(vec![Vec::new(); 3]);
         let requests = [Ok(request(1, 3)), Ok(request(2, 3)), Ok(wrong), Ok(request(3, 3))];
         let mut done = Vec::new();
-        let mut on_event = |event| {
+        let mut on_event = |event: Event<'_>| {
             if let Event::Done { request, generation } = event {
                 done.push((request, generation.tokens.len()));
             }

@@ -117,7 +117,7 @@ fn run(lead: bool, one_source: bool, requests: &[Request]) -> Run {
         .build()
         .unwrap();
     let mut tokens = vec![Vec::new(); requests.len()];
-    let mut on_event = |event| {
+    let mut on_event = |event: Event<'_>| {
         if let Event::Token(t) = event {
             assert_eq!(t.position, tokens[t.request].len());
             tokens[t.request].push((t.token, t.log_prob.to_bits(), t.trace.iter().map(|x| x.to_bits()).collect()));

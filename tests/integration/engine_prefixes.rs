@@ -40,7 +40,7 @@ fn requests() -> Vec<Request> {
 /// What came out, and how many tokens of prompts were run and reused.
 fn run(engine: &mut Engine, limit: usize) -> (Vec<(Vec<TokenId>, u64)>, usize, usize) {
     let mut out = vec![(Vec::new(), 0); requests().len()];
-    let mut on_event = |event| {
+    let mut on_event = |event: Event<'_>| {
         if let Event::Done { request, generation } = event {
             out[request] = (generation.tokens, generation.log_prob.to_bits());
         }

@@ -7,7 +7,7 @@ use logitfuse_core::{
     EffectiveVocabulary, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, PromptReading,
     PromptScore, Result, RoleRow, RoleSpec, Rows, SessionInfo, Step, StrategyInfo, TokenId,
 };
-use logitfuse_engine::{Cancel, Draft, DraftLength, Engine, Request, Role, ScoreRequest, Speculation};
+use logitfuse_engine::{Cancel, Draft, DraftLength, Engine, Event, Request, Role, ScoreRequest, Speculation};
 use logitfuse_experiment::strategy;
 use logitfuse_replay::SyntheticSource;
 use serde_json::json;
@@ -250,8 +250,8 @@ fn a_prompt_decides_the_weights_of_trimix() {
         let request = Request::new(vec![prompt.clone(); 3]).max_new_tokens(4).trace();
         let mut engine = build(trimix(json!({ "calibration": "prompt" })), None);
         let mut weights = Vec::new();
-        let mut on_event = |event| {
-            if let logitfuse_engine::Event::Token(token) = event {
+        let mut on_event = |event: Event<'_>| {
+            if let Event::Token(token) = event {
                 weights.push((token.trace[3], token.trace[4]));
             }
             std::ops::ControlFlow::Continue(())

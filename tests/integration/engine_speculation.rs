@@ -107,7 +107,7 @@ pub(crate) type Story = Vec<Vec<(TokenId, u64, Vec<u64>)>>;
 pub(crate) fn run(engine: &mut Engine, requests: &[Request]) -> (Story, usize) {
     let mut out = vec![Vec::new(); requests.len()];
     let mut stood = 0;
-    let mut on_event = |event| {
+    let mut on_event = |event: Event<'_>| {
         if let Event::Token(t) = event {
             stood += usize::from(t.drafted);
             assert_eq!(t.position, out[t.request].len());

@@ -64,10 +64,10 @@ fn validation(task: &str) -> Vec<Value> {
 fn first_steps(wired: &mut Wired, requests: &[Request]) -> Vec<BTreeMap<String, f64>> {
     let columns: Vec<String> = wired.engine.strategy().info().trace.iter().map(|c| c.name.clone()).collect();
     let mut out = vec![BTreeMap::new(); requests.len()];
-    let mut on_event = |event| {
+    let mut on_event = |event: Event<'_>| {
         if let Event::Token(token) = event {
             assert_eq!(token.trace.len(), columns.len());
-            out[token.request] = columns.iter().cloned().zip(token.trace).collect();
+            out[token.request] = columns.iter().cloned().zip(token.trace.iter().copied()).collect();
         }
         ControlFlow::Continue(())
     };

@@ -35,3 +35,4 @@ mod strategies;
 mod support;
 mod tape;
 mod tasks;
+mod weak_to_strong;

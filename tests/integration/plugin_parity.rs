@@ -159,7 +159,7 @@ pub(crate) fn reports(engine: &mut Engine, prompts: Vec<Vec<TokenId>>, tokens: u
     let mut request = Request::new(prompts).max_new_tokens(tokens).sampling(sampling).trace();
     request.ignore_end_of_sequence = true;
     let mut reports = Vec::new();
-    let mut on_event = |event| {
+    let mut on_event = |event: Event<'_>| {
         if let Event::Token(token) = event {
             let trace = token.trace.iter().map(|x| x.to_bits()).collect();
             reports.push((token.token, token.log_prob.to_bits(), trace));

@@ -128,6 +128,11 @@ fn shards_merge_into_the_whole() {
     let table = bench.succeed(&["merge", "-q", "1", "2", "3", "-o", "merged"]);
     assert!(table.contains("words: exact_match"), "{table}");
     bench.assert_equal("whole", "merged");
+    let part = bench.output(&["merge", "3", "1", "-o", "part"]);
+    let part = String::from_utf8_lossy(&part.stderr).into_owned();
+    assert!(part.contains("part: 18 of 27 samples\n  shard 2/3: none of these directories holds it\n"), "{part}");
+    bench.run("part", &[]);
+    bench.assert_equal("whole", "part");
     let said = bench.fail(&["run", "x.toml", "-o", "1", "--shard", "2/3"], 2);
     assert!(said.contains("it holds --shard 1/3, and --shard 2/3 was asked for"), "{said}");
     assert!(bench.fail(&["run", "x.toml", "--shard", "4/3"], 2).contains("1 ≤ I ≤ N"));

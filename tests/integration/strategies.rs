@@ -259,7 +259,7 @@ fn demonstrations_schedules_and_gates_run() {
     let mut scales: Vec<(f64, f64)> = Vec::new();
     let place = |name: &str| info.trace.iter().position(|column| column.name == name).unwrap();
     let (schedule, open) = (place("schedule"), place("gate_open"));
-    let mut collect = |event| {
+    let mut collect = |event: Event<'_>| {
         if let Event::Token(report) = event {
             scales.push((report.trace[schedule], report.trace[open]));
         }

@@ -11,7 +11,7 @@ use logitfuse_experiment::{
     tape::{Calibration, Grid, Metric, Outcome, Range, RecordOptions, Recorded, Reference, Replay, Setting, record},
 };
 use logitfuse_replay::{Rest, RowKind, Tape};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{peer_python, runtime};
@@ -330,6 +330,41 @@ fn what_a_tape_cannot_do_is_told() {
         .into();
     let e = quiz.run(&pair, &replay, &plugins, &Cancel::new()).unwrap_err();
     assert!(e.to_string().contains("the tape holds no right choice"), "{e}");
+}
+
+/// What a strategy asks about prompts is on the tape, or the strategy is refused before there is a figure.
+#[test]
+fn what_strategies_ask_about_prompts_is_recorded_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = config("qa");
+    let with = |id: &str, params: Value| {
+        let mut config = plain.clone();
+        config.strategy.id = Some(id.to_owned());
+        config.strategy.params = params.as_object().cloned().unwrap();
+        config
+    };
+    let by_prompt = with("dynamic-kl", json!({ "weights": "posterior", "posterior": { "evidence": "prompt" } }));
+    let replay = |config: &Config, tape: &str| {
+        let replay = Replay::new(folder.path().join(tape));
+        let tape = Tape::open(&replay.path).unwrap();
+        let plugins = PluginSettings::default();
+        let candidate = replay.candidate(config, tape.header(), tape.vocabulary(), &[], &plugins)?;
+        replay.run(&[candidate], &Cancel::new())
+    };
+    let rows = options(RowKind::F32, 2);
+    recorded(&plain, &folder.path().join("plain"), &rows);
+    let e = replay(&by_prompt, "plain").unwrap_err();
+    assert!(e.to_string().contains("asks how probable the prompts were, which this tape does not say"), "{e}");
+    assert_eq!(e.help(), Some("record it with this strategy in the experiment's TOML"));
+    recorded(&by_prompt, &folder.path().join("asked"), &rows);
+    assert_eq!(replay(&by_prompt, "asked").unwrap()[0].texts.len(), 2);
+    replay(&plain, "asked").unwrap();
+
+    let fitted = with("dynamic-kl", json!({ "weights": "fingerprint" }));
+    let e = replay(&fitted, "asked").unwrap_err();
+    assert!(e.to_string().contains("strategy `dynamic-kl` is fitted to its models before it starts"), "{e}");
+    let e = replay(&with("trimix", json!({ "calibration": "prompt" })), "asked").unwrap_err();
+    assert!(e.to_string().contains("reads the rows of every prompt, which no tape holds"), "{e}");
 }
 
 /// The command as its users meet it.

@@ -91,7 +91,7 @@ fn answered(wired: &mut Wired, task: &Task) -> Vec<Vec<Response>> {
         }
     }
     let mut responses = vec![Vec::new(); task.docs().len()];
-    let mut on_event = |event| {
+    let mut on_event = |event: Event<'_>| {
         if let Event::Done { request, generation } = event {
             responses[request] = vec![Response { text: generation.text, ..Response::default() }];
         }

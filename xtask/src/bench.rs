@@ -8,7 +8,10 @@ use crate::{
 
 /// Hands over to the benchmark, which starts its peer by itself so that the two can take turns.
 pub(crate) fn run(env: &Environment, bench_args: &[String]) -> Result<()> {
-    let prepared = Prepared::new(env)?;
+    let mut prepared = Prepared::new(env)?;
+    if bench_args.iter().any(|argument| argument == "--with-transformers") {
+        prepared.add_transformers(env)?;
+    }
     // What a strategy costs as a plugin is measured too, and cargo has no dependency on a library that nobody links.
     step(&mut cargo(["build", "--release", "--package", "logitfuse-plugin-static-proxy"]))?;
     let mut bench = cargo(["bench", "--package", "logitfuse-tests", "--bench", "decode", "--"]);

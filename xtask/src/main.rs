@@ -10,6 +10,7 @@ mod ci;
 mod gpu_check;
 mod prepare;
 mod report_check;
+mod results;
 mod steps;
 mod test;
 
@@ -47,9 +48,11 @@ enum Command {
         /// A run directory with its report.html
         directory: PathBuf,
     },
-    /// Measure against onnxruntime-genai on this machine; writes target/bench/bench.json
+    /// Make every figure of docs/results.md again, from the weights of examples/family; resumable, twenty minutes on two cores
+    Results(results::ResultsArgs),
+    /// Measure against onnxruntime-genai and others on this machine; writes target/bench/bench.md and bench.json
     Bench {
-        /// Handed to the benchmark
+        /// Handed to the benchmark: `--only e --quick`, `--weights int8`, `--with-transformers`, …
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         bench_args: Vec<String>,
     },
@@ -101,6 +104,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::GpuCheck => return gpu_check::run(&env),
         Command::ReportCheck { directory } => return report_check::run(&directory),
+        Command::Results(args) => results::run(&env, &args)?,
         Command::Bench { bench_args } => bench::run(&env, &bench_args)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -40,6 +40,13 @@ impl Prepared {
         Ok(Self { runtime, peer_python: peer.program().to_owned(), tiny_models, models })
     }
 
+    /// A peer more, and a Python of its own for it: the packages take gigabytes.
+    pub(crate) fn add_transformers(&mut self, env: &Environment) -> Result<()> {
+        let lists = ["tests/requirements.txt", "tests/bench/requirements-transformers.txt"];
+        self.peer_python = python_with(env, "peer-python-transformers", &lists)?.program().into();
+        Ok(())
+    }
+
     /// The command, told where everything is.
     pub(crate) fn tell<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
@@ -57,9 +64,17 @@ pub(crate) fn say(line: &str) {
 
 /// A Python with the packages that we compare with, apart from the user's own.
 fn peer_python(env: &Environment) -> Result<Python> {
-    let list = root().join("tests/requirements.txt");
-    let requirements = fs::read_to_string(&list).with_context(|| list.display().to_string())?;
-    let python = Python::find(env)?.with_packages(&target_dir().join("peer-python"), &requirements, &mut say)?;
+    python_with(env, "peer-python", &["tests/requirements.txt"])
+}
+
+/// A Python in a folder of the target directory, with what some lists of packages say.
+fn python_with(env: &Environment, name: &str, lists: &[&str]) -> Result<Python> {
+    let read = |list: &&str| {
+        let path = root().join(list);
+        fs::read_to_string(&path).with_context(|| path.display().to_string())
+    };
+    let requirements = lists.iter().map(read).collect::<Result<String>>()?;
+    let python = Python::find(env)?.with_packages(&target_dir().join(name), &requirements, &mut say)?;
     say(&format!("Python of the peers: {}", python.program().display()));
     Ok(python)
 }

@@ -154,7 +154,7 @@ impl Experiment {
     fn arrange(&mut self, set: &[Vec<String>], found: &mut Vec<Diagnostic>) {
         let variants = variants::expand(&self.document, &self.texts, set, found);
         let tasks = self.tasks(found);
-        self.gap = self.document.get("gap").and_then(|entry| self.typed(entry, "gap", found));
+        self.gap = self.gap_of(found);
         self.expect = self.expectations(found);
         (self.variants, self.stems) = variants.iter().map(|one| (one.name.clone(), one.stem.clone())).unzip();
         names::check(&self.document, &self.variants, &self.stems, &self.texts, found);
@@ -216,6 +216,12 @@ impl Experiment {
             Some(TaskLayers { name: name.clone(), config, run, with })
         };
         all.into_iter().flatten().filter_map(one).collect()
+    }
+
+    fn gap_of(&self, found: &mut Vec<Diagnostic>) -> Option<GapConfig> {
+        let mut entry = self.document.get("gap")?.clone();
+        self.join_folder(of::<GapConfig>(), entry.node.as_table_mut()?);
+        self.typed(&entry, "gap", found)
     }
 
     /// The document's own tables with layers over them.

@@ -39,6 +39,33 @@ pub fn json_schema() -> Value {
     FILE.clone()
 }
 
+/// The same with the parameters of strategies, by what `use` calls them: an editor completes `params` then too.
+///
+/// ```
+/// use logitfuse_experiment::{built_in, json_schema_with};
+///
+/// let schema = json_schema_with(built_in().into_iter().map(|info| (info.id, info.params_schema)));
+/// let known = schema["definitions"]["StrategyConfig"]["allOf"].as_array().unwrap();
+/// assert!(known.iter().any(|one| one["if"]["properties"]["use"]["const"] == "dynamic-kl"));
+/// ```
+///
+/// What is no JSON (a plugin's mistake) is left out.
+pub fn json_schema_with(strategies: impl IntoIterator<Item = (String, String)>) -> Value {
+    let mut root = json_schema();
+    let known = strategies.into_iter().filter_map(|(name, params)| {
+        let mut params: Map<String, Value> = serde_json::from_str(&params).ok()?;
+        // References inside it are to itself; and a layer may leave out what another one says.
+        params.insert("$id".to_owned(), json!(format!("logitfuse:strategies/{name}")));
+        params.remove("required");
+        Some(json!({
+            "if": { "properties": { "use": { "const": name } }, "required": ["use"] },
+            "then": { "properties": { "params": params } },
+        }))
+    });
+    root["definitions"]["StrategyConfig"]["allOf"] = known.collect();
+    root
+}
+
 fn complete() -> Value {
     let mut generator = SchemaSettings::draft07().into_generator();
     let task = generator.subschema_for::<TaskConfig>().to_value();

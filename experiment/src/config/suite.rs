@@ -1,18 +1,23 @@
 //! What an experiment says of all its variants and tasks together.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// `[gap]`: which variants stand for 0 and for 1 when it is asked how much of a gap was closed.
+/// `[gap]`: what stands for 0 and for 1 when it is asked how much of a gap was closed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GapConfig {
     /// The variant that 0 stands for, such as the large model alone.
     pub base: String,
-    /// The variant that 1 stands for, such as the large model after fine-tuning.
+    /// The variant that 1 stands for, such as the large model after tuning.
     pub ceiling: String,
+    /// Scores of systems that are not here, such as a tuned model whose weights do not ship: `base` and `ceiling` may name
+    /// methods of this file. JSON lines with `task`, `method`, `ids` and, as many, `scores`; relative to the TOML.
+    #[schemars(extend("format" = "path"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scores: Option<PathBuf>,
     /// The metric and its filter, as `metric,filter`: one for all tasks, or one each.
     pub metric: GapMetric,
 }

@@ -226,14 +226,14 @@ fn generate(
     let mut responses: BTreeMap<usize, Vec<Response>> = BTreeMap::new();
     let mut shares = Shares::default();
     let mut failed = None;
-    let mut on_event = |event: Event| {
+    let mut on_event = |event: Event<'_>| {
         match event {
             // Samples that end beside one that could not be written.
             _ if failed.is_some() => {}
             Event::Token(report) => {
                 shares.token(report.request, report.drafted);
                 if queue.sample_of(report.request).0.todo.traced {
-                    traces.entry(report.request).or_default().push(queue.labels.reported(&report));
+                    traces.entry(report.request).or_default().push(queue.labels.reported(report));
                 }
             }
             Event::Done { generation, .. } if generation.finish == FinishReason::Cancelled => {}

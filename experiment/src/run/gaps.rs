@@ -1,15 +1,15 @@
-//! `[gap]`: how much of the way from one variant to another the others went.
+//! `[gap]`: how much of the way from one system to another the variants went.
 
 use std::collections::BTreeMap;
 
 use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_metrics::{
-    gap::{GapScores, gap_closed},
+    gap::{GapScores, gap_closed, mean_gap_closed},
     statistics::Bootstrap,
 };
 use logitfuse_rundir::{GapRecord, SampleRecord};
 
-use super::summary::Cells;
+use super::{Work, elsewhere::Elsewhere, summary::Cells};
 use crate::{Experiment, GapConfig};
 
 /// Scores by the item's index.
@@ -22,17 +22,44 @@ struct Paired {
     ceiling: Vec<f64>,
 }
 
+impl Paired {
+    fn scores(&self) -> GapScores<'_> {
+        GapScores { fused: &self.fused, base: &self.base, tuned: &self.ceiling }
+    }
+}
+
+/// Both ends of the gap at every task that has one, before anything is run: whoever mistypes a name learns it now.
+pub(super) fn check(experiment: &Experiment, work: &[Work]) -> Result<()> {
+    let Some((gap, elsewhere)) = ends(experiment)? else { return Ok(()) };
+    let Some(elsewhere) = &elsewhere else { return Ok(()) };
+    for name in [&gap.base, &gap.ceiling].into_iter().filter(|name| !experiment.variants().contains(*name)) {
+        for work in work.iter().filter(|work| gap.metric.of(&work.cell.task).is_some()) {
+            elsewhere.scores(name, &work.cell.task)?;
+        }
+    }
+    Ok(())
+}
+
+fn ends(experiment: &Experiment) -> Result<Option<(&GapConfig, Option<Elsewhere>)>> {
+    let Some(gap) = experiment.gap() else { return Ok(None) };
+    let elsewhere = gap.scores.as_deref().map(Elsewhere::read).transpose()?;
+    Ok(Some((gap, elsewhere)))
+}
+
 /// One record per variant and task, and one for the mean over the tasks where there are several.
 pub(super) fn gaps(experiment: &Experiment, cells: &Cells<'_>) -> Result<Vec<GapRecord>> {
-    let Some(gap) = experiment.gap() else { return Ok(Vec::new()) };
+    let Some((gap, elsewhere)) = ends(experiment)? else { return Ok(Vec::new()) };
     let mut records = Vec::new();
     for variant in experiment.variants().iter().filter(|name| **name != gap.base && **name != gap.ceiling) {
         let mut of_tasks = Vec::new();
-        for work in cells.work.iter().filter(|work| work.cell.variant == *variant) {
-            let task = &work.cell.task;
-            let Some(metric) = gap.metric.of(task) else { continue };
-            let paired = paired(cells, gap, variant, task, metric)?;
-            let record = record(gap, variant, task, metric, &paired)?;
+        for (place, work) in cells.work.iter().enumerate().filter(|(_, work)| work.cell.variant == *variant) {
+            let Some(metric) = gap.metric.of(&work.cell.task) else { continue };
+            let end = |name: &str| match cells.place(name, &work.cell.task) {
+                Some(place) => scores(cells, place, metric),
+                None => from_elsewhere(elsewhere.as_ref(), name, work),
+            };
+            let paired = paired(&scores(cells, place, metric)?, &end(&gap.base)?, &end(&gap.ceiling)?);
+            let record = record(gap, variant, &work.cell.task, metric, &paired)?;
             of_tasks.push((record, paired));
         }
         let mean = (of_tasks.len() > 1).then(|| mean(gap, variant, &of_tasks)).transpose()?;
@@ -57,8 +84,7 @@ fn record(gap: &GapConfig, variant: &str, task: &str, metric: &str, paired: &Pai
     if record.n == 0 {
         return Ok(record);
     }
-    let scores = GapScores { fused: &paired.fused, base: &paired.base, tuned: &paired.ceiling };
-    let closed = gap_closed(scores, &Bootstrap::default())?;
+    let closed = gap_closed(paired.scores(), &Bootstrap::default())?;
     record.value = closed.recovered.map(|recovered| recovered.value);
     record.interval = closed.recovered.map(|recovered| [recovered.interval.low, recovered.interval.high]);
     record.ratio_to_ceiling = closed.ratio_to_ceiling;
@@ -74,10 +100,11 @@ fn mean(gap: &GapConfig, variant: &str, of_tasks: &[(GapRecord, Paired)]) -> Res
     };
     let metrics: Vec<&str> = of_tasks.iter().map(|(record, _)| record.metric.as_str()).collect();
     let same = metrics.iter().all(|metric| *metric == metrics[0]);
-    let value = average(|record| record.value);
-    let interval = match value {
-        Some(_) => interval_of_mean(of_tasks.iter().map(|(_, paired)| paired))?,
-        None => None,
+    let scores: Vec<GapScores<'_>> = of_tasks.iter().map(|(_, paired)| paired.scores()).collect();
+    let closed = if scores.iter().any(|scores| scores.fused.is_empty()) {
+        None
+    } else {
+        mean_gap_closed(&scores, &Bootstrap::default())?
     };
     Ok(GapRecord {
         variant: variant.to_owned(),
@@ -86,67 +113,46 @@ fn mean(gap: &GapConfig, variant: &str, of_tasks: &[(GapRecord, Paired)]) -> Res
         base: gap.base.clone(),
         ceiling: gap.ceiling.clone(),
         n: of_tasks.len(),
-        value,
-        interval,
+        value: closed.map(|closed| closed.value),
+        interval: closed.map(|closed| [closed.interval.low, closed.interval.high]),
         ratio_to_ceiling: average(|record| record.ratio_to_ceiling),
     })
 }
 
-fn interval_of_mean<'p>(tasks: impl Iterator<Item = &'p Paired>) -> Result<Option<[f64; 2]>> {
-    let bootstrap = Bootstrap::default();
-    let mut sums = vec![0.0; bootstrap.draws];
-    let mut count = 0.0;
-    for (seed, paired) in tasks.enumerate() {
-        count += 1.0;
-        let mut draw = sums.iter_mut();
-        // Every task has draws of its own.
-        Bootstrap { seed: seed as u64, ..bootstrap }.distribution(paired.fused.len(), |items| {
-            let sum = |scores: &[f64]| items.iter().map(|&i| scores[i]).sum::<f64>();
-            let base = sum(&paired.base);
-            let closed = (sum(&paired.fused) - base) / (sum(&paired.ceiling) - base);
-            if let Some(sum) = draw.next() {
-                *sum += closed;
-            }
-            closed
-        })?;
-    }
-    let mut means = sums.into_iter().map(|sum| sum / count);
-    let interval = bootstrap.interval(1, |_| means.next().unwrap_or(f64::NAN))?;
-    Ok(interval.map(|interval| [interval.low, interval.high]))
-}
-
-fn paired(cells: &Cells<'_>, gap: &GapConfig, variant: &str, task: &str, metric: &str) -> Result<Paired> {
-    let [fused, base, ceiling] = [variant, &gap.base, &gap.ceiling].map(|name| scores(cells, name, task, metric));
-    let (fused, base, ceiling) = (fused?, base?, ceiling?);
+fn paired(fused: &Scores, base: &Scores, ceiling: &Scores) -> Paired {
     let mut paired = Paired { fused: Vec::new(), base: Vec::new(), ceiling: Vec::new() };
-    for (item, score) in fused {
-        if let (Some(&base), Some(&ceiling)) = (base.get(&item), ceiling.get(&item)) {
+    for (item, &score) in fused {
+        if let (Some(&base), Some(&ceiling)) = (base.get(item), ceiling.get(item)) {
             paired.fused.push(score);
             paired.base.push(base);
             paired.ceiling.push(ceiling);
         }
     }
-    Ok(paired)
+    paired
 }
 
-fn scores(cells: &Cells<'_>, variant: &str, task: &str, metric: &str) -> Result<Scores> {
-    let wrong = |message: String, help: String| Err(Error::new(ErrorKind::InvalidConfig, message).with_help(help));
-    let place = cells.work.iter().position(|work| work.cell.variant == variant && work.cell.task == task);
-    let Some(place) = place else {
-        return wrong(
-            format!("gap: variant `{variant}` has no task `{task}`"),
-            "name variants of this experiment in [gap]".to_owned(),
-        );
+fn from_elsewhere(elsewhere: Option<&Elsewhere>, name: &str, work: &Work) -> Result<Scores> {
+    let task = &work.cell.task;
+    let Some(elsewhere) = elsewhere else {
+        return Err(Error::new(ErrorKind::InvalidConfig, format!("gap: variant `{name}` has no task `{task}`"))
+            .with_help("name variants of this experiment in [gap], or give `scores`"));
     };
+    let by_id = elsewhere.scores(name, task)?;
+    Ok(work.task.docs().iter().filter_map(|doc| Some((doc.index, *by_id.get(doc.id.as_str())?))).collect())
+}
+
+fn scores(cells: &Cells<'_>, place: usize, metric: &str) -> Result<Scores> {
     let samples = &cells.samples[place];
     let score = |sample: &SampleRecord| Some((sample.doc_index, sample.metrics.get(metric)?.as_f64()?));
     let scores: Scores = samples.iter().filter_map(score).collect();
     if let (true, Some(sample)) = (scores.is_empty(), samples.iter().find(|sample| !sample.metrics.is_empty())) {
         let known: Vec<&str> = sample.metrics.keys().map(String::as_str).collect();
-        return wrong(
+        let task = &cells.work[place].cell.task;
+        return Err(Error::new(
+            ErrorKind::InvalidConfig,
             format!("gap.metric: the items of task `{task}` have no number `{metric}`"),
-            format!("they have {}; metrics of a whole corpus have no gap", known.join(", ")),
-        );
+        )
+        .with_help(format!("they have {}; metrics of a whole corpus have no gap", known.join(", "))));
     }
     Ok(scores)
 }
@@ -161,7 +167,12 @@ mod tests {
 
     #[test]
     fn the_mean_of_gaps_has_an_interval_of_its_own() {
-        let gap = GapConfig { base: "L".into(), ceiling: "T".into(), metric: crate::GapMetric::All("em,none".into()) };
+        let gap = GapConfig {
+            base: "L".into(),
+            ceiling: "T".into(),
+            metric: crate::GapMetric::All("em,none".into()),
+            scores: None,
+        };
         let of_tasks: Vec<_> = [("qa", 60), ("sum", 80)]
             .map(|(task, fused)| {
                 let paired = Paired { fused: items(fused, 100), base: items(20, 100), ceiling: items(100, 100) };

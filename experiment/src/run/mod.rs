@@ -33,6 +33,7 @@
 //! machine's kind, too: kernels of ONNX Runtime differ between instruction sets, which the manifest lists.)
 
 mod cell;
+mod elsewhere;
 mod expect;
 mod gaps;
 mod manifest;
@@ -135,6 +136,7 @@ impl<'a> Suite<'a> {
     /// Reads the tasks' data and hashes every file that the experiment depends on.
     pub fn new(experiment: Experiment, options: RunOptions<'a>) -> Result<Self> {
         let work = work(&experiment)?;
+        gaps::check(&experiment, &work)?;
         let manifest = manifest::manifest(&experiment, &work, &options)?;
         Ok(Self { experiment, options, work, manifest })
     }

@@ -22,6 +22,11 @@ pub(super) struct Shares {
 struct Share {
     tokens: usize,
     accepted: usize,
+    /// Tokens that nobody drafted.
+    chosen: usize,
+    /// Whether the last token was drafted.
+    ends_drafted: bool,
+    rounds: usize,
     drafted: f64,
     prefill: f64,
     decode: f64,
@@ -34,9 +39,9 @@ impl Shares {
     /// A request has one token more.
     pub(super) fn token(&mut self, request: usize, drafted: bool) {
         self.tokens(request, 1);
-        if drafted {
-            self.owed.entry(request).or_default().accepted += 1;
-        }
+        let share = self.owed.entry(request).or_default();
+        share.ends_drafted = drafted;
+        *(if drafted { &mut share.accepted } else { &mut share.chosen }) += 1;
     }
 
     /// A request has so many tokens more.
@@ -92,6 +97,8 @@ impl Shares {
             let Some(share) = self.owed.remove(&request) else { continue };
             sum.tokens += share.tokens;
             sum.accepted += share.accepted;
+            // One was chosen after the prompt; a round that ends a text within its draft chooses none.
+            sum.rounds += share.chosen.saturating_sub(1) + usize::from(share.ends_drafted);
             sum.drafted += share.drafted;
             sum.prefill += share.prefill;
             sum.decode += share.decode;
@@ -118,6 +125,7 @@ impl Shares {
             sources: sources.iter().zip(&sum.sources).map(source).collect(),
             drafted: whole(sum.drafted),
             accepted: sum.accepted,
+            rounds: sum.rounds,
         }
     }
 }
@@ -144,6 +152,18 @@ mod tests {
             decode_wall: Duration::from_secs(decode),
             ..Timings::default()
         }
+    }
+
+    #[test]
+    fn a_round_ends_with_a_chosen_token_or_with_the_text() {
+        let mut shares = Shares::default();
+        // After the prompt; a draft of which two stood; one that holds the end.
+        for drafted in [false, true, true, false, true] {
+            shares.token(0, drafted);
+        }
+        shares.token(1, false);
+        let of = |shares: &mut Shares, request: usize| shares.record(String::new(), request..request + 1, &[]).rounds;
+        assert_eq!((of(&mut shares, 0), of(&mut shares, 1)), (2, 0));
     }
 
     #[test]

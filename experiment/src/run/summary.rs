@@ -14,6 +14,13 @@ pub(super) struct Cells<'a> {
     pub(super) samples: Vec<Vec<SampleRecord>>,
 }
 
+impl Cells<'_> {
+    /// Where a variant's samples of a task are.
+    pub(super) fn place(&self, variant: &str, task: &str) -> Option<usize> {
+        self.work.iter().position(|work| work.cell.variant == variant && work.cell.task == task)
+    }
+}
+
 /// What `metrics.json` holds. It is computed from what the log holds and not from what a process remembers, so that a run
 /// that was cut off ends in the same bytes.
 pub(super) fn metrics(experiment: &Experiment, work: &[Work], run: &Run) -> Result<Metrics> {

@@ -3,17 +3,12 @@
 use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_metrics::{
     filter::FilterPipeline,
-    perplexity::perplexity,
     statistics::{Bootstrap, Interval, Summary, wilson},
-    translation::{Bleu, Chrf},
 };
-use logitfuse_rundir::{MetricRecord, SampleRecord};
+use logitfuse_rundir::{CorpusScores, MetricRecord, SampleRecord};
 use serde_json::Value;
 
-use super::{
-    Task,
-    metric::{Metric, higher_is_better},
-};
+use super::{Task, metric::higher_is_better};
 
 /// Scores of a corpus are slow to compute on every draw.
 const CORPUS_DRAWS: usize = 1000;
@@ -38,10 +33,10 @@ impl Task {
     pub fn aggregate(&self, variant: &str, samples: &[&SampleRecord]) -> Result<Vec<MetricRecord>> {
         let mut records = Vec::new();
         for filter in self.filter_names() {
-            for (metric, name) in self.metrics.iter().zip(&self.names) {
+            for name in &self.names {
                 let key = format!("{name},{filter}");
                 let scores: Vec<&Value> = samples.iter().filter_map(|sample| sample.metrics.get(&key)).collect();
-                let figure = metric.over(&scores).map_err(|e| e.context(format!("tasks.{}: {key}", self.name)))?;
+                let figure = figure(name, &scores).map_err(|e| e.context(format!("tasks.{}: {key}", self.name)))?;
                 records.push(MetricRecord {
                     variant: variant.to_owned(),
                     task: self.name.clone(),
@@ -64,57 +59,17 @@ impl Task {
     }
 }
 
-impl Metric {
-    fn over(&self, scores: &[&Value]) -> Result<Figure> {
-        match self {
-            Self::Bleu => {
-                let segments = texts(scores, |prediction, references| {
-                    let mut one = Bleu::default();
-                    one.add(prediction, references);
-                    one
-                })?;
-                corpus(scores.len(), |items| {
-                    let mut all = Bleu::default();
-                    for &i in items {
-                        all.merge(&segments[i]);
-                    }
-                    all.score()
-                })
-            }
-            Self::Chrf | Self::ChrfPlusPlus => {
-                let empty = if matches!(self, Self::Chrf) { Chrf::default() } else { Chrf::plus_plus() };
-                let segments = texts(scores, |prediction, references| {
-                    let mut one = empty.clone();
-                    one.add(prediction, references);
-                    one
-                })?;
-                corpus(scores.len(), |items| {
-                    let mut all = empty.clone();
-                    for &i in items {
-                        all.merge(&segments[i]);
-                    }
-                    all.score()
-                })
-            }
-            Self::Perplexity => {
-                let log_probs = scores.iter().map(|score| log_prob(score)).collect::<Result<Vec<f64>>>()?;
-                corpus(scores.len(), |items| perplexity(&items.iter().map(|&i| log_probs[i]).collect::<Vec<_>>()))
-            }
-            Self::WordPerplexity | Self::BytePerplexity | Self::BitsPerByte => {
-                let pairs =
-                    scores.iter().map(|score| Ok((log_prob(score)?, length(score)?))).collect::<Result<Vec<_>>>()?;
-                corpus(scores.len(), |items| {
-                    let log_prob: f64 = items.iter().map(|&i| pairs[i].0).sum();
-                    let length: f64 = items.iter().map(|&i| pairs[i].1).sum();
-                    let rate = -log_prob / length;
-                    if matches!(self, Self::BitsPerByte) { rate / std::f64::consts::LN_2 } else { rate.exp() }
-                })
-            }
-            _ => mean(
-                &scores.iter().map(|score| score.as_f64().ok_or_else(|| foreign(score))).collect::<Result<Vec<_>>>()?,
-            ),
-        }
+fn figure(metric: &str, scores: &[&Value]) -> Result<Figure> {
+    if let Some(parts) = CorpusScores::read(metric, scores)? {
+        return corpus(scores.len(), |items| parts.over(items.iter().copied()));
     }
+    let number = |score: &&Value| {
+        score.as_f64().ok_or_else(|| {
+            Error::new(ErrorKind::InvalidData, format!("{score} is not what this metric writes"))
+                .with_help("the samples are those of another task; run it into another directory")
+        })
+    };
+    mean(&scores.iter().map(number).collect::<Result<Vec<_>>>()?)
 }
 
 fn mean(scores: &[f64]) -> Result<Figure> {
@@ -150,36 +105,4 @@ fn corpus(items: usize, mut statistic: impl FnMut(&[usize]) -> f64) -> Result<Fi
 
 fn words(bootstrap: &Bootstrap) -> String {
     format!("bootstrap over items, {} draws", bootstrap.draws)
-}
-
-/// What is made of each `[prediction, [references]]`.
-fn texts<T>(scores: &[&Value], mut of: impl FnMut(&str, &[&str]) -> T) -> Result<Vec<T>> {
-    let each = scores.iter().map(|score| {
-        let prediction = score.get(0).and_then(Value::as_str);
-        let references = score.get(1).and_then(Value::as_array);
-        let references = references.and_then(|all| all.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
-        match (prediction, references) {
-            (Some(prediction), Some(references)) => Ok(of(prediction, &references)),
-            _ => Err(foreign(score)),
-        }
-    });
-    each.collect()
-}
-
-/// The first part of an array; null stands for the logarithm of 0.
-fn log_prob(score: &Value) -> Result<f64> {
-    match score.get(0) {
-        Some(Value::Null) => Ok(f64::NEG_INFINITY),
-        Some(part) => part.as_f64().ok_or_else(|| foreign(score)),
-        None => Err(foreign(score)),
-    }
-}
-
-fn length(score: &Value) -> Result<f64> {
-    score.get(1).and_then(Value::as_f64).ok_or_else(|| foreign(score))
-}
-
-fn foreign(score: &Value) -> Error {
-    Error::new(ErrorKind::InvalidData, format!("{score} is not what this metric writes"))
-        .with_help("the samples are those of another task; run it into another directory")
 }

@@ -226,5 +226,6 @@ fn timing(words: &Words, sample: &SampleRecord) -> TimingRecord {
         sources: vec![source("large"), source("expert"), source(&words.source)],
         drafted: 0,
         accepted: 0,
+        rounds: 4,
     }
 }

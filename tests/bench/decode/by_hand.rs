@@ -1,7 +1,8 @@
 //! (e) Three sources fused by logitfuse against the same fusion written by hand.
 //!
 //! By hand is what one does without us: three onnxruntime-genai generators, or three sessions of Python onnxruntime, their
-//! logits fused with numpy. Each gets the threads that suit it best, in turn or side by side.
+//! logits fused with numpy; if asked for, three models of PyTorch's transformers too, whose threads spin as OpenMP has them.
+//! Each gets the threads that suit it best, in turn or side by side.
 
 use std::{path::Path, sync::Arc};
 
@@ -12,7 +13,7 @@ use crate::{
     Bench,
     contest::{Contest, Task},
     entrant::{Entrant, contestants, tuned},
-    model::{Model, Threads},
+    model::Model,
     ours::Ours,
     peer::Peer,
     report::{Row, Section, Target, Unit},
@@ -42,9 +43,11 @@ fn compare(bench: &Bench, model: &Model, section: &mut Section) -> Result<()> {
     let prompts = vec![model.prompt(0, CONTEXT)?];
     let tuning = Task { prompts: prompts.clone(), new_tokens: bench.effort.tuning_tokens };
     let mut entrants = Vec::new();
-    for engine in ["genai", "onnxruntime"] {
+    // What PyTorch would be asked to run is not int8.
+    let transformers = (bench.with_transformers && model.weights == "fp32").then_some("transformers");
+    for engine in ["genai", "onnxruntime"].into_iter().chain(transformers) {
         let mut all = Vec::new();
-        for threads in Threads::candidates() {
+        for threads in bench.effort.threads() {
             for side_by_side in [false, true] {
                 let how = if side_by_side { "side by side" } else { "in turn" };
                 let peer = Peer::fusing(&bench.python, Path::new(SCRIPT), engine, model, threads, side_by_side)?;

@@ -47,6 +47,11 @@ impl Turn {
     pub(crate) fn median_ms(&self) -> f64 {
         median(self.token_ms.iter().copied())
     }
+
+    /// The same where tokens come several at a time.
+    pub(crate) fn mean_ms(&self) -> f64 {
+        self.token_ms.iter().sum::<f64>() / self.token_ms.len() as f64
+    }
 }
 
 pub(crate) trait Contestant {
@@ -89,6 +94,11 @@ impl Contest {
     /// The median token time of each round.
     pub(crate) fn rounds_ms(&self, contestant: usize) -> Vec<f64> {
         self.turns[contestant].iter().map(Turn::median_ms).collect()
+    }
+
+    /// The mean token time of each round.
+    pub(crate) fn means_ms(&self, contestant: usize) -> Vec<f64> {
+        self.turns[contestant].iter().map(Turn::mean_ms).collect()
     }
 
     /// The median of all rounds by contestant.

@@ -18,6 +18,8 @@ pub(crate) struct Versions {
     logitfuse: &'static str,
     onnx_runtime: String,
     onnx_runtime_genai: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transformers: Option<String>,
 }
 
 impl Machine {
@@ -36,25 +38,39 @@ impl Machine {
 }
 
 impl Versions {
-    /// Asks the Python whose genai the benchmark compares with.
-    pub(crate) fn of(onnx_runtime: &str, python: &Path) -> Result<Self> {
-        let shown = python.display();
-        let asked = Command::new(python)
-            .args(["-c", "import onnxruntime_genai as g; print(g.__version__)"])
-            .output()
-            .or_err(ErrorKind::Io, &shown)?;
-        if !asked.status.success() {
-            return Err(Error::new(ErrorKind::NotFound, format!("{shown}: has no onnxruntime-genai"))
-                .with_help("run `cargo xtask bench`, which prepares a Python that has it"));
-        }
-        let onnx_runtime_genai = String::from_utf8_lossy(&asked.stdout).trim().to_owned();
-        Ok(Self { logitfuse: env!("CARGO_PKG_VERSION"), onnx_runtime: onnx_runtime.to_owned(), onnx_runtime_genai })
+    /// Asks the Python whose packages the benchmark compares with.
+    pub(crate) fn of(onnx_runtime: &str, python: &Path, with_transformers: bool) -> Result<Self> {
+        let onnx_runtime_genai =
+            ask(python, "import onnxruntime_genai as g; print(g.__version__)", "onnxruntime-genai")?;
+        let transformers =
+            "import torch, transformers; print(f'{transformers.__version__} on PyTorch {torch.__version__}')";
+        let transformers = with_transformers.then(|| ask(python, transformers, "transformers")).transpose()?;
+        Ok(Self {
+            logitfuse: env!("CARGO_PKG_VERSION"),
+            onnx_runtime: onnx_runtime.to_owned(),
+            onnx_runtime_genai,
+            transformers,
+        })
     }
 
     pub(crate) fn line(&self) -> String {
-        let Self { logitfuse, onnx_runtime, onnx_runtime_genai } = self;
-        format!("logitfuse {logitfuse}, ONNX Runtime {onnx_runtime}, onnxruntime-genai {onnx_runtime_genai}")
+        let Self { logitfuse, onnx_runtime, onnx_runtime_genai, transformers } = self;
+        let transformers =
+            transformers.as_ref().map_or_else(String::new, |version| format!(", transformers {version}"));
+        format!(
+            "logitfuse {logitfuse}, ONNX Runtime {onnx_runtime}, onnxruntime-genai {onnx_runtime_genai}{transformers}"
+        )
     }
+}
+
+fn ask(python: &Path, program: &str, package: &str) -> Result<String> {
+    let shown = python.display();
+    let asked = Command::new(python).args(["-c", program]).output().or_err(ErrorKind::Io, &shown)?;
+    if !asked.status.success() {
+        return Err(Error::new(ErrorKind::NotFound, format!("{shown}: has no {package}"))
+            .with_help("run `cargo xtask bench`, which prepares a Python that has it"));
+    }
+    Ok(String::from_utf8_lossy(&asked.stdout).trim().to_owned())
 }
 
 pub(crate) fn cores() -> usize {

@@ -1,7 +1,7 @@
 //! The decode benchmark: how fast, how costly, how large, against onnxruntime-genai and against ourselves.
 //!
-//! `cargo xtask bench` prepares what it needs and runs it. A table goes to stdout, all numbers to
-//! `target/bench/bench.json`, talk to stderr. Nothing here decides whether a build is good: a busy machine may miss a
+//! `cargo xtask bench` prepares what it needs and runs it. Tables go to stdout and, with machine and versions, to
+//! `target/bench/bench.md`; all numbers go to `target/bench/bench.json`, talk to stderr. Nothing here decides whether a build is good: a busy machine may miss a
 //! target, which the table then says.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark talks to whoever started it")]
 
@@ -19,6 +19,7 @@ mod probe;
 mod prompts;
 mod report;
 mod single;
+mod speculation;
 mod stats;
 
 use std::{
@@ -28,25 +29,32 @@ use std::{
 
 use clap::{Parser, Subcommand, ValueEnum};
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_onnx::Runtime;
+use logitfuse_onnx::{Runtime, Spin};
 use logitfuse_setup::{Environment, env, env::Variable, find_runtime};
 
 use crate::{
-    machine::{Machine, Versions},
-    model::Model,
+    machine::{Machine, Versions, cores},
+    model::{Model, Threads},
     report::{Report, Section},
 };
 
 /// Measures decoding on this machine.
 #[derive(Parser)]
 struct Arguments {
-    /// Fewer rounds: a first look
+    /// Fewer rounds, shorter texts, fewer ways to share the cores: a first look
     #[arg(long)]
     quick: bool,
-    /// Only this part: (a) one source against onnxruntime-genai, (b) three sources fused, (c) two prompts of one model,
-    /// (d) memory, (e) three sources fused by hand, (f) a plugin against the strategy built in
+    /// Only these parts: (a) one source against onnxruntime-genai, (b) three sources fused, (c) two prompts of one model,
+    /// (d) memory, (e) three sources fused by hand, (f) a plugin against the strategy built in, (g) one source that
+    /// speculates
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Only the model with these weights; (g) drafts with int8 for fp32
     #[arg(long)]
-    only: Option<Part>,
+    weights: Option<Weights>,
+    /// Proxy tuning in PyTorch takes part in (e); `cargo xtask bench` installs it
+    #[arg(long)]
+    with_transformers: bool,
     /// Cargo adds it
     #[arg(long, hide = true)]
     bench: bool,
@@ -62,6 +70,22 @@ enum Part {
     D,
     E,
     F,
+    G,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Weights {
+    Int8,
+    Fp32,
+}
+
+impl Weights {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Int8 => "int8",
+            Self::Fp32 => "fp32",
+        }
+    }
 }
 
 impl Part {
@@ -73,6 +97,7 @@ impl Part {
             Self::D => memory::measure(bench),
             Self::E => by_hand::measure(bench),
             Self::F => plugin::measure(bench),
+            Self::G => speculation::measure(bench),
         }
     }
 }
@@ -86,6 +111,7 @@ enum Child {
 
 /// How much is measured.
 struct Effort {
+    quick: bool,
     rounds: usize,
     new_tokens: usize,
     tuning_rounds: usize,
@@ -95,8 +121,19 @@ struct Effort {
 }
 
 impl Effort {
-    const FULL: Self = Self { rounds: 9, new_tokens: 64, tuning_rounds: 3, tuning_tokens: 24, processes: 3 };
-    const QUICK: Self = Self { rounds: 3, new_tokens: 64, tuning_rounds: 1, tuning_tokens: 16, processes: 1 };
+    const FULL: Self =
+        Self { quick: false, rounds: 9, new_tokens: 64, tuning_rounds: 3, tuning_tokens: 24, processes: 3 };
+    const QUICK: Self =
+        Self { quick: true, rounds: 3, new_tokens: 32, tuning_rounds: 1, tuning_tokens: 8, processes: 1 };
+
+    /// The ways to use the cores that are tried.
+    fn threads(&self) -> Vec<Threads> {
+        let mut candidates = Threads::candidates();
+        if self.quick {
+            candidates.retain(|threads| threads.count == 1 || threads.count == cores() && threads.spin != Spin::Never);
+        }
+        candidates
+    }
 }
 
 /// What everything is measured with.
@@ -106,16 +143,22 @@ struct Bench {
     model_dir: PathBuf,
     models: Vec<Model>,
     effort: Effort,
+    with_transformers: bool,
 }
 
 impl Bench {
-    fn new(quick: bool) -> Result<Self> {
+    fn new(arguments: &Arguments) -> Result<Self> {
         let env = Environment::of_process();
         let (python, model_dir) = (prepared(&env, &env::PEER_PYTHON)?, prepared(&env, &env::MODELS)?);
         let runtime = Runtime::load(&find_runtime(&env, None)?.library)?;
-        let models = ["int8", "fp32"].map(|weights| Model::find(&model_dir, weights));
-        let models = models.into_iter().collect::<Result<_>>()?;
-        Ok(Self { runtime, python, model_dir, models, effort: if quick { Effort::QUICK } else { Effort::FULL } })
+        let wanted = Weights::value_variants().iter().filter(|&one| arguments.weights.is_none_or(|only| only == *one));
+        let models = wanted.map(|weights| Model::find(&model_dir, weights.name())).collect::<Result<_>>()?;
+        let effort = if arguments.quick { Effort::QUICK } else { Effort::FULL };
+        Ok(Self { runtime, python, model_dir, models, effort, with_transformers: arguments.with_transformers })
+    }
+
+    fn model(&self, weights: &str) -> Option<&Model> {
+        self.models.iter().find(|model| model.weights == weights)
     }
 }
 
@@ -143,15 +186,16 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let bench = Bench::new(arguments.quick)?;
+    let bench = Bench::new(arguments)?;
     let mut report = Report {
         machine: Machine::now(),
-        versions: Versions::of(bench.runtime.version(), &bench.python)?,
+        versions: Versions::of(bench.runtime.version(), &bench.python, arguments.with_transformers)?,
         quick: arguments.quick,
         sections: Vec::new(),
     };
     println!("# Decoding\n\n{}", report.versions.line());
-    for part in Part::value_variants().iter().filter(|&part| arguments.only.is_none_or(|only| only == *part)) {
+    let wanted = |part: &&Part| arguments.only.is_empty() || arguments.only.contains(part);
+    for part in Part::value_variants().iter().filter(wanted) {
         let section = part.measure(&bench)?;
         print!("{section}");
         report.sections.push(section);
@@ -160,9 +204,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     println!("\n{}", report.machine.line());
     // Cargo names a folder of ours inside the target folder: its parent is the target folder.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap_or(Path::new("target"));
-    let file = target.join("bench/bench.json");
-    report.write(&file)?;
-    say(&format!("all numbers: {}", file.display()));
+    let folder = target.join("bench");
+    report.write(&folder)?;
+    say(&format!("{0}/bench.md has the tables, {0}/bench.json all numbers", folder.display()));
     Ok(())
 }
 

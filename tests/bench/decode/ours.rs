@@ -8,6 +8,7 @@ use std::{
 
 use logitfuse_core::{Error, ErrorKind, FusionStrategy, Result};
 use logitfuse_engine::{BaseOnly, Cancel, Concurrency, Engine, Event, Request, Role, Timings};
+use logitfuse_experiment::{Config, Wired};
 use logitfuse_onnx::Runtime;
 
 use crate::{
@@ -49,6 +50,11 @@ impl Ours {
         }
         Ok(Self { engine: builder.build()?, logs })
     }
+
+    /// As the product wires an experiment; nothing is told of its inside.
+    pub(crate) fn wired(runtime: &Runtime, config: Config) -> Result<Self> {
+        Ok(Self { engine: Wired::new(config, runtime, 0)?.engine, logs: Vec::new() })
+    }
 }
 
 impl Contestant for Ours {
@@ -59,7 +65,7 @@ impl Contestant for Ours {
         request.ignore_end_of_sequence = true;
         let start = Instant::now();
         let mut marks = Vec::with_capacity(task.new_tokens);
-        let mut on_event = |event: Event| {
+        let mut on_event = |event: Event<'_>| {
             if matches!(event, Event::Token(_)) {
                 marks.push(Instant::now());
             }
@@ -73,7 +79,7 @@ impl Contestant for Ours {
         Ok(Turn {
             first_ms: ms(*first - start),
             token_ms: marks.windows(2).map(|pair| ms(pair[1] - pair[0])).collect(),
-            inside: Some(inside(&forwards, Span { start: *first, end: *last }, &done.timings)),
+            inside: inside(&forwards, Span { start: *first, end: *last }, &done.timings),
             tokens: done.tokens,
         })
     }
@@ -83,20 +89,20 @@ impl Contestant for Ours {
     }
 }
 
-fn inside(forwards: &[Vec<Span>], window: Span, timings: &Timings) -> Inside {
+fn inside(forwards: &[Vec<Span>], window: Span, timings: &Timings) -> Option<Inside> {
     let wall = (window.end - window.start).as_secs_f64();
     let of_decoding = |spans: &[Span]| spans.iter().copied().filter(|s| s.start >= window.start).collect::<Vec<_>>();
-    let first = of_decoding(&forwards[0]);
+    let first = of_decoding(forwards.first()?);
     let in_forward = covered(forwards.iter().flat_map(|spans| of_decoding(spans)), window).as_secs_f64();
     let fusion = timings.fuse + timings.sample + timings.normalise.iter().sum::<Duration>();
     // The prompt's row is normalised, fused and sampled too, before the window.
     let per_step = fusion.as_secs_f64() / timings.tokens.max(1) as f64;
-    Inside {
+    Some(Inside {
         forward_ms: median(first.iter().map(|s| ms(s.end - s.start))),
         outside_forward: 1.0 - in_forward / wall,
         fusion: per_step * first.len() as f64 / wall,
         fuse_ms: ms(timings.fuse) / timings.tokens.max(1) as f64,
-    }
+    })
 }
 
 fn ms(time: Duration) -> f64 {

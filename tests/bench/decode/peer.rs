@@ -42,10 +42,35 @@ struct Memory {
     peak_resident_bytes: u64,
 }
 
+/// Who drafts for genai, and how many tokens at a time.
+#[derive(Clone, Copy)]
+pub(crate) enum Drafting<'m> {
+    /// What followed the last time.
+    Ngram { tokens: usize },
+    /// A smaller model.
+    Model { model: &'m Model, tokens: usize },
+}
+
+/// How many tokens have to have been there before, with the first that is drafted.
+const NGRAM: usize = 3;
+
 impl Peer {
     /// Loads the model.
     pub(crate) fn start(python: &Path, model: &Model, threads: Threads) -> Result<Self> {
         Self::spawn(python, Command::new(python).arg(SCRIPT).arg(model.folder.root()).args(flags(threads)))
+    }
+
+    /// Loads the model, and has genai speculate.
+    pub(crate) fn speculating(python: &Path, model: &Model, threads: Threads, drafting: Drafting<'_>) -> Result<Self> {
+        let mut command = Command::new(python);
+        command.arg(SCRIPT).arg(model.folder.root()).args(flags(threads)).arg("--speculate");
+        match drafting {
+            Drafting::Ngram { tokens } => command.args([&tokens.to_string(), "--ngram", &NGRAM.to_string()]),
+            Drafting::Model { model, tokens } => {
+                command.args([&tokens.to_string(), "--draft"]).arg(model.folder.root())
+            }
+        };
+        Self::spawn(python, &mut command)
     }
 
     /// Loads the model three times, to be fused by a script.

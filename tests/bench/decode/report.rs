@@ -152,11 +152,32 @@ pub(crate) struct Report {
     pub(crate) sections: Vec<Section>,
 }
 
+/// What `bench.md` says below its tables.
+const READING: &str = "\
+Everybody works in turn while all others rest, so that what else the machine does hits all alike. *median* and *p10* are of \
+all measurements, *spread* is the distance between their quartiles as a share of the median. A *ratio* is the median of the \
+rounds' own ratios, with a 95 % bootstrap interval over rounds; *of* says what was divided. A target is only judged where \
+one was set.";
+
 impl Report {
-    pub(crate) fn write(&self, file: &Path) -> Result<()> {
-        let shown = file.display();
-        let json = serde_json::to_string_pretty(self).or_err(ErrorKind::Internal, &shown)?;
-        let folder = file.parent().unwrap_or(file);
-        fs::create_dir_all(folder).and_then(|()| fs::write(file, json + "\n")).or_err(ErrorKind::Io, shown)
+    /// Writes `bench.json` and `bench.md`.
+    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
+        let json = serde_json::to_string_pretty(self).or_err(ErrorKind::Internal, "the numbers")?;
+        let write = |name: &str, text: String| fs::write(folder.join(name), text);
+        fs::create_dir_all(folder)
+            .and_then(|()| write("bench.json", json + "\n"))
+            .and_then(|()| write("bench.md", self.to_string()))
+            .or_err(ErrorKind::Io, folder.display())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# Decoding\n\n* {}\n* {}", self.machine.line(), self.versions.line())?;
+        if self.quick {
+            writeln!(f, "* a first look (`--quick`): too few rounds to quote")?;
+        }
+        self.sections.iter().try_for_each(|section| section.fmt(f))?;
+        writeln!(f, "\n## How to read this\n\n{READING}")
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
     let mut section =
         Section { title: "(a) One source against onnxruntime-genai", notes: Vec::new(), rows: Vec::new() };
     for model in &bench.models {
-        for context in CONTEXTS {
+        for &context in if bench.effort.quick { &CONTEXTS[..1] } else { &CONTEXTS } {
             duel(bench, model, context, &mut section)?;
         }
     }
@@ -28,6 +28,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
         "A token is one pass over one token and the choice after it; a ratio above 1 means that logitfuse is faster."
             .to_owned(),
     );
+    section.notes.push("Nobody speculates here; (g) has what both gain by it.".to_owned());
     Ok(section)
 }
 
@@ -36,7 +37,9 @@ fn duel(bench: &Bench, model: &Model, context: usize, section: &mut Section) -> 
     let prompts = vec![model.prompt(0, context)?];
     let tuning = Task { prompts: prompts.clone(), new_tokens: bench.effort.tuning_tokens };
 
-    let peers = Threads::candidates()
+    let peers = bench
+        .effort
+        .threads()
         .into_iter()
         .map(|threads| Ok(Entrant::new("genai", threads, Peer::start(&bench.python, model, threads)?)));
     let label = format!("(a) {case}");
@@ -44,7 +47,7 @@ fn duel(bench: &Bench, model: &Model, context: usize, section: &mut Section) -> 
     entrants.truncate(1);
 
     let plan = model.plan(&bench.runtime, &["base"], "none")?.0[0];
-    let mut candidates = Threads::candidates();
+    let mut candidates = bench.effort.threads();
     if !candidates.contains(&plan) {
         candidates.push(plan);
     }

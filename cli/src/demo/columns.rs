@@ -1,0 +1,98 @@
+//! Texts beside each other, as wide as the terminal.
+
+use std::fmt::Write;
+
+use anstyle::Style;
+
+/// Where nobody says how wide it is, as in a pipe.
+const USUAL_WIDTH: usize = 100;
+/// Narrower columns are harder to read than texts below each other.
+const LEAST: usize = 20;
+const GAP: usize = 3;
+
+pub(super) struct Column<'a> {
+    pub(super) title: &'a str,
+    pub(super) text: String,
+}
+
+/// Characters of a line.
+pub(super) fn terminal_width() -> usize {
+    terminal_size::terminal_size().map_or(USUAL_WIDTH, |(width, _)| usize::from(width.0))
+}
+
+/// The columns side by side, wrapped at words; below each other where there is no room.
+pub(super) fn side_by_side(columns: &[Column<'_>], width: usize) -> String {
+    let bold = Style::new().bold();
+    let count = columns.len().max(1);
+    let each = width.saturating_sub(GAP * (count - 1)) / count;
+    if each < LEAST {
+        return columns.iter().fold(String::new(), |mut page, column| {
+            let _ = write!(page, "{bold}{}{bold:#}\n{}\n\n", column.title, column.text);
+            page
+        });
+    }
+    let mut page = String::new();
+    for (texts, style) in [
+        (columns.iter().map(|c| wrap(c.title, each)).collect::<Vec<_>>(), bold),
+        (columns.iter().map(|c| wrap(&c.text, each)).collect(), Style::new()),
+    ] {
+        for line in 0..texts.iter().map(Vec::len).max().unwrap_or(0) {
+            for (n, text) in texts.iter().enumerate() {
+                let words = text.get(line).map_or("", String::as_str);
+                // No blanks at the end of a line.
+                let room = if n + 1 < count { each + GAP - words.chars().count() } else { 0 };
+                let _ = write!(page, "{style}{words}{style:#}{:room$}", "");
+            }
+            page.truncate(page.trim_end_matches(' ').len());
+            page.push('\n');
+        }
+    }
+    page
+}
+
+/// Lines of at most `width` characters; a longer word has a line of its own, broken where it must.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let mut rest: Vec<char> = word.chars().collect();
+        while !rest.is_empty() {
+            let part: String = rest.drain(..rest.len().min(width)).collect();
+            match lines.last_mut() {
+                Some(line) if line.is_empty() => *line = part,
+                Some(line) if line.chars().count() + 1 + part.chars().count() <= width => {
+                    line.push(' ');
+                    line.push_str(&part);
+                }
+                _ => lines.push(part),
+            }
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(columns: &[(&'static str, &str)], width: usize) -> String {
+        let columns: Vec<Column<'_>> =
+            columns.iter().map(|&(title, text)| Column { title, text: text.to_owned() }).collect();
+        anstream::adapter::strip_str(&side_by_side(&columns, width)).to_string()
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        let columns =
+            [("one", "a text of some words, which wraps"), ("two", "Donaudampfschifffahrtsgesellschaft ends")];
+        for width in 43..90 {
+            let page = plain(&columns, width);
+            assert!(page.lines().all(|line| line.chars().count() <= width && !line.ends_with(' ')), "{width}\n{page}");
+        }
+        assert_eq!(plain(&[("a", "b c"), ("d", "e")], 43), "a                      d\nb c                    e\n");
+    }
+
+    #[test]
+    fn on_a_narrow_terminal_texts_are_below_each_other() {
+        assert_eq!(plain(&[("one", "x y"), ("two", "z")], 42), "one\nx y\n\ntwo\nz\n\n");
+    }
+}

@@ -1,0 +1,60 @@
+//! Every figure of `docs/results.md`, from the weights that ship.
+
+mod examples;
+mod gap;
+mod markdown;
+mod page;
+mod seeds;
+mod several;
+mod single;
+mod study;
+mod variations;
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use logitfuse_setup::{Environment, env, find_or_install_runtime};
+
+use crate::{
+    prepare::say,
+    steps::{cargo, root, step, target_dir},
+};
+
+/// The experiments with the family, in the order in which somebody who waits wants them.
+const EXPERIMENTS: [&str; 5] = ["weak-to-strong", "best-static", "multi-task", "in-context", "ablations"];
+
+#[derive(Args)]
+pub(crate) struct ResultsArgs {
+    /// Write the page from the runs that are there, without running anything
+    #[arg(long)]
+    page_only: bool,
+}
+
+/// Runs what is not there yet into `target/results` and writes the page. Killed, it goes on where it was.
+pub(crate) fn run(env: &Environment, args: &ResultsArgs) -> Result<()> {
+    let folder = target_dir().join("results");
+    if !args.page_only {
+        experiments(env, &folder)?;
+    }
+    let runs = EXPERIMENTS.map(|name| folder.join(name));
+    let page = page::page(&study::Results::read(&runs, &root().join("examples/family/results"))?)?;
+    let file = root().join("docs/results.md");
+    fs::write(&file, page).with_context(|| file.display().to_string())?;
+    say(&format!("written: {}", file.display()));
+    Ok(())
+}
+
+fn experiments(env: &Environment, folder: &Path) -> Result<()> {
+    let runtime = find_or_install_runtime(env, None, &mut say)?;
+    // As it is released: the figures say how fast it is, too.
+    step(&mut cargo(["build", "--release", "--package", "logitfuse-cli"]))?;
+    let binary = target_dir().join("release").join(format!("logitfuse{}", std::env::consts::EXE_SUFFIX));
+    for name in EXPERIMENTS {
+        let mut command = Command::new(&binary);
+        command.current_dir(root()).arg("run").arg(format!("examples/experiments/{name}.toml"));
+        command.arg("--output").arg(folder.join(name)).env(env::ORT_LIB.name, &runtime.library);
+        step(&mut command)?;
+    }
+    Ok(())
+}
