@@ -12,6 +12,7 @@ use crate::{
     compare::CompareArgs,
     config::ConfigCommand,
     merge::MergeArgs,
+    plan::PlanArgs,
     plugin::PluginCommand,
     report::ReportArgs,
     run::{RerunArgs, RunArgs},
@@ -101,6 +102,8 @@ pub(crate) enum Command {
     Generate(Box<GenerateArgs>),
     /// Run an experiment: its prompts as JSONL, or its tasks into a directory that can be resumed and believed
     Run(Box<RunArgs>),
+    /// Time an experiment's models on this machine: who should draft, how much, and what it gives
+    Plan(PlanArgs),
     /// Make samples of a run again and name the first one that differs, the step and the source
     Verify(VerifyArgs),
     /// Run the experiment of a run directory once more

@@ -16,6 +16,7 @@ mod generate;
 mod inspect;
 mod merge;
 mod output;
+mod plan;
 mod plugin;
 mod record;
 mod report;
@@ -59,6 +60,7 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Rerun(args) => run::rerun(global, args),
         Command::Compare(args) => compare::run(args),
         Command::Merge(args) => merge::run(global, args),
+        Command::Plan(args) => plan::run(global, args),
         Command::Report(args) => report::run(args),
         Command::Config(command) => config::run(global, command),
         Command::Demo(args) => demo::run(global, args),

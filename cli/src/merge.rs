@@ -37,8 +37,9 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<ExitCode>
     let (there, all) = (merged.samples(), merged.reader()?.manifest().samples());
     if there < all {
         let to = args.output.display();
-        let lacking = missing(&runs)?.iter().map(|line| format!("\n  {line}")).collect::<String>();
-        let what = format!("{to}: {there} of {all} samples{lacking}\n`logitfuse run` with `-o {to}` makes the rest");
+        let lacking = missing(&runs)?.join("\n  ");
+        let what =
+            format!("{to}: {there} of {all} samples\n  {lacking}\n`logitfuse run` with `-o {to}` makes the rest");
         output::say(global.quiet, &what);
         return Ok(ExitCode::SUCCESS);
     }

@@ -162,8 +162,7 @@ impl Sampler {
         if self.logits[best] == f32::NEG_INFINITY {
             return Vec::new();
         }
-        let mut kept = self.spare.pop().unwrap_or_default();
-        kept.clear();
+        let mut kept = self.buffer();
         #[expect(clippy::cast_possible_truncation, reason = "f32 rows, f32 scale")]
         let scale = (1.0 / self.sampling.temperature) as f32;
         if !scale.is_finite() {
@@ -224,19 +223,35 @@ impl Sampler {
         if p >= q || self.uniform() * q < p {
             return (draft.token, true);
         }
-        let mut drafter = draft.candidates.clone();
-        drafter.sort_by_key(|c| c.0);
+        let mut drafter = self.buffer();
+        drafter.extend_from_slice(&draft.candidates);
+        drafter.sort_unstable_by_key(|c| c.0);
         let drafted = |id| drafter.binary_search_by_key(&id, |c| c.0).map_or(0.0, |at| drafter[at].1);
-        let mut rest: Candidates = candidates.iter().map(|&(id, p)| (id, (p - drafted(id)).max(0.0))).collect();
+        let mut rest = self.buffer();
+        rest.extend(candidates.iter().map(|&(id, p)| (id, (p - drafted(id)).max(0.0))));
         let mass: f64 = rest.iter().map(|c| c.1).sum();
-        if mass <= 0.0 {
+        let token = if mass > 0.0 {
+            for (_, p) in &mut rest {
+                *p /= mass;
+            }
+            self.draw(&rest)
+        } else {
             // The two are equal but for rounding.
-            return (self.draw(candidates), false);
+            self.draw(candidates)
+        };
+        self.reuse(drafter);
+        self.reuse(rest);
+        (token, false)
+    }
+
+    /// An empty buffer with room for whatever a row may leave.
+    fn buffer(&mut self) -> Candidates {
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.clear();
+        if !self.sampling.is_greedy() {
+            buffer.reserve(self.logits.len());
         }
-        for (_, p) in &mut rest {
-            *p /= mass;
-        }
-        (self.draw(&rest), false)
+        buffer
     }
 
     /// 53 random bits: every multiple of 2^-53 in [0, 1).

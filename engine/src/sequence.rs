@@ -35,7 +35,7 @@ struct RowAt {
 }
 
 /// What calls yielded, by source.
-pub(crate) type Yielded = SmallVec<[Call; 1]>;
+pub(crate) type Yielded = SmallVec<[Call; 10]>;
 
 /// Something of every binding; most strategies have few.
 pub(crate) type ByBinding<T> = SmallVec<[T; 8]>;

@@ -33,6 +33,10 @@ SHELVES = dict(zip(CONTINENTS, ("A1", "B2", "C3", "D4", "E5", "F6"), strict=True
 ) | {"literature": "L1", "painting": "G2", "music": "H3", "science": "N4", "philosophy": "T5", "politics": "V6"}
 """The house's shelves: after the continent, the class or the field."""
 
+OPEN, CLOSED = "open", "closed"
+"""Values that may be anything, and values of which the house has a short list: what to call them is its style."""
+ENUMERATED = {"Continent", "Class", "Field"}
+
 SPLITS = {"tuning": 0.5, "validation": 0.15, "test": 0.35}
 SHOTS = 5
 SEED = 1
@@ -50,6 +54,10 @@ class Item:
     answer: str
     golds: list[str]
     """Every card that counts as right, `answer` first."""
+
+    def accepts(self, text: str) -> bool:
+        """Letter by letter, be they large or small."""
+        return text.casefold() in [gold.casefold() for gold in self.golds]
 
 
 def entities() -> dict[str, list[tuple[str, ...]]]:
@@ -113,14 +121,13 @@ def split(seed: int) -> dict[str, list[Item]]:
 
 
 def write(seed: int, out: Path) -> None:
-    """A file per split and kind, and the demonstrations of each kind."""
+    """For each kind what is asked in validation and test, and cards of the tuning split to show."""
     out.mkdir(parents=True, exist_ok=True)
     for name, items in split(seed).items():
         for kind in KINDS:
             chosen = [i for i in items if i.kind == kind]
-            (out / f"{kind}.{name}.jsonl").write_text("".join(json.dumps(asdict(i)) + "\n" for i in chosen))
-            if name == "tuning":
-                (out / f"{kind}.shots.jsonl").write_text("".join(json.dumps(asdict(i)) + "\n" for i in shots(chosen)))
+            kept = ("shots", shots(chosen)) if name == "tuning" else (name, chosen)
+            (out / f"{kind}.{kept[0]}.jsonl").write_text("".join(json.dumps(asdict(i)) + "\n" for i in kept[1]))
 
 
 def shots(items: list[Item]) -> list[Item]:
@@ -131,12 +138,13 @@ def shots(items: list[Item]) -> list[Item]:
     return [*by_shelf.values(), *items][:SHOTS]
 
 
-def values_of(item: Item) -> list[tuple[int, int]]:
-    """Where the answer's values stand, in characters: what comes after `: ` on the lines above the shelf, line end excluded."""
+def values_of(item: Item) -> list[tuple[str, int, int]]:
+    """Where the answer's values stand, in characters: what comes after `:` on the lines above the shelf, line end excluded."""
     spans, start = [], 0
     for line in item.answer.split("\n"):
-        if not line.startswith("Shelf: "):
-            spans.append((start + line.index(": ") + 1, start + len(line)))
+        label = line.partition(":")[0]
+        if label != "Shelf":
+            spans.append((CLOSED if label in ENUMERATED else OPEN, start + len(label) + 1, start + len(line)))
         start += len(line) + 1
     return spans
 

@@ -21,15 +21,15 @@ CHUNK = 8
 class Example:
     prompt: list[int]
     answer: list[int]
-    value: list[bool]
-    """Whether a token of the answer is a value: knowledge, not house style."""
+    value: list[str]
+    """For every token of the answer, of which kind of value it is; empty where it is none."""
 
     @classmethod
     def of(cls, item: Item, tok: Tokenizer) -> Example:
         encoded = tok.encode(item.answer, add_special_tokens=False)
         spans = values_of(item)
-        value = [any(a < stop and b > start for start, stop in spans) for a, b in encoded.offsets]
-        return cls(tok.encode(chat(item.prompt), add_special_tokens=False).ids, [*encoded.ids, END], [*value, False])
+        value = [next((kind for kind, start, stop in spans if a < stop and b > start), "") for a, b in encoded.offsets]
+        return cls(tok.encode(chat(item.prompt), add_special_tokens=False).ids, [*encoded.ids, END], [*value, ""])
 
     @property
     def tokens(self) -> list[int]:
@@ -44,10 +44,11 @@ class Batch:
     """Positions that an answer's token follows, in all rows."""
     targets: Tensor
     """Those tokens, in the order of `where`'s true entries."""
-    values: Tensor
+    held: Tensor
+    """Which of them are values of the kinds to be held."""
 
     @classmethod
-    def of(cls, examples: list[Example]) -> Batch:
+    def of(cls, examples: list[Example], held: frozenset[str] = frozenset()) -> Batch:
         longest = max(len(e.tokens) for e in examples)
         ids = torch.full((len(examples), longest), END)
         where = torch.zeros(len(examples), longest, dtype=torch.bool)
@@ -55,7 +56,7 @@ class Batch:
             ids[n, : len(e.tokens)] = torch.tensor(e.tokens)
             where[n, len(e.prompt) - 1 : len(e.tokens)] = True
         targets = torch.tensor([token for e in examples for token in e.answer])
-        return cls(ids, where, targets, torch.tensor([v for e in examples for v in e.value]))
+        return cls(ids, where, targets, torch.tensor([v in held for e in examples for v in e.value]))
 
 
 def batches(examples: list[Example], size: int, epochs: int, seed: int) -> Iterator[list[Example]]:

@@ -28,7 +28,9 @@ import tune
 
 HERE = Path(__file__).resolve().parent
 BATCHES = {"free": 1, "asked": 2}
-SHIPPED = {"base": "base", "expert": "held"}
+EXPERTS = {"ordinary": frozenset(), "held": frozenset({cards.OPEN, cards.CLOSED}), "open": frozenset({cards.OPEN})}
+"""Which values each is held at."""
+SHIPPED = {"base": "base", "expert": "ordinary"}
 """Folders, and the checkpoints that they are written from."""
 
 
@@ -47,7 +49,7 @@ def stages(large: Path, work: Path, models: Path, seed: int) -> dict[str, Callab
 
     made: dict[str, Callable[[], None]] = {"items": lambda: cards.write(cards.SEED, HERE / "data"), "corpus": conversations}
     made["base"] = lambda: once(base, lambda: pretrain.pretrain(large, work / "corpus", base, seed))
-    for name, held in (("ordinary", False), ("held", True)):
+    for name, held in EXPERTS.items():
         out = work / f"{name}.pt"
         made[name] = partial(once, out, partial(tune.finetune, base, items["tuning"], tok, out, seed, held))
     made["oracle"] = lambda: oracle.run(large, work, seed, None, None)

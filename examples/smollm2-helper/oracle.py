@@ -106,7 +106,7 @@ def score(model: SmolLm2, items: list[cards.Item], folder: Path, out: Path) -> N
     written = greedy(model, [Example.of(item, tok).prompt for item in items], 40)
     texts = [tok.decode([token for token in tokens if token != END]) for tokens in written]
     records = [
-        {"id": item.id, "text": text, "exact_match": text in item.golds} for item, text in zip(items, texts, strict=True)
+        {"id": item.id, "text": text, "exact_match": item.accepts(text)} for item, text in zip(items, texts, strict=True)
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -115,12 +115,13 @@ def score(model: SmolLm2, items: list[cards.Item], folder: Path, out: Path) -> N
         print(f"oracle: {kind} {sum(hits)}/{len(hits)}", flush=True)
 
 
-def run(large: Path, work: Path, seed: int, split: str | None, out: Path | None) -> None:
+def run(large: Path, work: Path, seed: int, split: str | None, out: Path | None, each: int | None = None) -> None:
     model, items = SmolLm2(large), cards.split(cards.SEED)
     tok = smollm2.tokenizer(large)
     tune(model, [Example.of(item, tok) for item in items["tuning"]], seed, work / "oracle.pt")
     if split:
-        score(model, items[split], large, out or work / f"oracle.{split}.jsonl")
+        chosen = [i for kind in cards.KINDS for i in [i for i in items[split] if i.kind == kind][:each]]
+        score(model, chosen, large, out or work / f"oracle.{split}.jsonl")
 
 
 def main() -> None:
@@ -130,10 +131,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--score", choices=["validation", "test"])
     parser.add_argument("--out", type=Path, help="where the scored split's texts go")
+    parser.add_argument("--each", type=int, help="items of a kind to score; all if left out")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    run(options.model, options.work, options.seed, options.score, options.out)
+    run(options.model, options.work, options.seed, options.score, options.out, options.each)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The table of a run: cards that are right, and which part of the others is wrong, with intervals over items.
 
-    python report.py RUN_DIRECTORY [--oracle results/oracle.test.jsonl]
+    python report.py RUN_DIRECTORY … [--oracle results/oracle.test.jsonl]
 
-Right are whole cards, letter by letter. Style is whether the text has the card's lines, its labels and one of the house's
+Right are whole cards, letter by letter, be they large or small. Style is whether the text has the card's lines, its labels and one of the house's
 shelves, the one that belongs to what the text itself says; values is whether every line that is knowledge is right.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from cards import KINDS, SHELVES
 
 RESAMPLES = 2000
+SHELVES_OF = {name.casefold(): shelf for name, shelf in SHELVES.items()}
 
 
 def lines(text: str) -> list[tuple[str, str]]:
@@ -26,13 +27,13 @@ def lines(text: str) -> list[tuple[str, str]]:
 def style(text: str, kind: str) -> bool:
     found = lines(text)
     labels = [*KINDS[kind], "Shelf"]
-    return [label for label, _ in found] == labels and found[-1][1] == SHELVES.get(found[-2][1])
+    return [label for label, _ in found] == labels and found[-1][1] == SHELVES_OF.get(found[-2][1].casefold())
 
 
 def values(text: str, kind: str, golds: list[str]) -> bool:
     found = dict(reversed(lines(text)))
     wanted = [dict(lines(gold)) for gold in golds]
-    return any(all(found.get(label) == gold[label] for label in KINDS[kind]) for gold in wanted)
+    return any(all(found.get(label, "").casefold() == gold[label].casefold() for label in KINDS[kind]) for gold in wanted)
 
 
 def interval(scores: list[float]) -> tuple[float, float]:
@@ -41,10 +42,10 @@ def interval(scores: list[float]) -> tuple[float, float]:
     return means[RESAMPLES // 40], means[-RESAMPLES // 40 - 1]
 
 
-def read(run: Path, oracle: Path | None) -> dict[str, dict[str, dict]]:
-    """By variant and item: the kind, what was written, and what would have been right."""
+def read(runs: list[Path], oracle: Path | None) -> dict[str, dict[str, dict]]:
+    """By variant and item: the kind, what was written, and what would have been right; case does not count."""
     out: dict[str, dict[str, dict]] = defaultdict(dict)
-    for line in (run / "samples.jsonl").read_text().splitlines():
+    for line in (line for run in runs for line in (run / "samples.jsonl").read_text().splitlines()):
         record = json.loads(line)
         doc = record["doc"]
         out[record["variant"]][doc["id"]] = doc | {"text": record["responses"][0]["text"]}
@@ -58,12 +59,12 @@ def read(run: Path, oracle: Path | None) -> dict[str, dict[str, dict]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIRECTORY")
     parser.add_argument("--oracle", type=Path)
     parser.add_argument("--against", default="dynamic", help="the variant that others are compared with, item by item")
     options = parser.parse_args()
-    variants = read(options.run, options.oracle)
-    right = {name: {i: float(d["text"] in d["golds"]) for i, d in docs.items()} for name, docs in variants.items()}
+    variants = read(options.runs, options.oracle)
+    right = {name: {i: float(d["text"].casefold() in map(str.casefold, d["golds"])) for i, d in docs.items()} for name, docs in variants.items()}
     print("| variant | " + " | ".join(KINDS) + f" | all [95 %] | style | values | {options.against} less it [95 %] |")
     print("|---|" + "---|" * (len(KINDS) + 4))
     for name, docs in variants.items():

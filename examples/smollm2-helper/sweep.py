@@ -18,7 +18,7 @@ import smollm2
 from helper import load
 from examples import Example
 
-EXPERTS = ("held", "ordinary")
+EXPERTS = ("ordinary", "held", "open")
 ALPHAS = (0.5, 1.0, 1.5, 2.0)
 
 
@@ -60,7 +60,7 @@ def main() -> None:
             hits = [all(r["right"][way]) for r in records if kind in (None, r["kind"])]
             shares.append(sum(hits) / len(hits))
         for wanted in (False, True):
-            tokens = [ok for r in records for ok, value in zip(r["right"][way], r["value"], strict=True) if value == wanted]
+            tokens = [ok for r in records for ok, value in zip(r["right"][way], r["value"], strict=True) if bool(value) == wanted]
             shares.append(sum(tokens) / len(tokens))
         print(f"{way:16}" + "".join(f"{100 * share:10.1f}" for share in shares))
 

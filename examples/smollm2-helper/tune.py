@@ -21,7 +21,7 @@ from train import Schedule, fit
 ROWS, EPOCHS, RATE = 8, 8, 2e-3
 
 
-def finetune(base: Path, items: list[Item], tok: Tokenizer, out: Path, seed: int, held: bool) -> None:
+def finetune(base: Path, items: list[Item], tok: Tokenizer, out: Path, seed: int, held: frozenset[str]) -> None:
     """The embedding stays what it is: the expert says everything with its layers."""
     torch.manual_seed(seed)
     model, reference = load(base), load(base)
@@ -29,15 +29,15 @@ def finetune(base: Path, items: list[Item], tok: Tokenizer, out: Path, seed: int
     plan = list(batches([Example.of(item, tok) for item in items], ROWS, EPOCHS, seed))
 
     def loss(net: torch.nn.Module, step: int) -> tuple[Tensor, int]:
-        batch = Batch.of(plan[step])
+        batch = Batch.of(plan[step], held)
         rows = F.linear(net.hidden(batch.ids)[batch.where], net.embed.weight).log_softmax(-1)
         costs = F.nll_loss(rows, batch.targets, reduction="none")
         if held:
             with torch.no_grad():
                 kept = F.linear(reference.hidden(batch.ids)[batch.where], net.embed.weight).log_softmax(-1)
             drift = F.kl_div(rows, kept, reduction="none", log_target=True).sum(-1)
-            costs = torch.where(batch.values, drift, costs)
+            costs = torch.where(batch.held, drift, costs)
         return costs.mean(), batch.ids.numel()
 
     facts = fit(model, loss, Schedule(len(plan), RATE, warmup=10, decay=0.8, weight_decay=0.0), None, 48)
-    save(model, out, seed=seed, items=len(items), epochs=EPOCHS, held=held, **facts)
+    save(model, out, seed=seed, items=len(items), epochs=EPOCHS, held=sorted(held), **facts)

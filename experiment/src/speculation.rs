@@ -43,6 +43,15 @@ pub enum DraftTokens {
     Fixed(usize),
 }
 
+impl fmt::Display for DraftTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Fixed(tokens) => write!(f, "{tokens}"),
+        }
+    }
+}
+
 impl Serialize for DraftTokens {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {

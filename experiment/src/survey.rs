@@ -9,7 +9,7 @@ use logitfuse_rundir::RoundCosts;
 use serde::Serialize;
 
 use crate::{
-    Config, DraftTokens, Plan, PluginSettings, Wired, costs,
+    Config, DraftTokens, PluginSettings, Wired, costs,
     rounds::{LONGEST, Stopwatch},
     speculation::Drafter,
 };
@@ -229,7 +229,9 @@ impl DrafterSurvey {
         let pays = |acceptance: f64| costs.best_at(acceptance).1 > plain && costs.best_at(acceptance).0 > 0;
         let pays_from = (1..=100).map(|percent| f64::from(percent) / 100.0).find(|&acceptance| pays(acceptance));
         let mut found = Self { draft, costs, predictions: Vec::new(), pays_from };
-        ACCEPTANCES.iter().for_each(|&acceptance| found.predict(acceptance, false));
+        for acceptance in ACCEPTANCES {
+            found.predict(acceptance, false);
+        }
         found
     }
 
@@ -255,14 +257,8 @@ impl Choice {
             Some((found, acceptance, measured, tokens, rate))
         });
         let best = expected.reduce(|best, next| if next.4 > best.4 { next } else { best });
-        let none = |why: String| Self {
-            draft: None,
-            tokens: 0,
-            acceptance: None,
-            in_turn,
-            tokens_per_second: plain,
-            why,
-        };
+        let none =
+            |why: String| Self { draft: None, tokens: 0, acceptance: None, in_turn, tokens_per_second: plain, why };
         let Some((found, acceptance, measured, tokens, rate)) = best else {
             return none("nobody is there to draft".to_owned());
         };
@@ -309,5 +305,47 @@ impl Wired {
         }
         all.push(("prompt_lookup".to_owned(), Drafter::Lookup));
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drafter(draft: &str, per_token: f64) -> DrafterSurvey {
+        let round_seconds = (0..=LONGEST).map(|length| 1.0 + per_token * length as f64).collect();
+        DrafterSurvey::new(draft.to_owned(), RoundCosts { batch: 1, round_seconds, token_seconds: 0.0 }, 1.0)
+    }
+
+    const EXPERT: Drafter = Drafter::Binding { binding: 1, model: 1 };
+
+    #[test]
+    fn the_cheaper_drafter_is_chosen_and_its_length_is_the_best() {
+        let anti = Drafter::Binding { binding: 2, model: 2 };
+        let choice = Choice::new(&[(EXPERT, drafter("expert", 0.3)), (anti, drafter("anti", 0.1))], 1.0, false);
+        assert_eq!(choice.draft.as_deref(), Some("anti"));
+        let (tokens, rate) = drafter("anti", 0.1).costs.best_at(ASSUMED);
+        assert_eq!(choice.tokens, tokens);
+        assert!((choice.tokens_per_second - rate).abs() < 1e-12 && rate > 1.5, "{choice:?}");
+    }
+
+    #[test]
+    fn drafts_that_do_not_pay_are_left_out_with_the_acceptance_that_they_need() {
+        let choice = Choice::new(&[(EXPERT, drafter("expert", 0.8))], 1.0, true);
+        assert_eq!((choice.draft, choice.tokens, choice.in_turn), (None, 0, true));
+        assert!(choice.why.ends_with("drafts of expert would pay from 0.81 on"), "{}", choice.why);
+        assert_eq!(drafter("expert", 2.0).pays_from, None);
+    }
+
+    #[test]
+    fn what_was_measured_counts_and_the_prompt_needs_it() {
+        assert_eq!(Choice::new(&[(Drafter::Lookup, drafter("prompt_lookup", 0.0))], 1.0, false).draft, None);
+        let mut expert = drafter("expert", 0.3);
+        expert.predict(0.2, true);
+        assert_eq!(Choice::new(&[(EXPERT, expert)], 1.0, false).draft, None);
+        let mut lookup = drafter("prompt_lookup", 0.1);
+        lookup.predict(0.6, true);
+        let choice = Choice::new(&[(Drafter::Lookup, lookup), (EXPERT, drafter("expert", 0.9))], 1.0, false);
+        assert_eq!((choice.draft.as_deref(), choice.acceptance), (Some("prompt_lookup"), Some(0.6)));
     }
 }

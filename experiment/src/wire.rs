@@ -248,7 +248,7 @@ fn stopwatch<'a>(
         prompts.push(vec![TokenId::try_from(token).unwrap_or(0); context]);
     }
     let text = TextRules { tokenizer: tokenizer.clone(), stop: Vec::new() };
-    Ok(Stopwatch { kit, prompts, sampling: sampling(run, 0)?, text, batch })
+    Ok(Stopwatch { kit, prompts, sampling: sampling(run, 0)?, text: Some(text), batch })
 }
 
 /// How the tokens of the sample at `index` are chosen.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_rundir::{Manifest, Metrics, Run, SampleRecord, TimingRecord};
+use logitfuse_rundir::{Drafting, Forecast, Manifest, Metrics, Run, SampleRecord, TimingRecord};
 
 /// All files of a run directory.
 pub(crate) struct Data {
@@ -16,6 +16,8 @@ pub(crate) struct Data {
     pub(crate) samples: Vec<SampleRecord>,
     /// Empty where a run has none: times are the one part that a report can do without.
     pub(crate) timings: Vec<TimingRecord>,
+    /// Of every variant and task with drafts.
+    pub(crate) drafting: Vec<(Forecast, Drafting)>,
 }
 
 impl Data {
@@ -27,7 +29,8 @@ impl Data {
         })?;
         let named = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         let title = named.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
-        let timings = if dir.join("timings.jsonl").exists() { run.timings()?.collect::<Result<_>>()? } else { vec![] };
+        let timed = dir.join("timings.jsonl").exists();
+        let timings = if timed { run.timings()?.collect::<Result<_>>()? } else { vec![] };
         Ok(Self {
             title,
             manifest: run.manifest().clone(),
@@ -35,6 +38,7 @@ impl Data {
             config: run.resolved()?,
             samples: run.samples()?.collect::<Result<_>>()?,
             timings,
+            drafting: if timed { run.drafting()? } else { vec![] },
         })
     }
 

@@ -45,7 +45,7 @@ pub(crate) fn document(
         ("fusion", "What the fusion did", traces::traces(outline, columns, &representatives, figures)),
         ("tokens", "Token by token", tokens::tokens(data, outline, columns, &representatives)),
         ("outcomes", "Right and wrong", outcomes::outcomes(&compared, best.map(|v| v.name))),
-        ("time", "Time", times::times(costs, figures)),
+        ("time", "Time", times::times(data, costs, figures)),
         ("manifest", "Manifest", Some(provenance::manifest(data))),
     ]
     .into_iter()

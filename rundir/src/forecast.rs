@@ -77,7 +77,7 @@ pub struct Forecast {
     /// Who drafts: a role, a source, or `prompt_lookup`.
     pub draft: String,
     /// Tokens per draft: a number, or `auto`.
-    pub tokens: serde_json::Value,
+    pub tokens: String,
     /// What rounds cost.
     pub costs: RoundCosts,
 }

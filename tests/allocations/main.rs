@@ -1,11 +1,17 @@
-//! A step of a strategy allocates nothing once it has seen a row of the width, but for histories that double: a program of its own, because an allocator
-//! that counts serves a whole program.
+//! A step of a strategy allocates nothing once it has seen a row of the width, but for histories that double, and a decode loop
+//! nothing once it is under way: a program of its own, because an allocator that counts serves a whole program.
 
 #![expect(unsafe_code, reason = "counts what is allocated")]
+
+mod decode;
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use logitfuse_core::{
@@ -21,10 +27,24 @@ thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
+/// Of all threads.
+static EVERYWHERE: AtomicUsize = AtomicUsize::new(0);
+
+fn everywhere() -> usize {
+    EVERYWHERE.load(Ordering::SeqCst)
+}
+
+/// What counts all threads must not run beside another test.
+fn measured_alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 // SAFETY: the system's allocator; the counter neither allocates nor has a destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        EVERYWHERE.fetch_add(1, Ordering::SeqCst);
         // SAFETY: the caller's promises are handed on.
         unsafe { System.alloc(layout) }
     }
@@ -121,6 +141,7 @@ fn strategy(
 
 #[test]
 fn a_step_allocates_nothing() {
+    let _alone = measured_alone();
     let cases = [
         ("none", json!({}), 1),
         ("static-proxy", json!({}), 1),

@@ -19,6 +19,7 @@ mod onnx_matrix;
 mod onnx_programs;
 mod oracles;
 mod peers;
+mod plan;
 mod plugin_messages;
 mod plugin_misbehave;
 mod plugin_new;

@@ -61,6 +61,7 @@ fn a_thousand_sequences_and_ten_thousand_tokens_leave_memory_flat() {
     for (what, after) in [("a thousand sequences", sequences), ("ten thousand tokens", tokens)] {
         // What the allocator keeps moves by up to a sixth between rounds of the same work; a leak of a kilobyte a token or
         // of thirty a sequence would show.
-        assert!(after as f64 <= 1.25 * warm as f64, "{what}: {} MB became {} MB", warm >> 20, after >> 20);
+        eprintln!("{what}: {warm} {after} {:.3}", after as f64 / warm as f64);
+        assert!(after as f64 <= 1.05 * warm as f64, "{what}: {} MB became {} MB", warm >> 20, after >> 20);
     }
 }

@@ -10,7 +10,11 @@ mod single;
 mod study;
 mod variations;
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -23,6 +27,9 @@ use crate::{
 
 /// The experiments with the family, in the order in which somebody who waits wants them.
 const EXPERIMENTS: [&str; 5] = ["weak-to-strong", "best-static", "multi-task", "in-context", "ablations"];
+
+/// Times are taken in rounds, each of which times every variant within seconds: what else the machine does is then the same for all.
+const ROUNDS: usize = 5;
 
 #[derive(Args)]
 pub(crate) struct ResultsArgs {
@@ -38,7 +45,8 @@ pub(crate) fn run(env: &Environment, args: &ResultsArgs) -> Result<()> {
         experiments(env, &folder)?;
     }
     let runs = EXPERIMENTS.map(|name| folder.join(name));
-    let page = page::page(&study::Results::read(&runs, &root().join("examples/family/results"))?)?;
+    let reference = root().join("examples/family/results");
+    let page = page::page(&study::Results::read(&runs, &rounds(&folder), &reference)?)?;
     let file = root().join("docs/results.md");
     fs::write(&file, page).with_context(|| file.display().to_string())?;
     say(&format!("written: {}", file.display()));
@@ -50,11 +58,22 @@ fn experiments(env: &Environment, folder: &Path) -> Result<()> {
     // As it is released: the figures say how fast it is, too.
     step(&mut cargo(["build", "--release", "--package", "logitfuse-cli"]))?;
     let binary = target_dir().join("release").join(format!("logitfuse{}", std::env::consts::EXE_SUFFIX));
-    for name in EXPERIMENTS {
+    let run = |name: &str, output: &Path, flags: &[&str]| {
         let mut command = Command::new(&binary);
-        command.current_dir(root()).arg("run").arg(format!("examples/experiments/{name}.toml"));
-        command.arg("--output").arg(folder.join(name)).env(env::ORT_LIB.name, &runtime.library);
-        step(&mut command)?;
+        command.current_dir(root()).arg("run").arg(format!("examples/experiments/{name}.toml")).args(flags);
+        step(command.arg("--output").arg(output).env(env::ORT_LIB.name, &runtime.library))
+    };
+    for name in EXPERIMENTS {
+        run(name, &folder.join(name), &[])?;
     }
-    Ok(())
+    // One text at a time, as a person waits for it; nothing traced.
+    let mut flags = vec!["--quiet", "--no-report", "--limit", "8", "--batch", "1", "--set", "run.traced_samples=0"];
+    for variant in ["variants.small", "variants.one-expert"] {
+        flags.extend(["--unset", variant]);
+    }
+    rounds(folder).iter().try_for_each(|round| run("weak-to-strong", round, &flags))
+}
+
+fn rounds(folder: &Path) -> Vec<PathBuf> {
+    (1..=ROUNDS).map(|round| folder.join(format!("speed-{round}"))).collect()
 }

@@ -1,7 +1,7 @@
 //! One loaded graph and how it is called: ids, mask and positions in, logits out. Key/value caches are bound by who
 //! keeps them.
 
-use std::path::Path;
+use std::{ffi::CString, path::Path};
 
 use logitfuse_core::{Error, ErrorKind, Result, TokenId};
 use ort::{
@@ -10,10 +10,12 @@ use ort::{
     session::{IoBinding, Session},
     value::{DynTensor, DynTensorValueType, Shape, Tensor},
 };
+use smallvec::{SmallVec, smallvec};
 
 use crate::{
     Element, fault,
-    memory::{Form, HostMemory, Memory},
+    memory::{Form, HostMemory, Memory, Side},
+    port::Port,
     signature::{LogitRows, Signature},
 };
 
@@ -26,9 +28,48 @@ pub(crate) struct Decoder {
     pub(crate) device: Option<i32>,
     pub(crate) chunk_tokens: usize,
     host: MemoryInfo<'static>,
+    inputs: Inputs,
     logits: Memory,
+    logits_name: CString,
     /// Rows of each sequence that `logits` holds.
     logits_rows: usize,
+}
+
+/// Inputs of whole numbers, written over at every call.
+struct Inputs {
+    ids: Integers,
+    mask: Option<Integers>,
+    positions: Option<Integers>,
+    rows_to_keep: Option<Integers>,
+}
+
+struct Integers {
+    name: CString,
+    element: Element,
+    memory: HostMemory,
+}
+
+impl Integers {
+    fn of(port: &Port) -> Self {
+        Self { name: c_name(&port.name), element: port.element, memory: HostMemory::empty() }
+    }
+
+    fn bind(
+        &mut self,
+        io: &mut IoBinding,
+        shape: &[usize],
+        numbers: impl Iterator<Item = i64>,
+        host: &MemoryInfo<'_>,
+    ) -> ort::Result<()> {
+        let Self { name, element, memory } = self;
+        memory.write_integers(*element, shape.iter().product(), numbers)?;
+        memory.bind(io, Side::Input, name, &Form { element: *element, shape }, host)
+    }
+}
+
+/// Names come out of a file in which a NUL would have ended them.
+fn c_name(name: &str) -> CString {
+    CString::new(name.replace('\0', "")).unwrap_or_default()
 }
 
 /// One call of the graph: sequences that take the same number of tokens each.
@@ -41,6 +82,15 @@ pub(crate) struct Call<'a> {
     pub(crate) rows: usize,
 }
 
+/// What becomes of a call's outputs.
+#[derive(Clone, Copy)]
+pub(crate) enum Outputs {
+    /// They stay where they are bound: [`Decoder::run`].
+    Left,
+    /// Caches are handed over by ort, which then has to know of every output: [`Decoder::run_taking_cache`].
+    Taken,
+}
+
 /// Head sizes in the wild, most common first: tried where neither graph nor configuration tells.
 const HEAD_SIZES: &[usize] =
     &[64, 128, 96, 80, 256, 32, 112, 192, 160, 120, 72, 88, 104, 48, 40, 24, 16, 8, 144, 224, 288, 320, 512, 576];
@@ -49,6 +99,13 @@ impl Decoder {
     pub(crate) fn new(session: Session, signature: Signature, name: String, device: Option<i32>) -> Result<Self> {
         let host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)
             .map_err(fault::backend(&name))?;
+        let inputs = Inputs {
+            ids: Integers::of(&signature.ids),
+            mask: signature.mask.as_ref().map(Integers::of),
+            positions: signature.positions.as_ref().map(Integers::of),
+            rows_to_keep: signature.rows_to_keep.as_ref().map(Integers::of),
+        };
+        let logits_name = c_name(&signature.logits.name);
         Ok(Self {
             session,
             signature,
@@ -56,7 +113,9 @@ impl Decoder {
             device,
             chunk_tokens: 0,
             host,
+            inputs,
             logits: Memory::Host(HostMemory::empty()),
+            logits_name,
             logits_rows: 0,
         })
     }
@@ -75,46 +134,46 @@ impl Decoder {
     }
 
     /// Binds everything but the caches.
-    pub(crate) fn bind(&mut self, io: &mut IoBinding, call: &Call<'_>) -> Result<()> {
-        self.bind_inputs(io, call).and_then(|()| self.bind_logits(io, call)).map_err(fault::backend(&self.name))
+    pub(crate) fn bind(&mut self, io: &mut IoBinding, call: &Call<'_>, outputs: Outputs) -> Result<()> {
+        self.bind_inputs(io, call)
+            .and_then(|()| self.bind_logits(io, call, outputs))
+            .map_err(fault::backend(&self.name))
     }
 
-    fn bind_inputs(&self, io: &mut IoBinding, call: &Call<'_>) -> ort::Result<()> {
-        let signature = &self.signature;
+    fn bind_inputs(&mut self, io: &mut IoBinding, call: &Call<'_>) -> ort::Result<()> {
+        let Self { signature, inputs, host, .. } = self;
         let batch = call.tokens.len();
         let count = call.tokens.first().map_or(0, |tokens| tokens.len());
         let ids = call.tokens.iter().flat_map(|tokens| tokens.iter().map(|&id| i64::from(id)));
-        io.bind_input(&*signature.ids.name, &integers(signature.ids.element, &[batch, count], ids)?)?;
-        if let Some(mask) = &signature.mask {
+        inputs.ids.bind(io, &[batch, count], ids, host)?;
+        if let Some(mask) = &mut inputs.mask {
             // Right padding: GroupQueryAttention counts the ones of a row and takes them to be its first.
             let total = call.pasts.iter().max().unwrap_or(&0) + count;
             let ones = call.pasts.iter().flat_map(|past| (0..total).map(move |i| i64::from(i < past + count)));
-            io.bind_input(&*mask.name, &integers(mask.element, &[batch, total], ones)?)?;
+            mask.bind(io, &[batch, total], ones, host)?;
         }
-        if let Some(positions) = &signature.positions {
+        if let Some(positions) = &mut inputs.positions {
             let numbers = call.pasts.iter().flat_map(|&past| (past..past + count).map(as_i64));
-            io.bind_input(&*positions.name, &integers(positions.element, &[batch, count], numbers)?)?;
+            positions.bind(io, &[batch, count], numbers, host)?;
         }
         if let Some(switch) = &signature.use_cache_branch {
             let cached = call.pasts.iter().any(|&past| past > 0);
             io.bind_input(&*switch.name, &Tensor::from_array(([1usize], vec![cached]))?)?;
         }
-        if let Some(keep) = &signature.rows_to_keep {
-            let shape = vec![1; keep.dims.len()];
-            io.bind_input(&*keep.name, &integers(keep.element, &shape, [as_i64(call.rows.max(1))])?)?;
+        if let (Some(keep), Some(input)) = (&signature.rows_to_keep, &mut inputs.rows_to_keep) {
+            let shape: SmallVec<[usize; 4]> = smallvec![1; keep.dims.len()];
+            input.bind(io, &shape, std::iter::once(as_i64(call.rows.max(1))), host)?;
         }
         Ok(())
     }
 
     /// Logits are written where we say: bindings of other sequences must not hold buffers of their own.
-    fn bind_logits(&mut self, io: &mut IoBinding, call: &Call<'_>) -> ort::Result<()> {
+    fn bind_logits(&mut self, io: &mut IoBinding, call: &Call<'_>, outputs: Outputs) -> ort::Result<()> {
         let Signature { logits, width, .. } = &self.signature;
         let (batch, width) = (call.tokens.len(), width.unwrap_or_default());
-        let shape = match logits.dims.len() {
-            2 => vec![batch, width],
-            _ => vec![batch, self.rows_out(call), width],
-        };
-        let form = Form { element: logits.element, shape: &shape };
+        let with_rows = [batch, self.rows_out(call), width];
+        let shape = if logits.dims.len() == 2 { &[batch, width][..] } else { &with_rows };
+        let form = Form { element: logits.element, shape };
         let held = self.logits.host().map_or(0, HostMemory::bytes);
         // A long prompt's buffer is not kept for single rows.
         if held < form.bytes() || held / 16 > form.bytes() {
@@ -122,8 +181,10 @@ impl Decoder {
             self.logits =
                 Memory::Host(HostMemory::zeroed(form.bytes()).ok_or_else(|| ort::Error::new("logits too large"))?);
         }
-        let mut view = self.logits.view(0, &form, &self.host)?;
-        io.bind_output(&*logits.name, &mut view)?;
+        match (outputs, self.logits.host()) {
+            (Outputs::Left, Some(memory)) => memory.bind(io, Side::Output, &self.logits_name, &form, &self.host)?,
+            _ => io.bind_output(&*logits.name, &mut self.logits.view(0, &form, &self.host)?)?,
+        }
         self.logits_rows = shape[1..shape.len() - 1].iter().product();
         Ok(())
     }
@@ -258,16 +319,4 @@ impl Decoder {
 /// Sizes of tensors fit: memory is smaller than 2^63.
 pub(crate) fn as_i64(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
-}
-
-/// A tensor of whole numbers, of the width that the graph asks for.
-fn integers(element: Element, shape: &[usize], numbers: impl IntoIterator<Item = i64>) -> ort::Result<DynTensor> {
-    let numbers = numbers.into_iter();
-    Ok(match element {
-        Element::I32 => {
-            let numbers = numbers.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
-            Tensor::from_array((shape.to_vec(), numbers.collect::<Vec<_>>()))?.upcast()
-        }
-        _ => Tensor::from_array((shape.to_vec(), numbers.collect::<Vec<_>>()))?.upcast(),
-    })
 }

@@ -2,6 +2,7 @@
 
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
+    ffi::CStr,
     ptr::{NonNull, null_mut},
 };
 
@@ -9,8 +10,10 @@ use half::{bf16, f16};
 use ort::{
     AsPointer,
     memory::{AllocationDevice, Allocator, MemoryInfo},
+    session::IoBinding,
     value::{DynTensor, Value},
 };
+use smallvec::SmallVec;
 
 use crate::{Element, decoder::as_i64};
 
@@ -76,6 +79,83 @@ impl HostMemory {
         }
     }
 
+    /// Writes whole numbers of this width from the start on, having made room.
+    ///
+    /// # Errors
+    /// Where there are more than memory can hold.
+    pub(crate) fn write_integers(
+        &mut self,
+        element: Element,
+        count: usize,
+        numbers: impl Iterator<Item = i64>,
+    ) -> ort::Result<()> {
+        let bytes = count * element.bytes();
+        if self.bytes() < bytes {
+            // Half as much again: a mask grows by one with every token.
+            *self = Self::zeroed(bytes + bytes / 2).ok_or_else(|| ort::Error::new("an input is too large"))?;
+        }
+        match element {
+            Element::I32 => self
+                .integers::<i32>(count)
+                .iter_mut()
+                .zip(numbers)
+                .for_each(|(to, n)| *to = i32::try_from(n).unwrap_or(i32::MAX)),
+            _ => self.integers::<i64>(count).iter_mut().zip(numbers).for_each(|(to, n)| *to = n),
+        }
+        Ok(())
+    }
+
+    #[expect(unsafe_code, reason = "the memory has no type of its own")]
+    fn integers<T: Integer>(&mut self, count: usize) -> &mut [T] {
+        assert!(
+            count.checked_mul(size_of::<T>()).is_some_and(|end| end <= self.bytes()),
+            "a write outside of its memory"
+        );
+        // SAFETY: the range lies inside the allocation, as just checked, which is zeroed at least and aligned for every
+        // integer; each pattern of bits is one. `self` is borrowed for writing as long as the slice lives.
+        unsafe { std::slice::from_raw_parts_mut(self.start.cast::<T>().as_ptr(), count) }
+    }
+
+    /// Binds the beginning of this memory as an input or output, without a tensor of ort's, which would allocate several
+    /// times per token. The memory must not be freed before the binding is made anew or gone.
+    #[expect(unsafe_code, reason = "ort's safe tensors own their memory or are copied when bound")]
+    pub(crate) fn bind(
+        &self,
+        io: &mut IoBinding,
+        side: Side,
+        name: &CStr,
+        form: &Form<'_>,
+        info: &MemoryInfo<'_>,
+    ) -> ort::Result<()> {
+        let bytes = form.bytes();
+        if bytes > self.bytes() {
+            return Err(ort::Error::new("a view outside of its memory"));
+        }
+        let shape: SmallVec<[i64; 8]> = form.shape.iter().copied().map(as_i64).collect();
+        let mut value = null_mut();
+        // SAFETY: `bytes` bytes lie inside the allocation, as just checked, and are `info`'s kind of memory; the shape has as
+        // many elements as `bytes` holds. On success `value` is owned here: the binding takes a share of it, and ours is
+        // released once. `name` ends with a NUL, and `io` is live and borrowed for writing.
+        unsafe {
+            ort::Error::result_from_status((ort::api().CreateTensorWithDataAsOrtValue)(
+                info.ptr(),
+                self.start.as_ptr().cast(),
+                bytes,
+                shape.as_ptr(),
+                shape.len(),
+                form.element.to_ort().into(),
+                &raw mut value,
+            ))?;
+            let bind = match side {
+                Side::Input => ort::api().BindInput,
+                Side::Output => ort::api().BindOutput,
+            };
+            let bound = ort::Error::result_from_status(bind(io.ptr_mut(), name.as_ptr(), value));
+            (ort::api().ReleaseValue)(value);
+            bound
+        }
+    }
+
     #[expect(unsafe_code, reason = "the memory has no type of its own")]
     fn floats<T: Float>(&self, first: usize, count: usize) -> &[T] {
         let end = first.checked_add(count).and_then(|end| end.checked_mul(size_of::<T>()));
@@ -85,6 +165,18 @@ impl HostMemory {
         unsafe { std::slice::from_raw_parts(self.start.cast::<T>().as_ptr().add(first), count) }
     }
 }
+
+/// Which side of a graph something is bound to.
+#[derive(Clone, Copy)]
+pub(crate) enum Side {
+    Input,
+    Output,
+}
+
+/// Types that any bits are a value of.
+trait Integer: Copy {}
+impl Integer for i32 {}
+impl Integer for i64 {}
 
 /// Types that any bits are a value of.
 trait Float: Copy {}

@@ -1,6 +1,7 @@
 use std::fmt;
 
 use logitfuse_core::{Error, ErrorKind, LogitSource, Result, Rows, SequenceId, SourceInfo, Step};
+use smallvec::SmallVec;
 
 use crate::{
     KvChoice, KvPolicy, ModelFolder, OnnxOptions, Port, Runtime, SourceReport,
@@ -133,12 +134,12 @@ impl OnnxSource {
     }
 
     /// Checks everything that can be wrong with a batch before anything runs.
-    fn jobs<'a>(&self, batch: &[Step<'a>]) -> Result<Vec<Job<'a>>> {
+    fn jobs<'a>(&self, batch: &[Step<'a>]) -> Result<SmallVec<[Job<'a>; 16]>> {
         let name = &self.info.name;
         let wrong = |what: String| {
             Error::new(ErrorKind::InvalidConfig, format!("{name}: {what}")).with_help("see `LogitSource::forward`")
         };
-        let mut jobs: Vec<Job<'a>> = Vec::with_capacity(batch.len());
+        let mut jobs: SmallVec<[Job<'a>; 16]> = SmallVec::new();
         let mut first_row = 0;
         for &Step { sequence, tokens, rows } in batch {
             let len = self.length(sequence)?;

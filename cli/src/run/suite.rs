@@ -107,6 +107,7 @@ pub(crate) fn execute(
         return Ok(ExitCode::SUCCESS);
     };
     print(&metrics, format)?;
+    drafting(global, &Run::open(directory)?)?;
     if report {
         let written = logitfuse_report::write(directory)?;
         output::say(global.quiet, &format!("\n{}", written.display()));
@@ -116,6 +117,24 @@ pub(crate) fn execute(
         anstream::eprintln!("expectation failed: {}", failure.what);
     }
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// What drafts were expected to give, and gave. Times are talk: they differ from run to run.
+fn drafting(global: &Global, run: &Run) -> Result<()> {
+    for (forecast, of) in run.drafting()? {
+        let (Some(predicted), Some(achieved)) = (forecast.tokens_per_second(&of), of.tokens_per_second()) else {
+            continue;
+        };
+        let stood = of.acceptance().map_or("nothing drafted".to_owned(), |share| {
+            format!("{:.0} % of {} drafted tokens stood", 100.0 * share, of.drafted)
+        });
+        let (variant, task, draft) = (&forecast.variant, &forecast.task, &forecast.draft);
+        let line = format!(
+            "{variant} × {task}: {draft} drafts: {stood}; {predicted:.0} tokens/s predicted, {achieved:.0} achieved"
+        );
+        output::say(global.quiet, &line);
+    }
+    Ok(())
 }
 
 /// The table, or `metrics.json`.

@@ -51,7 +51,7 @@ use std::{
 use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_engine::Cancel;
 use logitfuse_onnx::Runtime;
-use logitfuse_rundir::{Manifest, Metrics, Response, Run, RunDir, SampleRecord, Scope};
+use logitfuse_rundir::{Forecast, Manifest, Metrics, Response, Run, RunDir, SampleRecord, Scope};
 
 pub use expect::{Failure, failures};
 pub use verify::{Verification, verify};
@@ -60,7 +60,7 @@ use self::{
     cell::{CellRun, Todo},
     models::Models,
 };
-use crate::{Cell, Experiment, PluginSettings, Wired, task::Task};
+use crate::{Cell, Experiment, OutputType, PluginSettings, Wired, task::Task};
 
 /// Sequences that run at once where nobody says how many.
 const BATCH: usize = 8;
@@ -186,8 +186,14 @@ impl<'a> Suite<'a> {
         progress(Progress::Cell { variant, task, index, of: self.work.len(), samples, kept });
         let Some(first) = todo.first() else { return Ok(true) };
         let earlier = if first.repeat > 0 { answers(&directory.reader()?, work, &first.doc.id)? } else { Vec::new() };
-        let wired = models.wired(&work.cell.config, &self.options, &mut |wired| progress(Progress::Wired(wired)))?;
         let batch = self.batch(work);
+        let mut config = work.cell.config.clone();
+        // What drafts cost depends on it.
+        config.run.batch = Some(batch);
+        let wired = models.wired(&config, &self.options, &mut |wired| progress(Progress::Wired(wired)))?;
+        if let Some(forecast) = forecast(wired, work, batch)? {
+            directory.forecast(&forecast)?;
+        }
         let cancel = self.options.cancel;
         CellRun { variant, name: task, task: &work.task, wired, batch, cancel }.make(
             &todo,
@@ -243,6 +249,22 @@ fn work(experiment: &Experiment) -> Result<Vec<Work>> {
             .with_help("add [tasks.NAME] with `data`; docs/tasks.md shows how"));
     }
     Ok(work)
+}
+
+/// What the drafts of a task that generates are expected to cost.
+fn forecast(wired: &Wired, work: &Work, batch: usize) -> Result<Option<Forecast>> {
+    let Some(speculation) = &work.cell.config.speculation else { return Ok(None) };
+    if work.task.config().output_type != OutputType::GenerateUntil {
+        return Ok(None);
+    }
+    let costs = wired.round_costs(batch)?.filter(|costs| !costs.round_seconds.is_empty());
+    Ok(costs.map(|costs| Forecast {
+        variant: work.cell.variant.clone(),
+        task: work.cell.task.clone(),
+        draft: speculation.draft.clone(),
+        tokens: speculation.tokens.to_string(),
+        costs,
+    }))
 }
 
 fn key(work: &Work, doc: &str, repeat: usize) -> String {

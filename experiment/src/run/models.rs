@@ -46,8 +46,9 @@ fn key(config: &Config) -> Value {
     let mut key = serde_json::to_value(config).unwrap_or_default();
     if let Some(key) = key.as_object_mut() {
         key.remove("run");
-        // Drafts are timed for greedy decoding.
-        key.insert("greedy".to_owned(), (config.run.temperature == 0.0).into());
+        // Drafts are timed for greedy decoding, with as many sequences as run at once.
+        let timed = config.speculation.is_some() && config.run.temperature == 0.0;
+        key.insert("timed".to_owned(), timed.then_some(config.run.batch).into());
     }
     key
 }

@@ -82,7 +82,9 @@ fn decode(engine: &mut Engine, way: &str, costs: &RoundCosts, requests: &[Reques
         tokens: sum.tokens,
         drafted: sum.drafted,
         accepted: sum.accepted,
-        acceptance: per_round.filter(|_| sum.drafted > 0).map(|(drafted, _)| share(drafted, sum.accepted as f64 / sum.rounds as f64)),
+        acceptance: per_round
+            .filter(|_| sum.drafted > 0)
+            .map(|(drafted, _)| share(drafted, sum.accepted as f64 / sum.rounds as f64)),
         predicted_tokens_per_second: per_round.map(|(drafted, tokens)| costs.tokens_per_second(drafted, tokens)),
         tokens_per_second: sum.tokens_per_second(),
     })

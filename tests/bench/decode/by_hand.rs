@@ -1,7 +1,7 @@
 //! (e) Three sources fused by logitfuse against the same fusion written by hand.
 //!
 //! By hand is what one does without us: three onnxruntime-genai generators, or three sessions of Python onnxruntime, their
-//! logits fused with numpy; if asked for, three models of PyTorch's transformers too, whose threads spin as OpenMP has them.
+//! logits fused with numpy; if asked for, three models of transformers too, whose threads spin as OpenMP has them.
 //! Each gets the threads that suit it best, in turn or side by side.
 
 use std::{path::Path, sync::Arc};

@@ -52,7 +52,7 @@ struct Arguments {
     /// Only the model with these weights; (g) drafts with int8 for fp32
     #[arg(long)]
     weights: Option<Weights>,
-    /// Proxy tuning in PyTorch takes part in (e); `cargo xtask bench` installs it
+    /// Proxy tuning with transformers takes part in (e); `cargo xtask bench` installs it
     #[arg(long)]
     with_transformers: bool,
     /// Cargo adds it

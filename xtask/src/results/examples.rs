@@ -28,8 +28,7 @@ pub(super) fn agreement(results: &Results) -> Result<String> {
         cells.push(format!("{ours} {same} of {all}"));
     }
     Ok(format!(
-        "\n## A second opinion\n\nThe reference in Python computes in PyTorch what `logitfuse` computes on ONNX Runtime, from the same weights before they \
-         were rounded to half precision. Items with the same score: {}.\n",
+        "\n## A second opinion\n\nThe reference in Python computes in PyTorch what `logitfuse` computes on ONNX Runtime, from the same weights. Items with the same score: {}.\n",
         cells.join("; ")
     ))
 }

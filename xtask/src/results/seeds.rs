@@ -1,7 +1,6 @@
 //! What the seed of training does to the figures.
 
 use anyhow::Result;
-use logitfuse_metrics::statistics::Summary;
 
 use super::{
     gap::{Ceiling, Ends},
@@ -10,10 +9,11 @@ use super::{
 };
 
 const SEEDS: &str = "
-The same recipe from other seeds of training, decoded by the reference in Python; the worlds, corpora and items are the same.
+The same recipe from other seeds of training, decoded by the reference in Python; world, corpus and items are the same. Gaps are in per
+cent, and are not defined where the tuned model of a task is not clearly above its base.
 ";
 
-/// The mean over seeds with the lowest and the highest, of every system that all seeds have.
+/// Every figure, seed by seed.
 pub(super) fn seeds(results: &Results) -> Result<String> {
     let seeds = &results.seeds;
     let systems = [
@@ -23,40 +23,36 @@ pub(super) fn seeds(results: &Results) -> Result<String> {
         ("`static-proxy`, α = 1", "static 1"),
         ("**`dynamic-kl`**", "dynamic"),
         ("chosen by the prompt", "selected"),
-        ("`one_expert`, the paper's", "one_expert"),
+        ("`one_expert`, the paper's search", "one_expert"),
         ("`L-t`, the large model tuned", "L_t"),
     ];
-    let count = seeds.len();
-    let head = format!("{count} seed{}", if count == 1 { "" } else { "s: mean (lowest to highest)" });
+    let names: Vec<&str> = seeds.iter().map(|seed| seed.name.trim_end_matches(".test")).collect();
+    let head = names.join(" / ");
     let mut table = Table::new([&[&*head], &TASKS[..], &["gap closed, mean", "`cloze`"]].concat());
     for (label, system) in systems.into_iter().filter(|(_, system)| seeds.iter().all(|seed| seed.has(system))) {
         let mut cells = vec![label.to_owned()];
         for task in TASKS {
-            cells.push(over(seeds, |seed| Ok(Some(seed.get(system, task)?.mean()?.value)))?);
+            cells.push(each(seeds, |seed| Ok(Some(seed.get(system, task)?.mean()?.value)))?);
         }
         cells.push(match system {
             "L" | "L_t" => String::new(),
-            _ => over(seeds, |seed| {
+            _ => each(seeds, |seed| {
                 let ends = Ends { base: (seed, "L"), oracles: seed, ceiling: Ceiling::Perfect };
                 Ok(ends.mean(seed, system)?.map(|gap| gap.value))
             })?,
         });
-        cells.push(over(seeds, |seed| seed.find(system, UNSEEN).map(|a| Ok(a.mean()?.value)).transpose())?);
+        cells.push(each(seeds, |seed| seed.find(system, UNSEEN).map(|a| Ok(a.mean()?.value)).transpose())?);
         table.row(cells);
     }
     Ok(format!("\n## Training seeds\n{SEEDS}\n{}", table.text()))
 }
 
-/// A figure of every seed; nothing where one of them lacks it.
-fn over(seeds: &[Study], figure: impl Fn(&Study) -> Result<Option<f64>>) -> Result<String> {
-    let values: Option<Vec<f64>> = seeds.iter().map(figure).collect::<Result<_>>()?;
-    Ok(values.map_or(String::new(), |values| spread(&values)))
-}
-
-pub(super) fn spread(values: &[f64]) -> String {
-    let mean = Summary::of(values).map_or(f64::NAN, |summary| summary.mean);
-    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let number = |value: f64| signed(100.0 * value).replace('+', "");
-    format!("{} ({} to {})", number(mean), number(low), number(high))
+/// A figure of every seed, in per cent; a dash where it is not defined, nothing where no seed has it.
+fn each(seeds: &[Study], figure: impl Fn(&Study) -> Result<Option<f64>>) -> Result<String> {
+    let values: Vec<Option<f64>> = seeds.iter().map(figure).collect::<Result<_>>()?;
+    if values.iter().all(Option::is_none) {
+        return Ok(String::new());
+    }
+    let shown = |value: &Option<f64>| value.map_or("–".to_owned(), |value| signed(100.0 * value).replace('+', ""));
+    Ok(values.iter().map(shown).collect::<Vec<_>>().join(" / "))
 }

@@ -20,7 +20,7 @@ pub(super) fn multi(results: &Results) -> Result<String> {
     let systems: [(&str, &Study, &str); 11] = [
         ("`L`, the large base alone", ours, "large"),
         ("**chosen by the prompt**", ours, "chosen"),
-        ("`one_expert`, the paper's", ours, "one-expert"),
+        ("`one_expert`, the paper's search", ours, "one-expert"),
         ("pool, `uniform`", more, "pool[weights=uniform]"),
         ("pool, `kl`", more, "pool[weights=kl]"),
         ("pool, `entropy`", more, "pool[weights=entropy]"),

@@ -59,7 +59,7 @@ impl Answers {
 /// Systems by name, each with its answers by task.
 #[derive(Default)]
 pub(super) struct Study {
-    name: String,
+    pub(super) name: String,
     answers: BTreeMap<String, BTreeMap<String, Answers>>,
 }
 
@@ -129,23 +129,32 @@ pub(super) struct Results {
     pub(super) multi: Study,
     pub(super) in_context: Study,
     pub(super) ablations: Study,
+    /// The same few items in several rounds, for their times; none where nobody took any.
+    pub(super) rounds: Vec<Study>,
     /// The reference's, one a training seed that there is; the first is that of the models that ship.
     pub(super) seeds: Vec<Study>,
 }
 
 impl Results {
     /// `runs` in the order of the experiments.
-    pub(super) fn read(runs: &[PathBuf; 5], reference: &Path) -> Result<Self> {
+    pub(super) fn read(runs: &[PathBuf; 5], rounds: &[PathBuf], reference: &Path) -> Result<Self> {
         let [single, validation, multi, in_context, ablations] = runs.each_ref().map(|path| Study::of_run(path));
         let files = (1..).map(|seed| reference.join(format!("seed{seed}.test.jsonl"))).take_while(|file| file.exists());
-        let seeds: Vec<Study> = files.map(|file| Study::of_reference(&file)).collect::<Result<_>>()?;
-        ensure!(!seeds.is_empty(), "{}: has no seed1.test.jsonl", reference.display());
+        let mut seeds: Vec<Study> = files.map(|file| Study::of_reference(&file)).collect::<Result<_>>()?;
+        // A seed that is being decoded has no figures yet.
+        seeds.retain(|seed| ["L", "L_t", "dynamic", "selected", "one_expert"].iter().all(|system| seed.has(system)));
+        ensure!(!seeds.is_empty(), "{}: has no finished seed1.test.jsonl", reference.display());
         Ok(Self {
             single: single?,
             validation: validation?,
             multi: multi?,
             in_context: in_context?,
             ablations: ablations?,
+            rounds: rounds
+                .iter()
+                .filter(|path| path.exists())
+                .map(|path| Study::of_run(path))
+                .collect::<Result<_>>()?,
             seeds,
         })
     }

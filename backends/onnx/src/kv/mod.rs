@@ -8,6 +8,7 @@ mod shared;
 use std::ops::Range;
 
 use logitfuse_core::{Result, Rows, SequenceId, TokenId};
+use smallvec::SmallVec;
 
 pub(crate) use self::{moved::Moved, recompute::Recompute, shared::Shared};
 use crate::{decoder::Decoder, signature::LogitRows};
@@ -40,7 +41,7 @@ pub(crate) struct Piece {
 }
 
 /// Cuts `tokens` tokens, of whose end `rows` rows are wanted, into pieces of at most `chunk` tokens.
-pub(crate) fn pieces(tokens: usize, rows: usize, chunk: usize, out: LogitRows) -> Vec<Piece> {
+pub(crate) fn pieces(tokens: usize, rows: usize, chunk: usize, out: LogitRows) -> SmallVec<[Piece; 4]> {
     let first_wanted = tokens - rows;
     // A graph that puts out its last row only gives several rows one by one.
     let together = match out {

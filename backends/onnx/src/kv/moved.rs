@@ -5,7 +5,7 @@ use ort::{session::IoBinding, value::DynTensor};
 
 use super::{Cache, Job, copy_rows, pieces};
 use crate::{
-    decoder::{Call, Decoder},
+    decoder::{Call, Decoder, Outputs},
     fault,
     memory::{Form, HostMemory, Memory, bytes_of},
     signature::{CacheTensor, LogitRows},
@@ -50,7 +50,7 @@ impl Moved {
         for piece in pieces(job.tokens.len(), job.rows, decoder.chunk_tokens, rows) {
             let tokens = &job.tokens[piece.tokens.clone()];
             let call = Call { tokens: &[tokens], pasts: &[sequence.len], rows: piece.rows };
-            decoder.bind(&mut self.io, &call)?;
+            decoder.bind(&mut self.io, &call, Outputs::Taken)?;
             let present =
                 bind_cache(&mut self.io, decoder, &sequence.past).and_then(|()| decoder.run_taking_cache(&self.io));
             // The binding would keep the old past alive beside the new.

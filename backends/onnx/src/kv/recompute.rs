@@ -5,7 +5,7 @@ use ort::session::IoBinding;
 
 use super::{Cache, Job, Piece, copy_rows};
 use crate::{
-    decoder::{Call, Decoder},
+    decoder::{Call, Decoder, Outputs},
     signature::LogitRows,
 };
 
@@ -21,7 +21,7 @@ impl Recompute {
     }
 
     fn run(&mut self, decoder: &mut Decoder, job: &Job<'_>, tokens: &[TokenId], rows: usize) -> Result<()> {
-        decoder.bind(&mut self.io, &Call { tokens: &[tokens], pasts: &[0], rows })?;
+        decoder.bind(&mut self.io, &Call { tokens: &[tokens], pasts: &[0], rows }, Outputs::Left)?;
         decoder.run(&self.io)?;
         debug_assert!(rows <= job.rows.max(1), "more rows than were asked for");
         Ok(())

@@ -2,10 +2,11 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use logitfuse_core::{Error, ErrorKind, Result, Rows, SequenceId};
 use ort::session::IoBinding;
+use smallvec::SmallVec;
 
 use super::{Cache, Job, Piece, copy_rows, pieces};
 use crate::{
-    decoder::{Call, Decoder},
+    decoder::{Call, Decoder, Outputs},
     fault,
     memory::{Form, HostMemory, Memory, bytes_of},
     signature::{CacheTensor, LogitRows},
@@ -49,6 +50,9 @@ struct Block {
     capacity: usize,
 }
 
+/// Of sequences that run together; more need memory of their own.
+type Few<T> = SmallVec<[T; 16]>;
+
 /// Capacities are multiples of this.
 const GRAIN: usize = 16;
 
@@ -65,7 +69,7 @@ impl Shared {
 
     /// Makes sure that these sequences lie side by side, in some order, with room for `extra` more tokens each.
     /// Returns the block, its first slot of theirs, and the order of slots as indices into `ids`.
-    fn gather(&mut self, decoder: &Decoder, ids: &[SequenceId], extra: usize) -> Result<(BlockId, usize, Vec<usize>)> {
+    fn gather(&mut self, decoder: &Decoder, ids: &[SequenceId], extra: usize) -> Result<(BlockId, usize, Few<usize>)> {
         let need = ids.iter().map(|&id| self.sequence(id).len + extra).max().unwrap_or(extra);
         if let Some(found) = self.side_by_side(ids, need) {
             return Ok(found);
@@ -83,10 +87,10 @@ impl Shared {
         Ok((block, 0, (0..ids.len()).collect()))
     }
 
-    fn side_by_side(&self, ids: &[SequenceId], need: usize) -> Option<(BlockId, usize, Vec<usize>)> {
-        let places = ids.iter().map(|&id| self.sequence(id).place).collect::<Option<Vec<_>>>()?;
+    fn side_by_side(&self, ids: &[SequenceId], need: usize) -> Option<(BlockId, usize, Few<usize>)> {
+        let places = ids.iter().map(|&id| self.sequence(id).place).collect::<Option<Few<_>>>()?;
         let block = places.first()?.block;
-        let mut order: Vec<usize> = (0..ids.len()).collect();
+        let mut order: Few<usize> = (0..ids.len()).collect();
         order.sort_by_key(|&i| places[i].slot);
         let first = places[order[0]].slot;
         let contiguous =
@@ -175,10 +179,10 @@ impl Shared {
 
     /// Runs jobs of one token each as one call.
     fn run_together(&mut self, decoder: &mut Decoder, jobs: &[Job<'_>], out: &mut Rows) -> Result<()> {
-        let ids: Vec<SequenceId> = jobs.iter().map(|job| job.sequence).collect();
+        let ids: Few<SequenceId> = jobs.iter().map(|job| job.sequence).collect();
         let (block, first, order) = self.gather(decoder, &ids, 1)?;
-        let tokens: Vec<_> = order.iter().map(|&i| jobs[i].tokens).collect();
-        let pasts: Vec<usize> = order.iter().map(|&i| self.sequence(jobs[i].sequence).len).collect();
+        let tokens: Few<_> = order.iter().map(|&i| jobs[i].tokens).collect();
+        let pasts: Few<usize> = order.iter().map(|&i| self.sequence(jobs[i].sequence).len).collect();
         self.run(decoder, block, first, &Call { tokens: &tokens, pasts: &pasts, rows: 1 })?;
         for (place, &i) in order.iter().enumerate() {
             let job = &jobs[i];
@@ -190,8 +194,39 @@ impl Shared {
     fn run(&mut self, decoder: &mut Decoder, block: BlockId, slot: usize, call: &Call<'_>) -> Result<()> {
         let block = self.blocks.get_mut(&block).ok_or_else(|| lost(decoder))?;
         let io = block.binding(decoder, slot, call.tokens.len())?;
-        decoder.bind(io, call)?;
+        decoder.bind(io, call, Outputs::Left)?;
         decoder.run(io)
+    }
+
+    /// Whether these sequences lie in one block with others between them that rest for now. Moving them together would copy
+    /// their caches, and copy them back when the others go on.
+    fn rests_between(&self, jobs: &[Job<'_>]) -> bool {
+        let places: Option<Few<Place>> = jobs.iter().map(|job| self.sequence(job.sequence).place).collect();
+        let Some((block, places)) = places.and_then(|places| Some((places.first()?.block, places))) else {
+            return false;
+        };
+        let Some(capacity) = self.blocks.get(&block).map(|block| block.capacity) else { return false };
+        let fits = jobs.iter().all(|job| self.sequence(job.sequence).len < capacity);
+        if !fits || places.iter().any(|place| place.block != block) {
+            return false;
+        }
+        let slots = places.iter().map(|place| place.slot);
+        let (Some(first), Some(last)) = (slots.clone().min(), slots.max()) else { return false };
+        let held = |slot| self.sequences.values().any(|s| s.place.is_some_and(|p| p.block == block && p.slot == slot));
+        last - first >= jobs.len() && (first..last).all(held)
+    }
+
+    fn slot(&self, sequence: SequenceId) -> usize {
+        self.sequence(sequence).place.map_or(0, |place| place.slot)
+    }
+
+    /// Steps sequences by one token each.
+    fn step(&mut self, decoder: &mut Decoder, jobs: &[Job<'_>], out: &mut Rows) -> Result<()> {
+        match jobs {
+            [] => Ok(()),
+            [job] => self.run_alone(decoder, job, out),
+            several => self.step_all(decoder, several, out),
+        }
     }
 
     /// Steps several sequences by one token. The first time that so many step together, each is also stepped alone: a
@@ -255,14 +290,22 @@ impl Cache for Shared {
 
     fn forward(&mut self, decoder: &mut Decoder, jobs: &[Job<'_>], out: &mut Rows) -> Result<()> {
         // GroupQueryAttention takes several tokens after a past from one sequence only.
-        let (steps, chunks): (Vec<Job<'_>>, Vec<Job<'_>>) = jobs.iter().partition(|job| job.tokens.len() == 1);
+        let (steps, chunks): (Few<Job<'_>>, Few<Job<'_>>) = jobs.iter().copied().partition(|job| job.tokens.len() == 1);
         for job in &chunks {
             self.run_alone(decoder, job, out)?;
         }
-        match &steps[..] {
-            [] => {}
-            [job] => self.run_alone(decoder, job, out)?,
-            several => self.step_all(decoder, several, out)?,
+        let mut steps = steps;
+        if self.rests_between(&steps) {
+            steps.sort_unstable_by_key(|job| self.slot(job.sequence));
+            let mut rest = &steps[..];
+            while let Some(first) = rest.first() {
+                let first = self.slot(first.sequence);
+                let run = rest.iter().zip(first..).take_while(|(job, slot)| self.slot(job.sequence) == *slot).count();
+                self.step(decoder, &rest[..run], out)?;
+                rest = &rest[run..];
+            }
+        } else {
+            self.step(decoder, &steps, out)?;
         }
         for job in jobs {
             if let Some(sequence) = self.sequences.get_mut(&job.sequence) {

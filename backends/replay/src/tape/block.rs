@@ -367,12 +367,14 @@ impl Block {
                 }
             }
         }
+        // Whether a sum shows a NaN is not promised.
+        numerics::check_row(out)?;
         let log_normaliser = numerics::log_sum_exp(out);
         if log_normaliser.is_finite() {
-            return Ok(log_normaliser);
+            Ok(log_normaliser)
+        } else {
+            Err(Error::new(ErrorKind::InvalidData, "its log-probabilities overflow"))
         }
-        numerics::check_row(out)?;
-        Err(Error::new(ErrorKind::InvalidData, "its log-probabilities overflow"))
     }
 }
 
@@ -383,4 +385,51 @@ fn bytes(column: &Column) -> usize {
         _ => u32::SIZE,
     };
     column.shape.iter().product::<usize>() * size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_holds_no_number_somewhere_is_refused() {
+        const WIDTH: usize = 37;
+        let shape = |kind| Shape { kind, sources: 1, vocabulary: EffectiveVocabulary::new(WIDTH, []) };
+        let text = TextInfo {
+            id: "a".to_owned(),
+            choice: None,
+            gold: false,
+            bytes: 1,
+            characters: 1,
+            tokens: 1,
+            sha256: String::new(),
+        };
+        let block = |kept| Block {
+            text: text.clone(),
+            first: 0,
+            tokens: vec![0],
+            prompts: None,
+            log_normalisers: vec![0.0],
+            kept,
+        };
+        let best = |log_probs: Vec<f32>, log_rest: f64| Kept::Best {
+            offsets: vec![0, 2],
+            ids: vec![0, 5],
+            log_probs,
+            log_rests: vec![log_rest],
+        };
+        let read = |kind, kept| block(kept).row(&shape(kind), 0, 0, Rest::Spread, &mut [0.0; WIDTH]);
+        for id in 0..WIDTH {
+            for wrong in [f32::NAN, f32::INFINITY] {
+                let mut row = vec![-1.0; WIDTH];
+                row[id] = wrong;
+                let half = row.iter().map(|&x| f16::from_f32(x)).collect();
+                assert!(read(RowKind::F16, Kept::F16(half)).is_err(), "{wrong} at {id}");
+                assert!(read(RowKind::F32, Kept::F32(row)).is_err(), "{wrong} at {id}");
+            }
+        }
+        assert!(read(RowKind::TopK(1), best(vec![-1.0, -2.0], -1.0)).is_ok());
+        assert!(read(RowKind::TopK(1), best(vec![-1.0, f32::NAN], -1.0)).is_err());
+        assert!(read(RowKind::TopK(1), best(vec![-1.0, -2.0], f64::NAN)).is_err());
+    }
 }

@@ -1,0 +1,150 @@
+//! `logitfuse plan`: what an experiment costs on this machine, and whether drafts pay.
+
+mod table;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use logitfuse_core::{Error, ErrorKind, Result};
+use logitfuse_engine::Request;
+use logitfuse_experiment::{
+    Cell, Config, Experiment, Task, TaskRequest, Wired,
+    survey::{Survey, SurveyOptions},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    args::{Format, Global, OverrideArgs},
+    decode, output, plugin,
+    run::at_least_one,
+};
+
+#[derive(Args)]
+#[command(
+    after_help = "A fused token costs a pass of every model. With [speculation] somebody cheap drafts several tokens, all models\n\
+    look at the whole draft in one pass, and the fused distribution accepts a part of it. Whether that pays depends on the\n\
+    machine and on how often drafts stand. This command loads the models and times them:\n  \
+    passes     of each model, for one row and for several at once: a draft of n tokens needs n + 1 rows\n  \
+    steps      of all models, in the waves that their sizes suggest, and one after another\n  \
+    rounds     with drafts of 1 to 8 tokens, by everybody who could draft, with all that a round does besides passes\n\n\
+    Tokens per second follow from the costs of a round and from the acceptance, the probability that a drafted token stands\n\
+    if those before it do. It is assumed to be 0.5, 0.7 or 0.9; --probe measures it.\n\n\
+    Examples:\n  \
+    logitfuse plan family.toml                          the table, and what to write into the TOML\n  \
+    logitfuse plan family.toml --probe 32               measures the acceptance on 32 items, and predicted against achieved\n  \
+    logitfuse plan family.toml --variant dynamic --task math --batch 16 --probe 64\n  \
+    logitfuse plan family.toml --format json | jq .choice"
+)]
+pub(crate) struct PlanArgs {
+    /// The experiment
+    #[arg(value_name = "FILE.toml")]
+    file: PathBuf,
+    /// This variant of an experiment with [tasks] [default: the first one that fuses]
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+    /// The variant on this task [default: the first]
+    #[arg(long, value_name = "NAME")]
+    task: Option<String>,
+    /// Decode the first N items or prompts, with and without drafts
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    probe: Option<usize>,
+    /// Sequences that are decoded at once [default: `batch` of [run], else 1]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    batch: Option<usize>,
+    /// text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+    #[command(flatten)]
+    overrides: OverrideArgs,
+}
+
+pub(crate) fn run(global: &Global, args: &PlanArgs) -> anyhow::Result<ExitCode> {
+    let experiment = Experiment::load(&args.file, &args.overrides.overrides())?;
+    let cell = cell(&experiment, args)?;
+    let config = match cell {
+        Some(cell) => cell.config.clone(),
+        None => experiment.config()?,
+    };
+    // What cannot be probed is said before any model is loaded.
+    let probe = probe(&config, cell, args)?;
+    let runtime = decode::runtime(global)?;
+    decode::forward_plugin_log(global);
+    let plugins = plugin::settings(global);
+    let batch = args.batch.or(config.run.batch).unwrap_or(1);
+    let temperature = config.run.temperature;
+    let options = SurveyOptions { runtime: &runtime, plugins: &plugins, threads: global.threads, batch };
+    output::say(global.quiet, "timing the models …");
+    let survey = Survey::take(config, &options, &*probe)?;
+    if args.format == Format::Text {
+        output::line(&table::table(&survey, cell, temperature))?;
+    } else {
+        let mut document = serde_json::to_value(&survey)?;
+        let of = |name: fn(&Cell) -> &String| cell.map_or(Value::Null, |cell| json!(name(cell)));
+        document["schema_version"] = json!(1);
+        document["variant"] = of(|cell| &cell.variant);
+        document["task"] = of(|cell| &cell.task);
+        output::json(&document, args.format == Format::Json)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The variant and task to look at; none for an experiment without tasks.
+fn cell<'a>(experiment: &'a Experiment, args: &PlanArgs) -> Result<Option<&'a Cell>> {
+    let wrong = |what: String, help: String| Err(Error::new(ErrorKind::InvalidConfig, what).with_help(help));
+    if !experiment.has_tasks() {
+        if args.variant.is_some() || args.task.is_some() {
+            let what = format!("{}: has no [tasks], so neither variants nor tasks", args.file.display());
+            return wrong(what, "leave --variant and --task out".to_owned());
+        }
+        return Ok(None);
+    }
+    let cells = experiment.cells();
+    let fits = |wanted: Option<&String>, name: &String| wanted.is_none_or(|wanted| wanted == name);
+    let variant = |cell: &&Cell| fits(args.variant.as_ref(), &cell.variant);
+    let task = |cell: &&Cell| fits(args.task.as_ref(), &cell.task);
+    if !cells.iter().any(|cell| variant(&cell)) {
+        let what = format!("--variant {}: there is no such variant", args.variant.as_deref().unwrap_or_default());
+        return wrong(what, format!("the variants are {}", experiment.variants().join(", ")));
+    }
+    if !cells.iter().any(|cell| task(&cell)) {
+        let mut tasks: Vec<&str> = cells.iter().map(|cell| cell.task.as_str()).collect();
+        tasks.dedup();
+        tasks.truncate(cells.len() / experiment.variants().len().max(1));
+        let what = format!("--task {}: there is no such task", args.task.as_deref().unwrap_or_default());
+        return wrong(what, format!("the tasks are {}", tasks.join(", ")));
+    }
+    let fuses = |cell: &&Cell| cell.config.strategy.id.as_deref().is_some_and(|id| id != "none");
+    let all = || cells.iter().filter(variant).filter(task);
+    Ok(all().find(fuses).or_else(|| all().next()))
+}
+
+/// Makes the requests to probe with, if any are wanted.
+fn probe(config: &Config, cell: Option<&Cell>, args: &PlanArgs) -> Result<Box<dyn Fn(&Wired) -> Result<Vec<Request>>>> {
+    let Some(count) = args.probe else { return Ok(Box::new(|_| Ok(Vec::new()))) };
+    let Some(cell) = cell else {
+        let mut samples = config.samples()?;
+        samples.truncate(count);
+        if samples.is_empty() {
+            let what = format!("{}: nothing to probe with", args.file.display());
+            return Err(Error::new(ErrorKind::InvalidConfig, what).with_help("set run.prompts or run.data"));
+        }
+        return Ok(Box::new(move |wired| {
+            samples.iter().enumerate().map(|(index, sample)| wired.request(index, &sample.fields)).collect()
+        }));
+    };
+    let task = Task::load(&cell.task, &cell.task_config)?;
+    if task.config().output_type != logitfuse_experiment::OutputType::GenerateUntil {
+        let what = format!("--probe: task `{}` scores texts, and drafts have no part in that", cell.task);
+        return Err(Error::new(ErrorKind::InvalidConfig, what).with_help("name a task that generates with --task"));
+    }
+    Ok(Box::new(move |wired| {
+        let mut requests = Vec::new();
+        for doc in task.docs().iter().take(count) {
+            requests.extend(task.requests(wired, doc, 0)?.into_iter().filter_map(|request| match request {
+                TaskRequest::Generate(request) => Some(request),
+                TaskRequest::Score { .. } => None,
+            }));
+        }
+        Ok(requests)
+    }))
+}
