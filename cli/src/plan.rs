@@ -6,10 +6,9 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_engine::Request;
 use logitfuse_experiment::{
-    Cell, Config, Experiment, Task, TaskRequest, Wired,
-    survey::{Survey, SurveyOptions},
+    Cell, Config, Experiment, OutputType, Task, TaskRequest,
+    survey::{Requests, Survey, SurveyOptions},
 };
 use serde_json::{Value, json};
 
@@ -119,7 +118,7 @@ fn cell<'a>(experiment: &'a Experiment, args: &PlanArgs) -> Result<Option<&'a Ce
 }
 
 /// Makes the requests to probe with, if any are wanted.
-fn probe(config: &Config, cell: Option<&Cell>, args: &PlanArgs) -> Result<Box<dyn Fn(&Wired) -> Result<Vec<Request>>>> {
+fn probe(config: &Config, cell: Option<&Cell>, args: &PlanArgs) -> Result<Box<Requests<'static>>> {
     let Some(count) = args.probe else { return Ok(Box::new(|_| Ok(Vec::new()))) };
     let Some(cell) = cell else {
         let mut samples = config.samples()?;
@@ -133,7 +132,7 @@ fn probe(config: &Config, cell: Option<&Cell>, args: &PlanArgs) -> Result<Box<dy
         }));
     };
     let task = Task::load(&cell.task, &cell.task_config)?;
-    if task.config().output_type != logitfuse_experiment::OutputType::GenerateUntil {
+    if task.config().output_type != OutputType::GenerateUntil {
         let what = format!("--probe: task `{}` scores texts, and drafts have no part in that", cell.task);
         return Err(Error::new(ErrorKind::InvalidConfig, what).with_help("name a task that generates with --task"));
     }

@@ -79,7 +79,7 @@ fn a_ceiling_that_nobody_has_scores_of_is_refused() {
     };
     let mistyped = refused(&["--set", "gap.ceiling=L_tuned"]);
     assert!(
-        mistyped.contains("seed1.test.jsonl: `L_tuned`, which [gap] names, has no scores at task `math`"),
+        mistyped.contains("seed1.test.jsonl: `L_tuned`, which [gap] names, has no scores at task `qa`"),
         "{mistyped}"
     );
     assert!(mistyped.contains("help: at this task it has L, "), "{mistyped}");

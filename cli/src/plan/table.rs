@@ -30,10 +30,10 @@ fn sources(text: &mut String, sources: &[SourceSurvey]) {
         roles => format!("{} ({roles})", source.source),
     };
     let width = sources.iter().map(|source| name(source).chars().count()).max().unwrap_or(0).max(12);
-    let head: String = (1..=rows).map(|rows| format!("{rows:>8}")).collect();
+    let head = columns((1..=rows).map(|rows| rows.to_string()));
     let _ = writeln!(text, "ms of a pass by rows{:>pad$}{head}   threads  tokens/s alone", "", pad = width - 12);
     for source in sources {
-        let times: String = source.forward_ms.iter().map(|&ms| format!("{:>8}", milliseconds(ms))).collect();
+        let times = columns(source.forward_ms.iter().map(|&ms| milliseconds(ms)));
         let (threads, alone) = (source.threads, rate(source.tokens_per_second));
         let _ = writeln!(text, "  {:<width$}      {times}   {threads:>7}  {alone:>14}", name(source));
     }
@@ -65,13 +65,13 @@ fn of_base(survey: &Survey, tokens_per_second: f64) -> String {
 
 fn drafters(text: &mut String, survey: &Survey) {
     let longest = survey.drafters.iter().map(|drafter| drafter.costs.round_seconds.len()).max().unwrap_or(1);
-    let head: String = (1..longest).map(|length| format!("{length:>8}")).collect();
+    let head = columns((1..longest).map(|length| length.to_string()));
     let width = survey.drafters.iter().map(|drafter| drafter.draft.chars().count()).max().unwrap_or(0);
     let _ = writeln!(text, "tokens/s by tokens per draft{:>pad$}{head}", "", pad = width);
     for drafter in &survey.drafters {
         let _ = writeln!(text, "  {}: {}", drafter.draft, pays(drafter));
         for prediction in &drafter.predictions {
-            let rates: String = prediction.tokens_per_second.iter().map(|&r| format!("{:>8}", rate(r))).collect();
+            let rates = columns(prediction.tokens_per_second.iter().map(|&r| rate(r)));
             let known = if prediction.measured { "measured" } else { "" };
             let _ = writeln!(
                 text,
@@ -132,6 +132,14 @@ fn choice(choice: &Choice, survey: &Survey, temperature: f64) -> String {
         of_base(survey, choice.tokens_per_second),
         choice.why
     )
+}
+
+/// Numbers below each other, line by line.
+fn columns(numbers: impl Iterator<Item = String>) -> String {
+    numbers.fold(String::new(), |mut line, number| {
+        let _ = write!(line, "{number:>8}");
+        line
+    })
 }
 
 fn milliseconds(ms: f64) -> String {

@@ -14,7 +14,7 @@ const COST: &str = "
 α is given as the 10th, 50th and 90th percentile over the tokens of 32 items a task; where expert and anti agree it scales nothing and says little.
 Tokens per second are those of decoding one text at a time, prompts not counted: the median over five rounds, in each of which every system
 decodes the same 32 items, so that the ratio holds even on a machine with other things to do. With models as small as these, what
-surrounds their passes weighs more than with real ones.
+surrounds their passes weighs more than with real ones. A dash stands where no times were taken.
 ";
 
 pub(super) fn in_context(results: &Results) -> Result<String> {
