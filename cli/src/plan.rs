@@ -38,7 +38,7 @@ pub(crate) struct PlanArgs {
     /// The experiment
     #[arg(value_name = "FILE.toml")]
     file: PathBuf,
-    /// This variant of an experiment with [tasks] [default: the first one that fuses]
+    /// This variant, where an experiment has tasks [default: the first one that fuses]
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
     /// The variant on this task [default: the first]
