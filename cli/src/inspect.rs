@@ -1,5 +1,7 @@
 //! `logitfuse models inspect`.
 
+mod chunks;
+
 use std::{path::Path, process::ExitCode};
 
 use logitfuse_core::{LogitSource, Result, SourceInfo};
@@ -8,6 +10,7 @@ use logitfuse_setup::{Environment, find_runtime};
 use logitfuse_text::{ChatTemplate, SourceVocabulary, Tokenizer, compatibility};
 use serde_json::{Value, json};
 
+use self::chunks::Chunks;
 use crate::{
     args::{Format, Global, InspectArgs},
     output,
@@ -19,6 +22,7 @@ struct Model {
     tokenizer: Result<Tokenizer>,
     template: Result<Option<ChatTemplate>>,
     loaded: Option<(SourceInfo, SourceReport)>,
+    chunks: Option<Chunks>,
 }
 
 pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<ExitCode> {
@@ -50,20 +54,18 @@ pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<ExitCod
 impl Model {
     fn look(path: &Path, args: &InspectArgs, runtime: Option<&Runtime>, threads: usize) -> Result<Self> {
         let folder = ModelFolder::open(path, args.variant.as_deref())?;
-        let loaded = match runtime {
-            None => None,
-            Some(runtime) => {
-                let options = OnnxOptions { name: Some(path.display().to_string()), threads, ..OnnxOptions::default() };
-                let source = OnnxSource::open(runtime, &folder, &options)?;
-                Some((source.info().clone(), source.report().clone()))
+        let tokenizer = Tokenizer::load(folder.tokenizer_dir());
+        let (mut loaded, mut chunks) = (None, None);
+        if let Some(runtime) = runtime {
+            let options = OnnxOptions { name: Some(path.display().to_string()), threads, ..OnnxOptions::default() };
+            let mut source = OnnxSource::open(runtime, &folder, &options)?;
+            if let Ok(tokenizer) = &tokenizer {
+                chunks = Chunks::measure(&mut source, tokenizer)?;
             }
-        };
-        Ok(Self {
-            tokenizer: Tokenizer::load(folder.tokenizer_dir()),
-            template: ChatTemplate::load(folder.tokenizer_dir(), None),
-            folder,
-            loaded,
-        })
+            loaded = Some((source.info().clone(), source.report().clone()));
+        }
+        let template = ChatTemplate::load(folder.tokenizer_dir(), None);
+        Ok(Self { folder, tokenizer, template, loaded, chunks })
     }
 
     fn name(&self) -> String {
@@ -98,6 +100,7 @@ impl Model {
             "logit_width": self.width(),
             "context_length": self.loaded.as_ref().map(|(info, _)| info.context_length),
             "kv_bytes_per_token": self.loaded.as_ref().map(|(info, _)| info.kv_bytes_per_token),
+            "chunk_distance": self.chunks.as_ref().map(|chunks| chunks.distance),
             "session": self.loaded.as_ref().map(|(_, report)| report),
             "tokenizer": tokenizer,
             "chat_template": template,
@@ -106,7 +109,7 @@ impl Model {
 
     fn text(&self) -> String {
         let mut lines = vec![self.name()];
-        let mut add = |what: &str, value: String| lines.push(format!("  {what:<14} {value}"));
+        let mut add = |what: &str, value: String| lines.push(format!("  {what:<15} {value}"));
         add("onnx", self.folder.onnx().display().to_string());
         add("layout", json!(self.folder.layout()).as_str().unwrap_or_default().replace('_', " "));
         if !self.folder.variants().is_empty() {
@@ -122,6 +125,9 @@ impl Model {
             add("kv cache", format!("{}: {}; {per_token:.1} kB a token", report.kv, report.kv_reason));
             add("ends with", format!("{:?}", info.end_of_sequence));
             add("runs on", report.provider.clone());
+        }
+        if let Some(chunks) = &self.chunks {
+            add("several at once", chunks.to_string());
         }
         match &self.tokenizer {
             Ok(t) => {

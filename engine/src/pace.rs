@@ -8,22 +8,63 @@ const PROBE: usize = 32;
 const PRIOR: (f64, f64) = (0.7, 4.0);
 /// What an observation weighs one draft later.
 const MEMORY: f64 = 0.85;
+/// Where one class of confidence ends and the next begins.
+const CONFIDENT: [f64; 5] = [0.3, 0.6, 0.85, 0.95, 0.99];
+/// A drafter is believed at its word, but not beyond this, with the weight of this many tokens.
+const WORD: (f64, f64) = (0.97, 4.0);
+/// What an observation weighs one token of its class later.
+const CLASS_MEMORY: f64 = 0.95;
 
-/// How often drafts stood.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Habit {
+/// How many of the tokens that were tried stood.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
     accepted: f64,
     tried: f64,
 }
 
+impl Share {
+    /// With no more than this weight.
+    fn at_most(self, tried: f64) -> Self {
+        if self.tried <= tried {
+            return self;
+        }
+        Self { accepted: self.accepted / self.tried * tried, tried }
+    }
+}
+
+/// How often drafts stood, and how often tokens of which the drafter was so sure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Habit {
+    all: Share,
+    classes: [Share; CONFIDENT.len() + 1],
+}
+
 impl Habit {
-    const NONE: Self = Self { accepted: PRIOR.0 * PRIOR.1, tried: PRIOR.1 };
+    const NONE: Self = Self {
+        all: Share { accepted: PRIOR.0 * PRIOR.1, tried: PRIOR.1 },
+        classes: [Share { accepted: 0.0, tried: 0.0 }; CONFIDENT.len() + 1],
+    };
 
     /// What is left of it for a sequence to begin with: its share, with a little more weight than nobody's.
     pub(crate) fn legacy(&self) -> Self {
-        let weight = self.tried.min(2.0 * PRIOR.1);
-        Self { accepted: self.accepted / self.tried * weight, tried: weight }
+        Self { all: self.all.at_most(2.0 * PRIOR.1), classes: self.classes.map(|class| class.at_most(4.0 * WORD.1)) }
     }
+
+    /// The probability that a token stands of which the drafter is so sure.
+    fn stands(&self, confidence: f64) -> f64 {
+        let class = self.classes[class(confidence)];
+        (class.accepted + confidence.min(WORD.0) * WORD.1) / (class.tried + WORD.1)
+    }
+
+    fn learn(&mut self, confidence: f64, stood: bool) {
+        let class = &mut self.classes[class(confidence)];
+        class.accepted = CLASS_MEMORY * class.accepted + f64::from(u8::from(stood));
+        class.tried = CLASS_MEMORY * class.tried + 1.0;
+    }
+}
+
+fn class(confidence: f64) -> usize {
+    CONFIDENT.iter().filter(|&&bound| confidence >= bound).count()
 }
 
 /// One sequence's draft length. It follows from the sequence's own history, so that a sequence does not depend on what
@@ -32,6 +73,8 @@ impl Habit {
 pub(crate) struct Pace {
     costs: Option<DraftCosts>,
     length: usize,
+    /// Tokens per time that drafts of that length promise.
+    rate: f64,
     habit: Habit,
     idle: usize,
 }
@@ -42,7 +85,7 @@ impl Pace {
             DraftLength::Fixed(length) => (None, *length),
             DraftLength::Adaptive(costs) => (Some(costs.clone()), 0),
         };
-        let mut pace = Self { costs, length, habit: habit.unwrap_or(Habit::NONE), idle: 0 };
+        let mut pace = Self { costs, length, rate: 0.0, habit: habit.unwrap_or(Habit::NONE), idle: 0 };
         pace.choose();
         pace
     }
@@ -57,17 +100,44 @@ impl Pace {
         if self.costs.is_some() && self.length == 0 && self.idle >= PROBE { 1 } else { self.length }
     }
 
-    /// Of a draft of `drafted` tokens the first `accepted` stood.
-    pub(crate) fn learn(&mut self, drafted: usize, accepted: usize) {
-        if drafted == 0 {
+    /// The longest draft now, where it is asked after each token whether it goes on.
+    pub(crate) fn longest(&self) -> usize {
+        match &self.costs {
+            Some(costs) if self.length > 0 => costs.verify.len() - 1,
+            _ => self.length(),
+        }
+    }
+
+    /// Whether one more token is worth drafting behind those of which the drafter was so sure. A token that is drafted is
+    /// always looked at: to leave it out for what it is would change how texts are distributed.
+    pub(crate) fn goes_on(&self, confidences: impl Iterator<Item = f64>) -> bool {
+        let Some(costs) = &self.costs else { return true };
+        let (mut stands, mut drafted) = (1.0, 0);
+        for confidence in confidences {
+            stands *= self.habit.stands(confidence);
+            drafted += 1;
+        }
+        let Some(&[without, with]) = costs.verify.get(drafted..drafted + 2).and_then(|pair| pair.first_chunk()) else {
+            return false;
+        };
+        let gain = stands * self.habit.all.accepted / self.habit.all.tried;
+        drafted == 0 || gain > self.rate * (costs.draft + with - without)
+    }
+
+    /// Of a draft of tokens of which the drafter was so sure the first `accepted` stood.
+    pub(crate) fn learn(&mut self, drafted: impl ExactSizeIterator<Item = f64>, accepted: usize) {
+        if drafted.len() == 0 {
             self.idle += 1;
             return;
         }
         self.idle = 0;
         // Tokens behind a rejected one were not tried.
-        let tried = if accepted < drafted { accepted + 1 } else { accepted };
-        self.habit.accepted = MEMORY * self.habit.accepted + accepted as f64;
-        self.habit.tried = MEMORY * self.habit.tried + tried as f64;
+        let tried = drafted.len().min(accepted + 1);
+        self.habit.all.accepted = MEMORY * self.habit.all.accepted + accepted as f64;
+        self.habit.all.tried = MEMORY * self.habit.all.tried + tried as f64;
+        for (nth, confidence) in drafted.take(tried).enumerate() {
+            self.habit.learn(confidence, nth < accepted);
+        }
         self.choose();
     }
 
@@ -77,7 +147,7 @@ impl Pace {
 
     fn choose(&mut self) {
         let Some(costs) = &self.costs else { return };
-        let share = self.habit.accepted / self.habit.tried;
+        let share = self.habit.all.accepted / self.habit.all.tried;
         let rate = |length: usize, verify: f64| {
             // 1 + a + … + aⁿ tokens come of a draft of n (Leviathan et al. 2023, eq. 1).
             let tokens: f64 = (0..=length).map(|n| share.powi(i32::try_from(n).unwrap_or(i32::MAX))).sum();
@@ -86,7 +156,7 @@ impl Pace {
         let rates = costs.verify.iter().enumerate().map(|(length, &verify)| (rate(length, verify), length));
         // Of equals the shortest.
         let best = rates.reduce(|best, next| if next.0 > best.0 { next } else { best });
-        self.length = best.map_or(0, |(_, length)| length);
+        (self.rate, self.length) = best.unwrap_or((0.0, 0));
     }
 }
 
@@ -103,10 +173,10 @@ mod tests {
         let mut pace = adaptive(5.0, &[1.0, 2.0, 3.0]);
         assert_eq!(pace.length(), 0);
         for _ in 0..PROBE {
-            pace.learn(0, 0);
+            pace.learn([].into_iter(), 0);
         }
         assert_eq!(pace.length(), 1);
-        pace.learn(1, 0);
+        pace.learn([0.9].into_iter(), 0);
         assert_eq!(pace.length(), 0);
     }
 
@@ -115,11 +185,11 @@ mod tests {
         let mut pace = adaptive(0.1, &[1.0, 1.05, 1.1, 1.15, 1.2, 1.25]);
         let before = pace.length();
         for _ in 0..20 {
-            pace.learn(pace.length(), pace.length());
+            pace.learn(vec![0.9; pace.length()].into_iter(), pace.length());
         }
         assert!(pace.length() >= before && pace.length() == 5, "{}", pace.length());
         for _ in 0..40 {
-            pace.learn(pace.length().max(1), 0);
+            pace.learn(vec![0.9; pace.length().max(1)].into_iter(), 0);
         }
         assert_eq!(pace.length(), 0);
     }
@@ -127,7 +197,29 @@ mod tests {
     #[test]
     fn a_fixed_length_is_fixed() {
         let mut pace = Pace::new(&DraftLength::Fixed(3), None);
-        pace.learn(3, 0);
-        assert_eq!(pace.length(), 3);
+        pace.learn([0.9; 3].into_iter(), 0);
+        assert_eq!((pace.length(), pace.longest()), (3, 3));
+        assert!(pace.goes_on([0.1, 0.1].into_iter()));
+    }
+
+    #[test]
+    fn a_draft_goes_on_while_its_drafter_is_sure() {
+        let pace = adaptive(0.3, &[1.0, 1.05, 1.1, 1.15, 1.2]);
+        assert_eq!(pace.longest(), 4);
+        assert!(pace.goes_on([].into_iter()) && pace.goes_on([0.99, 0.99].into_iter()));
+        assert!(!pace.goes_on([0.99, 0.2].into_iter()));
+        assert!(!pace.goes_on([1.0; 4].into_iter()), "no longer than costs are known");
+    }
+
+    #[test]
+    fn a_drafter_that_is_sure_without_reason_is_found_out() {
+        let mut pace = adaptive(0.3, &[1.0, 1.05, 1.1, 1.15, 1.2]);
+        for _ in 0..20 {
+            // What stands otherwise keeps drafts worth making.
+            pace.learn([0.5].into_iter(), 1);
+            pace.learn([0.97].into_iter(), 0);
+        }
+        assert!(pace.longest() == 4 && pace.goes_on([0.5].into_iter()), "{pace:?}");
+        assert!(!pace.goes_on([0.97].into_iter()));
     }
 }

@@ -205,8 +205,12 @@ impl Sampler {
             return None;
         }
         let token = self.draw(&candidates);
+        let confidence = match candidates[..] {
+            [_] => (f64::from(self.logits[token as usize]) - numerics::log_sum_exp(&self.logits)).exp(),
+            _ => candidates.iter().find(|c| c.0 == token).map_or(0.0, |c| c.1),
+        };
         self.commit(token);
-        Some(Drafted { token, candidates })
+        Some(Drafted { token, candidates, confidence })
     }
 
     /// The token at a position that was drafted, and whether it is the draft: accepted with probability `min(1, p/q)`,

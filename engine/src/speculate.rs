@@ -80,6 +80,8 @@ pub struct Drafted {
     pub token: TokenId,
     /// Where it was drawn from; the token alone if it was not drawn.
     pub candidates: Candidates,
+    /// How probable the drafter took it to be, after penalties; after temperature and truncation if it was drawn.
+    pub confidence: f64,
 }
 
 impl Engine {
@@ -131,7 +133,7 @@ impl Engine {
             }
             timings.drafted += drafted.len();
             timings.accepted += stood;
-            r.pace.learn(drafted.len(), stood);
+            r.pace.learn(drafted.iter().map(|drafted| drafted.confidence), stood);
             if r.request.sampling.is_greedy() {
                 self.habit = Some(r.pace.habit());
             }
@@ -156,14 +158,15 @@ impl Engine {
         text: &mut Vec<TokenId>,
         timings: &mut Timings,
     ) -> Result<()> {
-        let lengths: Few = active.iter().map(|&i| running[i].pace.length().min(self.room(&running[i]))).collect();
         if let Draft::PromptLookup { longest } = speculation.draft {
-            for (&i, &length) in active.iter().zip(&lengths) {
+            for &i in active {
+                let length = running[i].pace.length().min(self.room(&running[i]));
                 let r = &mut running[i];
                 r.draft = looked_up(&r.sequence.slots[0].prompt, &r.sequence.tokens, longest, length);
             }
             return Ok(());
         }
+        let longest: Few = active.iter().map(|&i| running[i].pace.longest().min(self.room(&running[i]))).collect();
         let drafter = |sequence: &Sequence| match speculation.draft {
             Draft::Binding(binding) => sequence.slot_of[binding],
             _ => sequence.slots.len() - 1,
@@ -172,9 +175,13 @@ impl Engine {
         let seen: SmallVec<[_; 4]> = active.iter().map(|&i| running[i].sampler.memory()).collect();
         // Where a text ends, so does its draft: nothing behind it would be kept.
         let mut ends: SmallVec<[_; 4]> = active.iter().map(|&i| Ending::new(&running[i])).collect();
-        for nth in 0..lengths.iter().copied().max().unwrap_or(0) {
+        for nth in 0..longest.iter().copied().max().unwrap_or(0) {
             // A draft that broke off earlier stays as it is.
-            let going = |running: &[Running], a: usize| lengths[a] > nth && running[active[a]].draft.len() == nth;
+            let going = |running: &[Running], a: usize| {
+                let r = &running[active[a]];
+                let sure = r.draft.iter().map(|drafted| drafted.confidence);
+                longest[a] > nth && r.draft.len() == nth && r.pace.goes_on(sure)
+            };
             let mut call = self.call(Purpose::Draft);
             for a in 0..active.len() {
                 if going(running, a) && !ends[a].reached {
@@ -260,7 +267,11 @@ fn looked_up(prompt: &[TokenId], tokens: &[TokenId], longest: usize, length: usi
         before.windows(n).rposition(|window| window == end).map(|at| at + n)
     });
     let follows = found.map_or(&[][..], |at| &text[at..]);
-    follows.iter().take(length).map(|&token| Drafted { token, candidates: vec![(token, 1.0)] }).collect()
+    follows
+        .iter()
+        .take(length)
+        .map(|&token| Drafted { token, candidates: vec![(token, 1.0)], confidence: 1.0 })
+        .collect()
 }
 
 impl Running {

@@ -215,17 +215,20 @@ fn sampled_text_has_the_exact_distribution() {
     let shaped =
         Sampling { temperature: 0.7, top_p: 0.9, frequency_penalty: 0.4, presence_penalty: 0.5, ..plain.clone() };
     let cases = [
-        (proxy(1.2), Draft::Binding(1), &plain, 35_000),
-        (swinging(), Draft::Source(3), &shaped, 35_000),
-        (swinging(), Draft::PromptLookup { longest: 2 }, &plain, 10_000),
-        (proxy(0.6), Draft::Binding(2), &shaped, 10_000),
+        (proxy(1.2), Draft::Binding(1), DraftLength::Fixed(2), &plain, 35_000),
+        (swinging(), Draft::Source(3), DraftLength::Fixed(2), &shaped, 35_000),
+        (swinging(), Draft::PromptLookup { longest: 2 }, DraftLength::Fixed(2), &plain, 10_000),
+        (proxy(0.6), Draft::Binding(2), DraftLength::Fixed(2), &shaped, 10_000),
+        // Drafts that end where their drafter is unsure.
+        (proxy(1.2), Draft::Binding(1), adaptive(), &plain, 20_000),
     ];
-    for (strategy, draft, sampling, draws) in cases {
+    for (strategy, draft, length, sampling, draws) in cases {
         let prompts = vec![vec![1, 2, 3, 1, 2]; 3];
         let plain = &mut engine(Arc::clone(&strategy), VOCAB, None, DraftLength::Fixed(0));
         let expected = exact(plain, &prompts, sampling, LENGTH);
-        let mut engine = engine(Arc::clone(&strategy), VOCAB, Some(draft), DraftLength::Fixed(2));
-        assert_distributed(&mut engine, &prompts, sampling, &expected, draws, &format!("{draft:?}"));
+        let name = format!("{draft:?}, {length:?}");
+        let mut engine = engine(Arc::clone(&strategy), VOCAB, Some(draft), length);
+        assert_distributed(&mut engine, &prompts, sampling, &expected, draws, &name);
     }
 }
 
