@@ -120,8 +120,19 @@ impl<'a> Term<'a> {
 
     #[inline(always)]
     fn at(&self, towards: f32, away: f32) -> f32 {
+        finite(self.difference(towards, away))
+    }
+
+    #[inline(always)]
+    fn weighted(&self, towards: f32, away: f32) -> f32 {
+        // Stopped at the ends once: the weight is not 0, so no end of the difference makes a NaN of the product.
+        finite(self.weight * self.difference(towards, away))
+    }
+
+    #[inline(always)]
+    fn difference(&self, towards: f32, away: f32) -> f32 {
         let masked = towards == f32::NEG_INFINITY || away == f32::NEG_INFINITY;
-        finite(if masked { self.where_masked } else { towards - away })
+        if masked { self.where_masked } else { towards - away }
     }
 }
 
@@ -168,7 +179,7 @@ impl NullaryFnOnce for LinearCombination<'_> {
             let term = Term::new(contrast, 0..base.len());
             let contrasts = term.towards.iter().zip(term.away);
             for ((out, &base), (&towards, &away)) in out.iter_mut().zip(base).zip(contrasts) {
-                *out = combined(base, base_weight, finite(term.weight * term.at(towards, away)));
+                *out = combined(base, base_weight, term.weighted(towards, away));
             }
             return;
         }
@@ -179,7 +190,7 @@ impl NullaryFnOnce for LinearCombination<'_> {
             for contrast in active() {
                 let term = Term::new(contrast, ids.clone());
                 for ((out, &towards), &away) in out.iter_mut().zip(term.towards).zip(term.away) {
-                    *out += finite(term.weight * term.at(towards, away));
+                    *out += term.weighted(towards, away);
                 }
             }
             for (out, &base) in out.iter_mut().zip(&base[ids]) {
