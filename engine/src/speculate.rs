@@ -59,7 +59,8 @@ pub enum DraftLength {
     /// Always this many.
     Fixed(usize),
     /// As many as promise the most tokens per time, given these costs and the share of drafts that a sequence accepted so
-    /// far; none where drafts do not pay. Depends on the sequence alone, never on a clock.
+    /// far; none where drafts do not pay. A drafter that is a model says with each token how sure it is, and the draft goes
+    /// on while the next token is likely enough to stand. Depends on the sequence alone, never on a clock.
     Adaptive(DraftCosts),
 }
 

