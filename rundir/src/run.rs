@@ -92,7 +92,7 @@ impl Run {
     }
 
     /// What drafts were expected to cost, in the order in which the models were timed.
-    pub(crate) fn forecasts(&self) -> Result<Vec<Forecast>> {
+    pub fn forecasts(&self) -> Result<Vec<Forecast>> {
         let file = self.path.join(FORECASTS);
         if file.exists() { Lines::open(&file)?.map(|line| Ok(line?.value)).collect() } else { Ok(Vec::new()) }
     }

@@ -1,5 +1,6 @@
 //! Every figure of `docs/results.md`, from the weights that ship.
 
+mod drafts;
 mod examples;
 mod gap;
 mod markdown;
@@ -46,7 +47,8 @@ pub(crate) fn run(env: &Environment, args: &ResultsArgs) -> Result<()> {
     }
     let runs = EXPERIMENTS.map(|name| folder.join(name));
     let reference = root().join("examples/family/results");
-    let page = page::page(&study::Results::read(&runs, &rounds(&folder), &reference)?)?;
+    let page =
+        page::page(&study::Results::read(&runs, &rounds(&folder, "speed"), &rounds(&folder, "drafts"), &reference)?)?;
     let file = root().join("docs/results.md");
     fs::write(&file, page).with_context(|| file.display().to_string())?;
     say(&format!("written: {}", file.display()));
@@ -71,9 +73,11 @@ fn experiments(env: &Environment, folder: &Path) -> Result<()> {
     for variant in ["variants.small", "variants.one-expert"] {
         flags.extend(["--unset", variant]);
     }
-    rounds(folder).iter().try_for_each(|round| run("weak-to-strong", round, &flags))
+    rounds(folder, "speed").iter().try_for_each(|round| run("weak-to-strong", round, &flags))?;
+    let flags = ["--quiet", "--no-report", "--limit", "32"];
+    rounds(folder, "drafts").iter().try_for_each(|round| run("drafts", round, &flags))
 }
 
-fn rounds(folder: &Path) -> Vec<PathBuf> {
-    (1..=ROUNDS).map(|round| folder.join(format!("speed-{round}"))).collect()
+fn rounds(folder: &Path, name: &str) -> Vec<PathBuf> {
+    (1..=ROUNDS).map(|round| folder.join(format!("{name}-{round}"))).collect()
 }

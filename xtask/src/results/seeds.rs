@@ -36,10 +36,7 @@ pub(super) fn seeds(results: &Results) -> Result<String> {
         }
         cells.push(match system {
             "L" | "L_t" => String::new(),
-            _ => each(seeds, |seed| {
-                let ends = Ends { base: (seed, "L"), oracles: seed, ceiling: Ceiling::Perfect };
-                Ok(ends.mean(seed, system)?.map(|gap| gap.value))
-            })?,
+            _ => shown(&gaps(results, system)?),
         });
         cells.push(each(seeds, |seed| seed.find(system, UNSEEN).map(|a| Ok(a.mean()?.value)).transpose())?);
         table.row(cells);
@@ -47,12 +44,24 @@ pub(super) fn seeds(results: &Results) -> Result<String> {
     Ok(format!("\n## Training seeds\n{SEEDS}\n{}", table.text()))
 }
 
+/// The mean gap that a system closes with the members of each seed.
+pub(super) fn gaps(results: &Results, system: &str) -> Result<Vec<Option<f64>>> {
+    let gap = |seed: &Study| {
+        let ends = Ends { base: (seed, "L"), oracles: seed, ceiling: Ceiling::Perfect };
+        Ok(ends.mean(seed, system)?.map(|gap| gap.value))
+    };
+    results.seeds.iter().map(gap).collect()
+}
+
 /// A figure of every seed, in per cent; a dash where it is not defined, nothing where no seed has it.
 fn each(seeds: &[Study], figure: impl Fn(&Study) -> Result<Option<f64>>) -> Result<String> {
-    let values: Vec<Option<f64>> = seeds.iter().map(figure).collect::<Result<_>>()?;
+    Ok(shown(&seeds.iter().map(figure).collect::<Result<Vec<_>>>()?))
+}
+
+pub(super) fn shown(values: &[Option<f64>]) -> String {
     if values.iter().all(Option::is_none) {
-        return Ok(String::new());
+        return String::new();
     }
-    let shown = |value: &Option<f64>| value.map_or("–".to_owned(), |value| signed(100.0 * value).replace('+', ""));
-    Ok(values.iter().map(shown).collect::<Vec<_>>().join(" / "))
+    let one = |value: &Option<f64>| value.map_or("–".to_owned(), |value| signed(100.0 * value).replace('+', ""));
+    values.iter().map(one).collect::<Vec<_>>().join(" / ")
 }

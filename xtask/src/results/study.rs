@@ -131,13 +131,15 @@ pub(super) struct Results {
     pub(super) ablations: Study,
     /// The same few items in several rounds, for their times; none where nobody took any.
     pub(super) rounds: Vec<Study>,
+    /// Runs of `drafts.toml`, for their times.
+    pub(super) drafts: Vec<PathBuf>,
     /// The reference's, one a training seed that there is; the first is that of the models that ship.
     pub(super) seeds: Vec<Study>,
 }
 
 impl Results {
     /// `runs` in the order of the experiments.
-    pub(super) fn read(runs: &[PathBuf; 5], rounds: &[PathBuf], reference: &Path) -> Result<Self> {
+    pub(super) fn read(runs: &[PathBuf; 5], rounds: &[PathBuf], drafts: &[PathBuf], reference: &Path) -> Result<Self> {
         let [single, validation, multi, in_context, ablations] = runs.each_ref().map(|path| Study::of_run(path));
         let files = (1..).map(|seed| reference.join(format!("seed{seed}.test.jsonl"))).take_while(|file| file.exists());
         let mut seeds: Vec<Study> = files.map(|file| Study::of_reference(&file)).collect::<Result<_>>()?;
@@ -150,6 +152,7 @@ impl Results {
             multi: multi?,
             in_context: in_context?,
             ablations: ablations?,
+            drafts: drafts.iter().filter(|path| path.exists()).cloned().collect(),
             rounds: rounds
                 .iter()
                 .filter(|path| path.exists())

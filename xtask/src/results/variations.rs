@@ -101,7 +101,7 @@ fn rate(round: &Study, system: &str) -> Result<f64> {
     Ok(tokens as f64 / seconds)
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
 }
