@@ -11,7 +11,7 @@ pub struct Metrics {
     pub identity_sha256: String,
     /// Whether every sample is there. A limited run is complete when the limit is reached, and says so in `limit`.
     pub complete: bool,
-    /// The limit of items a task, if there was one: figures of a limited run are not for reporting.
+    /// The items a task that `--limit` asked for: figures of such a run are not for reporting.
     pub limit: Option<usize>,
     /// One entry per variant, task, metric and filter; variants and tasks in the experiment's order.
     pub metrics: Vec<MetricRecord>,

@@ -34,7 +34,7 @@ pub struct TaskConfig {
     /// `loglikelihood` follows its prompt as it is.
     #[serde(default = "space")]
     pub target_delimiter: String,
-    /// Only the first so many items. Figures of a limited task are not for reporting.
+    /// Only the first so many items. What an experiment says of itself is part of it; figures of `run --limit` are not for reporting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub limit: Option<usize>,

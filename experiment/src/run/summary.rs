@@ -42,12 +42,11 @@ pub(super) fn metrics(experiment: &Experiment, work: &[Work], run: &Run) -> Resu
         metrics.extend(work.task.aggregate(&work.cell.variant, &samples)?);
     }
     let manifest = run.manifest();
-    let of_tasks = work.iter().filter_map(|work| work.cell.task_config.limit).max();
     Ok(Metrics {
         schema_version: SCHEMA_VERSION,
         identity_sha256: manifest.identity.sha256(),
         complete: count == manifest.samples(),
-        limit: manifest.scope.limit.or(of_tasks),
+        limit: manifest.scope.limit,
         metrics,
         gaps: gaps(experiment, &cells)?,
     })
