@@ -7,7 +7,7 @@ use logitfuse_text::OutputText;
 
 use crate::{
     Drafted, Engine, Event, FinishReason, RoleReport, Timings,
-    generate::Running,
+    running::Running,
     sequence::{ByBinding, Sequence, Yielded},
 };
 

@@ -2,37 +2,15 @@ use std::{ops::ControlFlow, time::Instant};
 
 use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_text::OutputText;
-use smallvec::SmallVec;
 
 use crate::{
-    Cancel, Drafted, Engine, Event, FinishReason, Generation, Request, Sampler, Timings,
+    Cancel, Engine, Event, FinishReason, Generation, Request, Sampler, Timings,
     emit::Outlet,
     pace::{Habit, Pace},
+    running::{Few, Running},
     sequence::{Sequence, Yielded},
     step::Purpose,
 };
-
-/// Sequences that run side by side, by index; more than these need memory of their own.
-pub(crate) type Few = SmallVec<[usize; 16]>;
-
-/// A request on its way.
-pub(crate) struct Running {
-    /// Its number among the requests of the call.
-    pub(crate) index: usize,
-    pub(crate) request: Request,
-    pub(crate) sequence: Sequence,
-    pub(crate) sampler: Sampler,
-    pub(crate) output: Option<OutputText>,
-    pub(crate) text: String,
-    pub(crate) log_prob: f64,
-    pub(crate) finish: Option<FinishReason>,
-    /// How much is drafted.
-    pub(crate) pace: Pace,
-    /// What is drafted.
-    pub(crate) draft: Vec<Drafted>,
-    /// Whether the text ends with it, if it stands.
-    pub(crate) draft_ends: bool,
-}
 
 impl Engine {
     /// Generates for one request, without events.

@@ -71,6 +71,7 @@ mod prefixes;
 mod prompt;
 mod report;
 mod request;
+mod running;
 mod sampling;
 mod score;
 mod scoring;

@@ -7,7 +7,7 @@ use smallvec::smallvec;
 
 use crate::{
     Cancel, Engine, Event, Timings,
-    generate::Running,
+    running::Running,
     scoring::ROWS,
     sequence::{ByBinding, Sequence, Slot, Yielded},
     step::{Call, PIECE, Parcel, Purpose},

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use crate::{
     Cancel, Candidates, Engine, Event, Timings,
     emit::Outlet,
-    generate::{Few, Running},
+    running::{Few, Running},
     sequence::{Sequence, Yielded},
     step::Purpose,
 };

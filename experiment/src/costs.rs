@@ -5,10 +5,12 @@ use std::time::Instant;
 use logitfuse_core::{LogitSource, Result, Rows, SequenceId, Step, TokenId};
 use logitfuse_engine::DraftCosts;
 
-use crate::{
-    Plan,
-    rounds::{CONTEXT, LONGEST},
-};
+use crate::Plan;
+
+/// The longest draft that is considered.
+pub(crate) const LONGEST: usize = 8;
+/// Tokens in the cache while something is timed.
+pub(crate) const CONTEXT: usize = 64;
 
 /// The best of so many timings counts: whatever else the machine does only adds.
 const TRIES: usize = 3;

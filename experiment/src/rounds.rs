@@ -18,12 +18,8 @@ use crate::{
     speculation::Drafter,
 };
 
-/// The longest draft that is considered.
-pub(crate) const LONGEST: usize = 8;
 /// Drafts that are timed; the costs of those between lie on lines.
 const LENGTHS: [usize; 5] = [0, 1, 2, 4, 8];
-/// Tokens in the cache while rounds are timed.
-pub(crate) const CONTEXT: usize = 64;
 /// The first rounds are slower: buffers grow, caches fill.
 const WARM_UP: usize = 2;
 /// So many rounds are timed, or as many as this time allows, three at least.
@@ -207,6 +203,7 @@ mod tests {
     use logitfuse_static_proxy::{Params, StaticProxy};
 
     use super::*;
+    use crate::costs::LONGEST;
     use crate::kit::Lent;
 
     fn kit() -> Kit {

@@ -8,7 +8,10 @@ use logitfuse_rundir::RoundCosts;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{Plan, costs::by_size, rounds::LONGEST};
+use crate::{
+    Plan,
+    costs::{LONGEST, by_size},
+};
 
 /// `[speculation]`: whether tokens are drafted. What is generated does not depend on it, except that a sampled text is
 /// another draw of the same distribution.

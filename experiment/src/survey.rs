@@ -9,8 +9,9 @@ use logitfuse_rundir::RoundCosts;
 use serde::Serialize;
 
 use crate::{
-    Config, DraftTokens, PluginSettings, Wired, costs,
-    rounds::{LONGEST, Stopwatch},
+    Config, DraftTokens, PluginSettings, Wired,
+    costs::{self, LONGEST},
+    rounds::Stopwatch,
     speculation::Drafter,
 };
 

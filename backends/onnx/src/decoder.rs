@@ -14,7 +14,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::{
     Element, fault,
-    memory::{Form, HostMemory, Memory, Side},
+    memory::{Form, HostMemory, Memory, Side, as_i64},
     port::Port,
     signature::{LogitRows, Signature},
 };
@@ -314,9 +314,4 @@ impl Decoder {
         let presents = signature.cache.iter().map(|tensor| shape(&tensor.present)).collect();
         Ok((shape(&signature.logits.name), presents))
     }
-}
-
-/// Sizes of tensors fit: memory is smaller than 2^63.
-pub(crate) fn as_i64(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
 }

@@ -15,7 +15,7 @@ use ort::{
 };
 use smallvec::SmallVec;
 
-use crate::{Element, decoder::as_i64};
+use crate::Element;
 
 /// Zeroed host memory, aligned for vector instructions. The operating system hands out its pages when they are first
 /// written, so room that is reserved and not used costs nothing.
@@ -290,4 +290,9 @@ pub(crate) fn bytes_of(tensor: &DynTensor, element: Element) -> Option<HostMemor
         unsafe { memory.start.copy_from_nonoverlapping(NonNull::new(tensor.data_ptr().cast_mut())?.cast(), bytes) };
     }
     Some(memory)
+}
+
+/// Sizes of tensors fit: memory is smaller than 2^63.
+pub(crate) fn as_i64(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }
