@@ -42,12 +42,13 @@ impl std::fmt::Display for Chunks {
         if *distance == 0.0 {
             return write!(f, "equal rows whether read one by one or {CHUNK} at once (a text of {tokens} tokens)");
         }
-        write!(f, "rows read one by one and {CHUNK} at once: up to {distance:.1e} of the probability differs")?;
-        write!(f, " (a text of {tokens} tokens)")?;
-        if *distance > MATTERS {
-            write!(f, "; warning: [speculation] may change greedy texts of this export, compare with drafts off")?;
+        let share = 100.0 * distance;
+        write!(f, "rows read one by one and {CHUNK} at once differ by up to ")?;
+        if *distance <= MATTERS {
+            return write!(f, "{share:.0e} % of the probability (a text of {tokens} tokens)");
         }
-        Ok(())
+        write!(f, "{share:.1} % of the probability (a text of {tokens} tokens); ")?;
+        write!(f, "warning: [speculation] may change greedy texts of this export, compare with drafts off")
     }
 }
 
