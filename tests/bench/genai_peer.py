@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -62,9 +61,10 @@ def generate(model: og.Model, prompt: list[int], new_tokens: int, speculation: d
 
 
 def memory() -> dict:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"resident_bytes": pages * resource.getpagesize(), "peak_resident_bytes": peak_kib * 1024}
+    # Not `getrusage`: its peak outlives `exec`, so it would hold what the program that started this one once held.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    resident, peak = (1024 * int(status[line].split()[0]) for line in ("VmRSS", "VmHWM"))
+    return {"resident_bytes": resident, "peak_resident_bytes": peak}
 
 
 def answer(value: dict) -> None:

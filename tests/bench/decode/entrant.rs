@@ -25,7 +25,7 @@ impl Entrant {
 /// The entrants, fastest first.
 pub(crate) fn tuned(bench: &Bench, case: &str, mut entrants: Vec<Entrant>, task: &Task) -> Result<Vec<Entrant>> {
     let contest = Contest::hold(&mut contestants(&mut entrants), bench.effort.tuning_rounds, task)?;
-    let times = contest.medians_ms();
+    let times = contest.typical_ms();
     for (entrant, time) in entrants.iter().zip(&times) {
         say(&format!("{case}: {} with {}: {time:.2} ms/token", entrant.name, entrant.threads));
     }

@@ -42,15 +42,15 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
 fn duel(bench: &Bench, model: &Model, drafter: Option<&Model>, section: &mut Section) -> Result<()> {
     let case = format!("{}, context {CONTEXT}", model.weights);
     let label = format!("(g) {case}");
-    let prompts = vec![model.prompt(0, CONTEXT)?];
-    let tuning = Task { prompts: prompts.clone(), new_tokens: bench.effort.tuning_tokens };
+    // Drafts are tuned on turns of full length: in a short one the first draft, which comes with the prompt, weighs too much.
+    let task = Task { prompts: vec![model.prompt(0, CONTEXT)?], new_tokens: bench.effort.new_tokens };
 
     let alone = bench
         .effort
         .threads()
         .into_iter()
         .map(|threads| Ok(Entrant::new("genai", threads, Peer::start(&bench.python, model, threads)?)));
-    let mut entrants = tuned(bench, &label, alone.collect::<Result<_>>()?, &tuning)?;
+    let mut entrants = tuned(bench, &label, alone.collect::<Result<_>>()?, &task)?;
     entrants.truncate(1);
     let threads = entrants[0].threads;
     let mut fastest = |who: &str, draftings: [Drafting<'_>; DRAFTS.len()]| -> Result<()> {
@@ -58,7 +58,7 @@ fn duel(bench: &Bench, model: &Model, drafter: Option<&Model>, section: &mut Sec
             let peer = Peer::speculating(&bench.python, model, threads, drafting)?;
             Ok(Entrant::new(format!("genai, {who}, {tokens} tokens a draft"), threads, peer))
         });
-        let all = tuned(bench, &label, each.collect::<Result<_>>()?, &tuning)?;
+        let all = tuned(bench, &label, each.collect::<Result<_>>()?, &task)?;
         entrants.extend(all.into_iter().next());
         Ok(())
     };
@@ -75,7 +75,6 @@ fn duel(bench: &Bench, model: &Model, drafter: Option<&Model>, section: &mut Sec
     }
 
     say(&format!("{label}: {} rounds", bench.effort.rounds));
-    let task = Task { prompts, new_tokens: bench.effort.new_tokens };
     let contest = Contest::hold(&mut contestants(&mut entrants), bench.effort.rounds, &task)?;
     for (i, entrant) in entrants.iter().enumerate() {
         let means = contest.means_ms(i);
