@@ -41,7 +41,8 @@ impl Ours {
         let roles = &strategy.info().roles;
         let roles: Vec<Role> =
             roles.iter().enumerate().map(|(i, role)| Role::new(&*role.name, i % threads.len())).collect();
-        let mut builder = Engine::builder(strategy).concurrency(concurrency).roles(roles);
+        // Every turn has the same prompts, and the peers read them every time.
+        let mut builder = Engine::builder(strategy).concurrency(concurrency).roles(roles).prefix_cache_bytes(0);
         let mut logs = Vec::new();
         for &threads in threads {
             let (source, log) = Probe::new(model.open(runtime, threads)?);
