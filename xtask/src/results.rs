@@ -1,5 +1,6 @@
 //! Every figure of `docs/results.md`, from the weights that ship.
 
+mod drafters;
 mod drafts;
 mod examples;
 mod gap;
@@ -47,8 +48,7 @@ pub(crate) fn run(env: &Environment, args: &ResultsArgs) -> Result<()> {
     }
     let runs = EXPERIMENTS.map(|name| folder.join(name));
     let reference = root().join("examples/family/results");
-    let page =
-        page::page(&study::Results::read(&runs, &rounds(&folder, "speed"), &rounds(&folder, "drafts"), &reference)?)?;
+    let page = page::page(&study::Results::read(&runs, |name| rounds(&folder, name), &reference)?)?;
     let file = root().join("docs/results.md");
     fs::write(&file, page).with_context(|| file.display().to_string())?;
     say(&format!("written: {}", file.display()));
@@ -75,7 +75,9 @@ fn experiments(env: &Environment, folder: &Path) -> Result<()> {
     }
     rounds(folder, "speed").iter().try_for_each(|round| run("weak-to-strong", round, &flags))?;
     let flags = ["--quiet", "--no-report", "--limit", "32"];
-    rounds(folder, "drafts").iter().try_for_each(|round| run("drafts", round, &flags))
+    ["drafts", "drafters"]
+        .into_iter()
+        .try_for_each(|name| rounds(folder, name).iter().try_for_each(|round| run(name, round, &flags)))
 }
 
 fn rounds(folder: &Path, name: &str) -> Vec<PathBuf> {

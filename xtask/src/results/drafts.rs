@@ -20,13 +20,13 @@ foretold, from times taken before the texts, for drafts as long and as often acc
 
 /// Tokens per second of a round, and what came of its drafts.
 #[derive(Default)]
-struct Round {
+pub(super) struct Round {
     done: BTreeMap<(String, String), Drafting>,
     forecasts: BTreeMap<(String, String), Forecast>,
 }
 
 impl Round {
-    fn read(path: &Path) -> Result<Self> {
+    pub(super) fn read(path: &Path) -> Result<Self> {
         let run = Run::open(path)?;
         let mut round = Self::default();
         for timing in run.timings()? {
@@ -40,7 +40,7 @@ impl Round {
         Ok(round)
     }
 
-    fn of(&self, variant: &str, tasks: &[&str]) -> Drafting {
+    pub(super) fn of(&self, variant: &str, tasks: &[&str]) -> Drafting {
         let mut sum = Drafting::default();
         for task in tasks {
             if let Some(one) = self.done.get(&(variant.to_owned(), (*task).to_owned())) {

@@ -133,13 +133,16 @@ pub(super) struct Results {
     pub(super) rounds: Vec<Study>,
     /// Runs of `drafts.toml`, for their times.
     pub(super) drafts: Vec<PathBuf>,
+    /// Runs of `drafters.toml`, for the same.
+    pub(super) drafters: Vec<PathBuf>,
     /// The reference's, one a training seed that there is; the first is that of the models that ship.
     pub(super) seeds: Vec<Study>,
 }
 
 impl Results {
-    /// `runs` in the order of the experiments.
-    pub(super) fn read(runs: &[PathBuf; 5], rounds: &[PathBuf], drafts: &[PathBuf], reference: &Path) -> Result<Self> {
+    /// `runs` in the order of the experiments; `rounds` are those of a name, of which some or all may be missing.
+    pub(super) fn read(runs: &[PathBuf; 5], rounds: impl Fn(&str) -> Vec<PathBuf>, reference: &Path) -> Result<Self> {
+        let there = |name: &str| -> Vec<PathBuf> { rounds(name).into_iter().filter(|path| path.exists()).collect() };
         let [single, validation, multi, in_context, ablations] = runs.each_ref().map(|path| Study::of_run(path));
         let files = (1..).map(|seed| reference.join(format!("seed{seed}.test.jsonl"))).take_while(|file| file.exists());
         let mut seeds: Vec<Study> = files.map(|file| Study::of_reference(&file)).collect::<Result<_>>()?;
@@ -152,12 +155,9 @@ impl Results {
             multi: multi?,
             in_context: in_context?,
             ablations: ablations?,
-            drafts: drafts.iter().filter(|path| path.exists()).cloned().collect(),
-            rounds: rounds
-                .iter()
-                .filter(|path| path.exists())
-                .map(|path| Study::of_run(path))
-                .collect::<Result<_>>()?,
+            drafts: there("drafts"),
+            drafters: there("drafters"),
+            rounds: there("speed").iter().map(|path| Study::of_run(path)).collect::<Result<_>>()?,
             seeds,
         })
     }
