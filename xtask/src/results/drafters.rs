@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{
-    drafts::Round,
+    drafts::{Round, TEMPERATURES, at, said},
     markdown::Table,
     study::{Results, TASKS},
     variations::median,
@@ -17,28 +17,31 @@ and the highest. *Nobody* is a run without drafts against its neighbours: what t
 drafted, for each that was generated.
 ";
 
-/// The runs of a round in their order; those without drafts have even places.
-const RUNS: [&str; 7] = ["plain-1", "base", "plain-2", "anti", "plain-3", "prompt-lookup", "plain-4"];
-const ROWS: [(&str, &str); 4] = [
-    ("nobody", "plain-2"),
-    ("the large model", "base"),
-    ("the small model, untuned", "anti"),
-    ("prompt lookup", "prompt-lookup"),
+/// Who drafts, the variant, and the runs without drafts before and after it.
+const ROWS: [(&str, &str, [&str; 2]); 4] = [
+    ("nobody", "plain-2", ["plain-1", "plain-3"]),
+    ("the large model", "base", ["plain-1", "plain-2"]),
+    ("the small model, untuned", "anti", ["plain-2", "plain-3"]),
+    ("prompt lookup", "prompt-lookup", ["plain-3", "plain-4"]),
 ];
 
 pub(super) fn drafters(results: &Results) -> Result<String> {
     let rounds: Vec<Round> = results.drafters.iter().map(|path| Round::read(path)).collect::<Result<_>>()?;
     let mut table = Table::new(["who drafts"].into_iter().chain(TASKS).chain(["all four", "drafted"]));
-    for temperature in ["0.0", "0.8"] {
-        let heat = if temperature == "0.0" { "greedy".to_owned() } else { format!("T = {temperature}") };
-        for (label, run) in ROWS {
-            let mut cells = vec![format!("{heat}: {label}")];
+    for temperature in TEMPERATURES {
+        for (label, variant, neighbours) in ROWS {
+            let [variant, before, after] = [variant, neighbours[0], neighbours[1]].map(|name| at(name, temperature));
+            let mut cells = vec![format!("{}: {label}", said(temperature))];
             let sets = TASKS.iter().map(std::slice::from_ref).chain([&TASKS[..]]);
             cells.extend(sets.map(|tasks| {
-                spread(rounds.iter().filter_map(|round| against_neighbours(round, run, temperature, tasks)).collect())
+                let ratio = |round: &Round| {
+                    let rate = |variant: &str| round.of(variant, tasks).tokens_per_second();
+                    Some(2.0 * rate(&variant)? / (rate(&before)? + rate(&after)?))
+                };
+                spread(rounds.iter().filter_map(ratio).collect())
             }));
             let drafted = rounds.iter().map(|round| {
-                let of = round.of(&named(run, temperature), &TASKS);
+                let of = round.of(&variant, &TASKS);
                 of.drafted as f64 / of.tokens.max(1) as f64
             });
             cells.push(median(drafted.collect()).map_or("–".to_owned(), |share| format!("{share:.2}")));
@@ -46,20 +49,6 @@ pub(super) fn drafters(results: &Results) -> Result<String> {
         }
     }
     Ok(format!("\n### Other drafters\n{DRAFTERS}\n{}", table.text()))
-}
-
-fn named(run: &str, temperature: &str) -> String {
-    format!("{run}[temperature={temperature}]")
-}
-
-/// Tokens per second of a run over the mean of those before and after it.
-fn against_neighbours(round: &Round, run: &str, temperature: &str, tasks: &[&str]) -> Option<f64> {
-    let rate = |run: &str| round.of(&named(run, temperature), tasks).tokens_per_second();
-    let place = RUNS.iter().position(|known| *known == run)?;
-    // The nearest runs without drafts: beside a run that drafts, else two places away.
-    let step = if place % 2 == 0 { 2 } else { 1 };
-    let (before, after) = (rate(RUNS[place.checked_sub(step)?])?, rate(RUNS.get(place + step)?)?);
-    Some(2.0 * rate(run)? / (before + after))
 }
 
 fn spread(mut ratios: Vec<f64>) -> String {

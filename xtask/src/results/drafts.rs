@@ -18,6 +18,19 @@ a time, of tokens per second without those that come of prompts; ratios are with
 foretold, from times taken before the texts, for drafts as long and as often accepted as these.
 ";
 
+/// What the experiments sweep, as it stands in the names of their variants.
+pub(super) const TEMPERATURES: [&str; 2] = ["0.0", "0.8"];
+
+/// The name of a variant at a temperature.
+pub(super) fn at(variant: &str, temperature: &str) -> String {
+    format!("{variant}[temperature={temperature}]")
+}
+
+/// A temperature as people call it.
+pub(super) fn said(temperature: &str) -> String {
+    if temperature == "0.0" { "greedy".to_owned() } else { format!("T = {temperature}") }
+}
+
 /// Tokens per second of a round, and what came of its drafts.
 #[derive(Default)]
 pub(super) struct Round {
@@ -82,9 +95,8 @@ pub(super) fn drafts(results: &Results) -> Result<String> {
         "stood",
         "predicted",
     ]);
-    for temperature in ["0.0", "0.8"] {
-        let named = |variant: &str| format!("{variant}[temperature={temperature}]");
-        let (large, fused, drafts) = (named("large"), named("fused"), named("drafts"));
+    for temperature in TEMPERATURES {
+        let [large, fused, drafts] = ["large", "fused", "drafts"].map(|variant| at(variant, temperature));
         let rows = TASKS.iter().map(|task| (*task, vec![*task])).chain([("**all four**", TASKS.to_vec())]);
         for (label, tasks) in rows {
             let over = |figure: &dyn Fn(&Round) -> Option<f64>| median(rounds.iter().filter_map(figure).collect());
@@ -92,9 +104,8 @@ pub(super) fn drafts(results: &Results) -> Result<String> {
             let ratio = |round: &Round, other: &str| Some(rate(round, &drafts)? / rate(round, other)?);
             let whole = |figure: Option<f64>| figure.map_or("–".to_owned(), |x| format!("{x:.0}"));
             let times = |figure: Option<f64>| figure.map_or("–".to_owned(), |x| format!("{x:.2} ×"));
-            let heat = if temperature == "0.0" { "greedy".to_owned() } else { format!("T = {temperature}") };
             table.row([
-                format!("{heat}, {label}"),
+                format!("{}, {label}", said(temperature)),
                 whole(over(&|round| rate(round, &large))),
                 whole(over(&|round| rate(round, &fused))),
                 whole(over(&|round| rate(round, &drafts))),
