@@ -32,7 +32,7 @@ pub(crate) fn samples(
     let request = |&(index, sample): &(usize, &Sample)| {
         let mut request = wired.request(index, &sample.fields).map_err(|e| e.context(&sample.id))?;
         if print.trace {
-            request.favourites = 3;
+            request.top_logprobs = 3;
             request.trace = true;
         }
         Ok(request)

@@ -83,7 +83,7 @@ pub(crate) fn sample(
 ) -> Result<Decoded> {
     let mut request = wired.request(index, &sample.fields)?;
     if print.trace {
-        request.favourites = 3;
+        request.top_logprobs = 3;
         request.trace = true;
     }
     let table = (print.trace && format == Format::Text).then(|| Table::new(wired));

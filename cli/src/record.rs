@@ -67,7 +67,7 @@ impl Labels {
     /// One token's trace; numbers that a strategy or a source does not give at a step are null.
     fn token(&self, report: &TokenReport) -> Value {
         let name = |id: TokenId| self.tokenizer.decode(&[id], false).unwrap_or_default();
-        let favourites = |list: &[(TokenId, f64)]| -> Vec<Value> {
+        let top_logprobs = |list: &[(TokenId, f64)]| -> Vec<Value> {
             list.iter().map(|&(id, log_prob)| json!({ "token": id, "text": name(id), "log_prob": log_prob })).collect()
         };
         let columns = self.columns.iter().zip(&report.trace);
@@ -81,7 +81,7 @@ impl Labels {
                     "role": binding.role,
                     "source": binding.source,
                     "log_prob": role.log_prob,
-                    "favourites": favourites(&role.favourites),
+                    "top_logprobs": top_logprobs(&role.top_logprobs),
                 })
             })
             .collect();
@@ -89,7 +89,7 @@ impl Labels {
             "token": report.token,
             "text": name(report.token),
             "log_prob": report.log_prob,
-            "favourites": favourites(&report.favourites),
+            "top_logprobs": top_logprobs(&report.top_logprobs),
             "trace": trace,
             "roles": roles,
         });
@@ -119,7 +119,7 @@ impl Labels {
             "prefill_seconds": t.prefill_wall.as_secs_f64(),
             "decode_seconds": t.decode_wall.as_secs_f64(),
             "tokens_per_second": t.tokens_per_second(),
-            "tokens_settled": t.settled,
+            "early_exits": t.early_exits,
             "tokens_drafted": t.drafted,
             "tokens_accepted": t.accepted,
         })

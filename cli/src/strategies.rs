@@ -62,7 +62,7 @@ pub(crate) fn document(info: &StrategyInfo) -> Value {
         "equation": info.equation,
         "reference": info.reference,
         "roles": roles.collect::<Vec<Value>>(),
-        "lead": info.lead,
+        "lead": info.lead_role,
         "parameters": parameters(info),
         "params_schema": schema,
         "trace": trace.collect::<Vec<Value>>(),

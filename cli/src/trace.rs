@@ -59,7 +59,7 @@ impl Table {
             };
         }
         for role in &report.roles {
-            let Some(&(favourite, log_prob)) = role.favourites.first() else { continue };
+            let Some(&(favourite, log_prob)) = role.top_logprobs.first() else { continue };
             // The mark says it; dimming only helps the eye.
             let agrees = favourite == report.token;
             let (style, mark) = if agrees { (Style::new().dimmed(), ' ') } else { (Style::new(), '*') };

@@ -45,7 +45,7 @@ impl CalibrationRows {
         Self { of: vec![Vec::new(); prompts] }
     }
 
-    /// Adds the row, masked to the effective vocabulary, of one prompt's end under one binding.
+    /// Adds the row, masked to the shared vocabulary, of one prompt's end under one binding.
     ///
     /// # Panics
     /// If there are not as many prompts.

@@ -75,7 +75,7 @@ pub use strategy::{
     Arity, FusedRow, FusionState, FusionStep, FusionStrategy, RoleBinding, RoleRow, RoleSpec, SessionInfo,
     StrategyInfo, TraceColumn,
 };
-pub use vocabulary::EffectiveVocabulary;
+pub use vocabulary::SharedVocabulary;
 
 /// A token's id in the vocabulary that all sources of an engine share.
 pub type TokenId = u32;

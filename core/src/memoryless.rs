@@ -28,8 +28,8 @@ pub trait Memoryless: Clone + Send + 'static {
     /// See [`FusionState::fuse`].
     fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()>;
 
-    /// See [`FusionState::settle`].
-    fn settle(&self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+    /// See [`FusionState::early_exit`].
+    fn early_exit(&self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
         let _ = (lead, committed, out);
         Ok(false)
     }
@@ -40,8 +40,8 @@ impl<R: Memoryless> FusionState for R {
         Memoryless::fuse(self, step, out)
     }
 
-    fn settle(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
-        Memoryless::settle(self, lead, committed, out)
+    fn early_exit(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+        Memoryless::early_exit(self, lead, committed, out)
     }
 
     fn commit(&mut self, _tokens: &[TokenId]) -> Result<()> {

@@ -4,12 +4,12 @@ use crate::{Error, ErrorKind, Result, SessionInfo};
 /// experts or one for each in the same order.
 ///
 /// ```
-/// use logitfuse_core::{EffectiveVocabulary, ProxyRows, RoleBinding, SessionInfo};
+/// use logitfuse_core::{SharedVocabulary, ProxyRows, RoleBinding, SessionInfo};
 ///
 /// let binding = |role: &str| RoleBinding { role: role.into(), source: "model".into() };
 /// let session = SessionInfo {
 ///     bindings: ["base", "expert", "expert", "anti"].map(binding).into(),
-///     vocabulary: EffectiveVocabulary::new(10, []),
+///     vocabulary: SharedVocabulary::new(10, []),
 /// };
 /// let rows = ProxyRows::of(&session, "my-strategy")?;
 /// assert_eq!((rows.base, rows.pairs), (0, vec![(1, 3), (2, 3)]));

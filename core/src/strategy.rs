@@ -3,8 +3,7 @@ use std::sync::Arc;
 use ndarray::ArrayView1;
 
 use crate::{
-    CalibrationRows, CalibrationSpec, EffectiveVocabulary, Error, ErrorKind, PromptReading, PromptScore, Result,
-    TokenId,
+    CalibrationRows, CalibrationSpec, Error, ErrorKind, PromptReading, PromptScore, Result, SharedVocabulary, TokenId,
 };
 
 /// How many sources may take a role.
@@ -83,9 +82,9 @@ pub struct StrategyInfo {
     pub laws: Vec<String>,
     /// What [`FusedRow::trace`] holds, in order.
     pub trace: Vec<TraceColumn>,
-    /// The role of one source whose row alone may settle a step, see [`FusionState::settle`]; the others then run only
+    /// The role of one source whose row alone may settle a step, see [`FusionState::early_exit`]; the others then run only
     /// when they are needed. `None` if every step needs every row.
-    pub lead: Option<String>,
+    pub lead_role: Option<String>,
     /// How much of every prompt it is told.
     pub prompt: PromptReading,
     /// The prompts by which it gets to know its sources before it starts; `None` if it wants none.
@@ -104,7 +103,7 @@ impl StrategyInfo {
             params_schema: r#"{"type":"object","additionalProperties":false}"#.to_owned(),
             laws: Vec::new(),
             trace: Vec::new(),
-            lead: None,
+            lead_role: None,
             prompt: PromptReading::End,
             calibration: None,
         }
@@ -147,8 +146,8 @@ impl StrategyInfo {
 
     /// Sets the role that may settle a step alone.
     #[must_use]
-    pub fn with_lead(mut self, role: &str) -> Self {
-        self.lead = Some(role.to_owned());
+    pub fn with_lead_role(mut self, role: &str) -> Self {
+        self.lead_role = Some(role.to_owned());
         self
     }
 
@@ -189,7 +188,7 @@ pub struct SessionInfo {
     /// One entry per row of a step, in the same order: grouped by role, in the order of [`StrategyInfo::roles`].
     pub bindings: Vec<RoleBinding>,
     /// The ids that may be emitted; `vocabulary.width()` is the length of every row.
-    pub vocabulary: EffectiveVocabulary,
+    pub vocabulary: SharedVocabulary,
 }
 
 impl SessionInfo {
@@ -322,12 +321,12 @@ pub trait FusionState: Send {
     /// before a commit, it writes the same bits.
     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()>;
 
-    /// Offers the row of the strategy's [`lead`](StrategyInfo::lead) before any other source has run. `true` says that
+    /// Offers the row of the strategy's [`lead`](StrategyInfo::lead_role) before any other source has run. `true` says that
     /// this step needs no other row, and that `out` holds what `fuse` would have written; `false` asks for all rows,
     /// and `out` is ignored. Like `fuse` it has no committed side effect.
     ///
     /// Sources that a settled step spared catch up, several tokens at once, when a step asks for them.
-    fn settle(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+    fn early_exit(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
         let _ = (lead, committed, out);
         Ok(false)
     }

@@ -6,10 +6,10 @@ use crate::TokenId;
 /// id that one model lacks can be neither emitted nor counted in a divergence.
 ///
 /// ```
-/// use logitfuse_core::EffectiveVocabulary;
+/// use logitfuse_core::SharedVocabulary;
 ///
 /// // Two models of one family: 6 and 8 logit columns, 5 tokens in the tokenizer, id 2 unknown to one of them.
-/// let vocabulary = EffectiveVocabulary::new(5, [2]);
+/// let vocabulary = SharedVocabulary::new(5, [2]);
 /// assert_eq!(vocabulary.width(), 5);
 /// assert!(!vocabulary.contains(2) && !vocabulary.contains(7));
 ///
@@ -18,12 +18,12 @@ use crate::TokenId;
 /// assert_eq!(row, [1.0, 1.0, f32::NEG_INFINITY, 1.0, 1.0]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EffectiveVocabulary {
+pub struct SharedVocabulary {
     width: usize,
     holes: Vec<Range<TokenId>>,
 }
 
-impl EffectiveVocabulary {
+impl SharedVocabulary {
     /// Ids `0..width` without those in `missing`.
     pub fn new(width: usize, missing: impl IntoIterator<Item = TokenId>) -> Self {
         let mut missing: Vec<TokenId> = missing.into_iter().filter(|&id| (id as usize) < width).collect();

@@ -1,8 +1,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use logitfuse_core::{
-    EffectiveVocabulary, Error, ErrorKind, FusionStrategy, LogitSource, PromptReading, Result, RoleBinding,
-    SessionInfo, SourceInfo, TokenId,
+    Error, ErrorKind, FusionStrategy, LogitSource, PromptReading, Result, RoleBinding, SessionInfo, SharedVocabulary,
+    SourceInfo, TokenId,
 };
 
 use crate::{
@@ -90,7 +90,7 @@ pub struct EngineBuilder {
     strategy: Arc<dyn FusionStrategy>,
     sources: Vec<Box<dyn LogitSource>>,
     roles: Vec<Role>,
-    vocabulary: Option<EffectiveVocabulary>,
+    vocabulary: Option<SharedVocabulary>,
     end_of_sequence: Vec<TokenId>,
     concurrency: Concurrency,
     speculation: Option<Speculation>,
@@ -114,7 +114,7 @@ impl EngineBuilder {
 
     /// Sets the ids that may be emitted. Without it, all ids below the narrowest source's width.
     #[must_use]
-    pub fn vocabulary(mut self, vocabulary: EffectiveVocabulary) -> Self {
+    pub fn vocabulary(mut self, vocabulary: SharedVocabulary) -> Self {
         self.vocabulary = Some(vocabulary);
         self
     }
@@ -199,7 +199,7 @@ impl EngineBuilder {
             }
             _ => {}
         }
-        let lead = match &info.lead {
+        let lead = match &info.lead_role {
             None => None,
             Some(lead) => match bindings.iter().enumerate().filter(|(_, b)| b.role == *lead).collect::<Vec<_>>()[..] {
                 [(binding, _)] => Some(binding),
@@ -215,7 +215,7 @@ impl EngineBuilder {
         let Some(narrowest) = self.sources.iter().map(|s| s.info().logit_width).min() else {
             return wrong("an engine needs a source".to_owned());
         };
-        let vocabulary = self.vocabulary.unwrap_or_else(|| EffectiveVocabulary::new(narrowest, []));
+        let vocabulary = self.vocabulary.unwrap_or_else(|| SharedVocabulary::new(narrowest, []));
         if vocabulary.width() > narrowest || vocabulary.count() == 0 {
             return wrong(format!(
                 "the vocabulary has {} ids in a width of {}, the narrowest source yields {narrowest} logits",
@@ -266,7 +266,7 @@ impl Engine {
         }
     }
 
-    /// What the strategy fuses: one binding per row, and the effective vocabulary.
+    /// What the strategy fuses: one binding per row, and the shared vocabulary.
     pub fn session(&self) -> &SessionInfo {
         &self.session
     }

@@ -56,7 +56,7 @@ impl Engine {
             self.rows_after(binding, own, spec.as_ref())
         })?;
         let (before, after) = (strategy.info(), fitted.info());
-        if before.roles != after.roles || before.lead != after.lead {
+        if before.roles != after.roles || before.lead_role != after.lead_role {
             let what = format!("strategy `{}` has other roles once it is calibrated", before.id);
             return Err(Error::new(ErrorKind::Internal, what).with_help("this is a fault of the strategy"));
         }

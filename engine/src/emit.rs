@@ -75,14 +75,14 @@ impl Engine {
         report.roles.resize_with(rows.len(), RoleReport::default);
         for (role, row) in report.roles.iter_mut().zip(rows) {
             match row {
-                None => *role = RoleReport { log_prob: f64::NAN, favourites: Vec::new() },
+                None => *role = RoleReport { log_prob: f64::NAN, top_logprobs: Vec::new() },
                 Some(row) => {
                     role.log_prob = f64::from(row.logits()[token as usize]) - row.log_normaliser;
-                    role.favourites = favourites(row.logits(), row.log_normaliser, r.request.favourites);
+                    role.top_logprobs = top_logprobs(row.logits(), row.log_normaliser, r.request.top_logprobs);
                 }
             }
         }
-        report.favourites = favourites(&self.fuser.row, log_normaliser, r.request.favourites);
+        report.top_logprobs = top_logprobs(&self.fuser.row, log_normaliser, r.request.top_logprobs);
         (report.request, report.token, report.log_prob, report.drafted) = (r.index, token, log_prob, drafted);
         report.trace.clone_from(&self.fuser.trace);
         report.text.clear();
@@ -129,7 +129,7 @@ impl Engine {
 }
 
 /// The most probable tokens of a row with their log-probabilities, the best first.
-pub(crate) fn favourites(row: &[f32], log_normaliser: f64, count: usize) -> Vec<(TokenId, f64)> {
+pub(crate) fn top_logprobs(row: &[f32], log_normaliser: f64, count: usize) -> Vec<(TokenId, f64)> {
     if count == 0 {
         return Vec::new();
     }

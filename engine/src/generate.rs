@@ -216,7 +216,7 @@ impl Engine {
                 match settled {
                     None => open.push(i),
                     Some(log_normaliser) => {
-                        timings.settled += 1;
+                        timings.early_exits += 1;
                         let mut outlet = Outlet { timings, on_event };
                         if self.emit(r, &rows, &yielded, log_normaliser, None, &mut outlet)?.flow.is_break() {
                             cancel.cancel();

@@ -17,7 +17,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use logitfuse_core::EffectiveVocabulary;
+//! use logitfuse_core::SharedVocabulary;
 //! use logitfuse_engine::{Engine, Request, Role};
 //! use logitfuse_replay::SyntheticSource;
 //! use logitfuse_static_proxy::{Params, StaticProxy};
@@ -27,7 +27,7 @@
 //!     .source(Box::new(SyntheticSource::new("expert", 64, 2)))
 //!     .source(Box::new(SyntheticSource::new("small", 64, 3)))
 //!     .roles([Role::new("base", 0), Role::new("expert", 1), Role::new("anti", 2)])
-//!     .vocabulary(EffectiveVocabulary::new(64, []))
+//!     .vocabulary(SharedVocabulary::new(64, []))
 //!     .build()?;
 //!
 //! let request = Request::new([vec![5, 6, 7], vec![5, 6, 7], vec![5, 6, 7]]).max_new_tokens(8);
@@ -38,7 +38,7 @@
 //!
 //! # Sources that rest
 //!
-//! A strategy may name a leading role ([`StrategyInfo::lead`](logitfuse_core::StrategyInfo::lead)). Then that source
+//! A strategy may name a leading role ([`StrategyInfo::lead_role`](logitfuse_core::StrategyInfo::lead)). Then that source
 //! runs first, and where its row settles the step, the others are not run at all. A source that rested is fed what it
 //! missed, several tokens in one call, as soon as a step needs it; its running log-probability is exact then.
 //!
@@ -85,7 +85,7 @@ pub use build::{Concurrency, Engine, EngineBuilder, Role};
 pub use calibrate::CalibrationPrompts;
 pub use cancel::Cancel;
 pub use report::{Event, FinishReason, Generation, RoleReport, Timings, TokenReport};
-pub use request::{Request, TextRules};
+pub use request::{DetokenizeOptions, Request};
 pub use sampling::{Candidates, Sampler, Sampling};
 pub use score::{Score, ScoreRequest, Scored, TokenScore};
 pub use speculate::{Draft, DraftCosts, DraftLength, Drafted, Speculation};

@@ -48,7 +48,7 @@ pub struct TokenReport {
     /// Log-probability in nats under the fused distribution at temperature 1, before penalties.
     pub log_prob: f64,
     /// The most probable tokens of the fused row, likewise.
-    pub favourites: Vec<(TokenId, f64)>,
+    pub top_logprobs: Vec<(TokenId, f64)>,
     /// One entry per binding of the engine.
     pub roles: Vec<RoleReport>,
     /// One value per trace column of the strategy, NaN where it had none; empty unless the request asked for it.
@@ -63,7 +63,7 @@ pub struct RoleReport {
     /// Log-probability in nats of the token under this role; NaN if the step was settled without asking it.
     pub log_prob: f64,
     /// The role's own most probable tokens with their log-probabilities, as many as the request asked for.
-    pub favourites: Vec<(TokenId, f64)>,
+    pub top_logprobs: Vec<(TokenId, f64)>,
 }
 
 /// Why a sequence ended.
@@ -100,7 +100,7 @@ impl FinishReason {
 pub struct Generation {
     /// The generated tokens, an end-of-sequence token included.
     pub tokens: Vec<TokenId>,
-    /// Their text up to a stop string; empty if the request had no [`TextRules`](crate::TextRules).
+    /// Their text up to a stop string; empty if the request had no [`DetokenizeOptions`](crate::DetokenizeOptions).
     pub text: String,
     /// Why it ended.
     pub finish: FinishReason,
@@ -136,7 +136,7 @@ pub struct Timings {
     /// Tokens generated over all sequences.
     pub tokens: usize,
     /// Those of them that the strategy's leading source settled alone.
-    pub settled: usize,
+    pub early_exits: usize,
     /// Tokens that were drafted.
     pub drafted: usize,
     /// Drafted tokens that stood.

@@ -5,7 +5,7 @@ use crate::Sampling;
 
 /// How generated tokens become text. Without it an engine works on ids alone.
 #[derive(Clone, Debug)]
-pub struct TextRules {
+pub struct DetokenizeOptions {
     /// The tokenizer that all sources share, as the compatibility verdict established.
     pub tokenizer: Tokenizer,
     /// Strings that end the text where they first appear; they are not part of it.
@@ -25,10 +25,10 @@ pub struct Request {
     /// Go on past end-of-sequence tokens.
     pub ignore_end_of_sequence: bool,
     /// Detokenisation and stop strings.
-    pub text: Option<TextRules>,
+    pub text: Option<DetokenizeOptions>,
     /// How many favourites of each role (and of the fused row) a [`TokenReport`](crate::TokenReport) lists; 0 spares
     /// their cost.
-    pub favourites: usize,
+    pub top_logprobs: usize,
     /// Whether the strategy's trace columns are computed; each costs up to a pass over the rows.
     pub trace: bool,
 }
@@ -42,7 +42,7 @@ impl Request {
             max_new_tokens: 128,
             ignore_end_of_sequence: false,
             text: None,
-            favourites: 0,
+            top_logprobs: 0,
             trace: false,
         }
     }
@@ -63,7 +63,7 @@ impl Request {
 
     /// Sets how tokens become text.
     #[must_use]
-    pub fn text(mut self, text: TextRules) -> Self {
+    pub fn text(mut self, text: DetokenizeOptions) -> Self {
         self.text = Some(text);
         self
     }
@@ -77,8 +77,8 @@ impl Request {
 
     /// Sets how many favourites are reported.
     #[must_use]
-    pub fn favourites(mut self, favourites: usize) -> Self {
-        self.favourites = favourites;
+    pub fn top_logprobs(mut self, top_logprobs: usize) -> Self {
+        self.top_logprobs = top_logprobs;
         self
     }
 }

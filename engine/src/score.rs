@@ -34,15 +34,15 @@ pub struct ScoreRequest {
     /// What may follow the prompts; one at least, of one token at least each.
     pub continuations: Vec<Vec<TokenId>>,
     /// How many favourites of each role and of the fused row a [`TokenScore`] lists; 0 spares their cost.
-    pub favourites: usize,
+    pub top_logprobs: usize,
     /// Whether the strategy's trace columns are computed.
     pub trace: bool,
 }
 
 impl ScoreRequest {
-    /// Log-probabilities alone, without trace and favourites.
+    /// Log-probabilities alone, without trace and top_logprobs.
     pub fn new(prompts: impl Into<Vec<Vec<TokenId>>>, continuations: impl Into<Vec<Vec<TokenId>>>) -> Self {
-        Self { prompts: prompts.into(), continuations: continuations.into(), favourites: 0, trace: false }
+        Self { prompts: prompts.into(), continuations: continuations.into(), top_logprobs: 0, trace: false }
     }
 
     /// Asks for the strategy's trace columns.
@@ -54,8 +54,8 @@ impl ScoreRequest {
 
     /// Sets how many favourites are reported.
     #[must_use]
-    pub fn favourites(mut self, favourites: usize) -> Self {
-        self.favourites = favourites;
+    pub fn top_logprobs(mut self, top_logprobs: usize) -> Self {
+        self.top_logprobs = top_logprobs;
         self
     }
 }
@@ -81,7 +81,7 @@ pub struct TokenScore {
     /// The token that greedy decoding would have chosen.
     pub greedy: TokenId,
     /// The most probable tokens of the fused row with their log-probabilities, as many as the request asked for.
-    pub favourites: Vec<(TokenId, f64)>,
+    pub top_logprobs: Vec<(TokenId, f64)>,
     /// What each binding thinks of the token.
     pub roles: Vec<RoleReport>,
     /// One value per trace column of the strategy; empty unless the request asked for it.

@@ -11,7 +11,7 @@ use smallvec::smallvec;
 
 use crate::{
     Cancel, Engine, RoleReport, Score, ScoreRequest, Scored, Timings, TokenScore,
-    emit::favourites,
+    emit::top_logprobs,
     sequence::{ByBinding, Sequence, Yielded},
     step::Purpose,
 };
@@ -108,7 +108,7 @@ impl Engine {
             }
             if let Some(id) = continuation.iter().find(|&&id| !vocabulary.contains(id)) {
                 let width = vocabulary.width();
-                return wrong(format!("token {id} of the continuation is not in the effective vocabulary of {width}"));
+                return wrong(format!("token {id} of the continuation is not in the shared vocabulary of {width}"));
             }
         }
         let longest = request.continuations.iter().map(Vec::len).max().unwrap_or(0);
@@ -197,7 +197,7 @@ impl Engine {
         let start = Instant::now();
         for &member in &groups[*group] {
             let token = request.continuations[member][*done];
-            let entry = self.entry(token, &rows, log_normaliser, request.favourites);
+            let entry = self.entry(token, &rows, log_normaliser, request.top_logprobs);
             let score = &mut scores[member];
             score.log_prob += entry.log_prob;
             score.is_greedy &= entry.greedy == token;
@@ -215,7 +215,7 @@ impl Engine {
         let log_prob = |row: &[f32], log_normaliser: f64| f64::from(row[token as usize]) - log_normaliser;
         let role = |row: &RoleRow<'_>| RoleReport {
             log_prob: log_prob(row.logits(), row.log_normaliser),
-            favourites: favourites(row.logits(), row.log_normaliser, count),
+            top_logprobs: top_logprobs(row.logits(), row.log_normaliser, count),
         };
         #[expect(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32, ids are u32 throughout")]
         let greedy = numerics::argmax(&self.fuser.row) as TokenId;
@@ -223,7 +223,7 @@ impl Engine {
             token,
             log_prob: log_prob(&self.fuser.row, log_normaliser),
             greedy,
-            favourites: favourites(&self.fuser.row, log_normaliser, count),
+            top_logprobs: top_logprobs(&self.fuser.row, log_normaliser, count),
             roles: rows.iter().map(role).collect(),
             trace: self.fuser.trace.clone(),
         }

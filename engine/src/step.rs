@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use logitfuse_core::{
-    EffectiveVocabulary, Error, ErrorKind, FusedRow, FusionState, FusionStep, LogitSource, Result, RoleRow, Rows,
-    SequenceId, Step, TokenId, numerics,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, LogitSource, Result, RoleRow, Rows, SequenceId,
+    SharedVocabulary, Step, TokenId, numerics,
 };
 use smallvec::SmallVec;
 
@@ -60,7 +60,7 @@ impl Parcel {
     }
 
     /// Runs on the source's own thread where sources run side by side, so that normalising rows overlaps as forwards do.
-    pub(crate) fn run(&mut self, source: &mut dyn LogitSource, vocabulary: &EffectiveVocabulary) -> Result<()> {
+    pub(crate) fn run(&mut self, source: &mut dyn LogitSource, vocabulary: &SharedVocabulary) -> Result<()> {
         let start = Instant::now();
         let mut from = 0;
         let steps: SmallVec<[Step<'_>; FEW]> = self
@@ -245,7 +245,7 @@ impl Fuser {
         committed: &[TokenId],
         trace: bool,
     ) -> Result<Option<f64>> {
-        let settled = state.settle(lead, committed, &mut self.blank(trace))?;
+        let settled = state.early_exit(lead, committed, &mut self.blank(trace))?;
         settled.then(|| self.normalise(committed)).transpose()
     }
 

@@ -13,13 +13,13 @@ use std::{
     thread::JoinHandle,
 };
 
-use logitfuse_core::{EffectiveVocabulary, Error, ErrorKind, LogitSource, Result, SourceInfo};
+use logitfuse_core::{Error, ErrorKind, LogitSource, Result, SharedVocabulary, SourceInfo};
 
 use crate::step::Parcel;
 
 pub(crate) struct Worker {
     info: SourceInfo,
-    vocabulary: EffectiveVocabulary,
+    vocabulary: SharedVocabulary,
     source: Arc<Shared>,
     jobs: Option<SyncSender<Parcel>>,
     done: Receiver<(Parcel, Result<()>)>,
@@ -46,7 +46,7 @@ impl Shared {
 }
 
 impl Worker {
-    pub(crate) fn spawn(source: Box<dyn LogitSource>, vocabulary: &EffectiveVocabulary) -> Result<Self> {
+    pub(crate) fn spawn(source: Box<dyn LogitSource>, vocabulary: &SharedVocabulary) -> Result<Self> {
         let info = source.info().clone();
         let source = Arc::new(Shared(Mutex::new(Some(source))));
         let (jobs, queue) = sync_channel::<Parcel>(1);

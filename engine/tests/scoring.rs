@@ -41,7 +41,7 @@ fn requests() -> Vec<ScoreRequest> {
             text(n + 2, 3),
             text(n + 4, 64 + n),
         ];
-        ScoreRequest::new([prompt(1), prompt(2), prompt(3)], choices).trace().favourites(2)
+        ScoreRequest::new([prompt(1), prompt(2), prompt(3)], choices).trace().top_logprobs(2)
     };
     (0..7).map(request).collect()
 }
@@ -134,7 +134,7 @@ fn a_request_that_cannot_be_met_ends_after_those_that_run() {
     for (bad, message) in [
         (vec![], "there is no continuation to score"),
         (vec![vec![]], "a continuation to score has no token"),
-        (vec![vec![1, 89]], "token 89 of the continuation is not in the effective vocabulary of 89"),
+        (vec![vec![1, 89]], "token 89 of the continuation is not in the shared vocabulary of 89"),
     ] {
         let mut requests = requests();
         requests[1].continuations = bad;

@@ -23,7 +23,7 @@ ALPHAS = (0.5, 1.0, 1.5, 2.0)
 
 
 @torch.no_grad()
-def favourites(large: Path, work: Path, items: list[cards.Item]) -> list[dict]:
+def top_logprobs(large: Path, work: Path, items: list[cards.Item]) -> list[dict]:
     """For every way to fuse, which tokens of an item's card it gets right, given those before."""
     big, base, tok = smollm2.SmolLm2(large), load(work / "base.pt"), smollm2.tokenizer(large)
     experts = {name: load(work / f"{name}.pt") for name in EXPERTS}
@@ -51,7 +51,7 @@ def main() -> None:
     torch.set_num_threads(1)
     items = cards.split(cards.SEED)["validation"]
     items = [i for kind in cards.KINDS for i in [i for i in items if i.kind == kind][: options.each]]
-    records = favourites(options.model, options.work, items)
+    records = top_logprobs(options.model, options.work, items)
     (options.work / "sweep.json").write_text(json.dumps(records))
     print(f"{'':16}" + "".join(f"{kind:>10}" for kind in cards.KINDS) + f"{'all':>10}{'style':>10}{'values':>10}")
     for way in records[0]["right"]:

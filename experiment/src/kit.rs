@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use logitfuse_core::{EffectiveVocabulary, FusionStrategy, LogitSource, Result, Rows, SequenceId, SourceInfo, Step};
+use logitfuse_core::{FusionStrategy, LogitSource, Result, Rows, SequenceId, SharedVocabulary, SourceInfo, Step};
 use logitfuse_engine::{BaseOnly, CalibrationPrompts, Concurrency, Engine, Role, Speculation};
 
 /// A source that several engines use in turn: sequences are its own, so that none sees another's.
@@ -63,7 +63,7 @@ pub(crate) struct Kit {
     pub(crate) sources: Vec<Lent>,
     /// In the order of the engine's bindings.
     pub(crate) roles: Vec<Role>,
-    pub(crate) vocabulary: EffectiveVocabulary,
+    pub(crate) vocabulary: SharedVocabulary,
     pub(crate) calibration: Option<Vec<CalibrationPrompts>>,
 }
 

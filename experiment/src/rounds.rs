@@ -7,7 +7,7 @@ use std::{
 
 use logitfuse_core::{Result, TokenId};
 use logitfuse_engine::{
-    Cancel, Concurrency, Draft, DraftLength, Engine, Event, Request, Sampling, Speculation, TextRules,
+    Cancel, Concurrency, DetokenizeOptions, Draft, DraftLength, Engine, Event, Request, Sampling, Speculation,
 };
 use logitfuse_rundir::RoundCosts;
 
@@ -55,7 +55,7 @@ pub(crate) struct Stopwatch<'a> {
     /// One prompt per binding.
     pub(crate) prompts: Vec<Vec<TokenId>>,
     pub(crate) sampling: Sampling,
-    pub(crate) text: Option<TextRules>,
+    pub(crate) text: Option<DetokenizeOptions>,
     /// Sequences that run at once.
     pub(crate) batch: usize,
 }
@@ -197,7 +197,7 @@ fn quartile(values: impl Iterator<Item = f64>) -> f64 {
 mod tests {
     use std::sync::Arc;
 
-    use logitfuse_core::EffectiveVocabulary;
+    use logitfuse_core::SharedVocabulary;
     use logitfuse_engine::Role;
     use logitfuse_replay::SyntheticSource;
     use logitfuse_static_proxy::{Params, StaticProxy};
@@ -211,7 +211,7 @@ mod tests {
             strategy: Arc::new(StaticProxy::new(Params::default()).unwrap()),
             sources: (1..4).map(|seed| Lent::new(SyntheticSource::new(&format!("model {seed}"), 32, seed))).collect(),
             roles: vec![Role::new("base", 0), Role::new("expert", 1), Role::new("anti", 2)],
-            vocabulary: EffectiveVocabulary::new(32, []),
+            vocabulary: SharedVocabulary::new(32, []),
             calibration: None,
         }
     }

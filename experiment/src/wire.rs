@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use logitfuse_core::{Error, ErrorKind, FusionStrategy, LogitSource, Result, TokenId};
-use logitfuse_engine::{Engine, Request, Role, Sampling, TextRules};
+use logitfuse_engine::{DetokenizeOptions, Engine, Request, Role, Sampling};
 use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime, SourceReport, Spin};
 use logitfuse_rundir::RoundCosts;
-use logitfuse_text::{SourceVocabulary, Tokenizer, Verdict, compatibility};
+use logitfuse_text::{CompatibilityReport, SourceVocabulary, Tokenizer, compatibility};
 use serde_json::Value;
 
 use crate::{
@@ -26,7 +26,7 @@ pub struct Wired {
     /// The tokenizer that all sources share.
     pub tokenizer: Tokenizer,
     /// What comparing the tokenizers found.
-    pub verdict: Verdict,
+    pub verdict: CompatibilityReport,
     /// One report per opened model: provider, cache policy, threads.
     pub models: Vec<SourceReport>,
     /// How they share the cores.
@@ -222,7 +222,7 @@ impl Wired {
         let mut request = Request::new(prompts)
             .max_new_tokens(run.max_new_tokens)
             .sampling(sampling)
-            .text(TextRules { tokenizer: self.tokenizer.clone(), stop: run.stop.clone() });
+            .text(DetokenizeOptions { tokenizer: self.tokenizer.clone(), stop: run.stop.clone() });
         request.ignore_end_of_sequence = run.ignore_end_of_sequence;
         Ok(request)
     }
@@ -247,7 +247,7 @@ fn stopwatch<'a>(
         let token = place % kit.vocabulary.width();
         prompts.push(vec![TokenId::try_from(token).unwrap_or(0); context]);
     }
-    let text = TextRules { tokenizer: tokenizer.clone(), stop: Vec::new() };
+    let text = DetokenizeOptions { tokenizer: tokenizer.clone(), stop: Vec::new() };
     Ok(Stopwatch { kit, prompts, sampling: sampling(run, 0)?, text: Some(text), batch })
 }
 
@@ -314,7 +314,7 @@ impl Opened {
     }
 }
 
-fn verdict(models: &[Opened], sources: &[OnnxSource]) -> Verdict {
+fn verdict(models: &[Opened], sources: &[OnnxSource]) -> CompatibilityReport {
     let vocabularies: Vec<SourceVocabulary<'_>> = models
         .iter()
         .zip(sources)

@@ -28,9 +28,9 @@ impl Agreement {
         (Self::Third, "neither's word"),
     ];
 
-    /// None where a token has no base or no expert with favourites.
+    /// None where a token has no base or no expert with top_logprobs.
     pub(crate) fn of(token: &TokenRecord) -> Option<Self> {
-        let favourite = |role: &logitfuse_rundir::BindingToken| role.favourites.first().map(|f| f.token);
+        let favourite = |role: &logitfuse_rundir::BindingToken| role.top_logprobs.first().map(|f| f.token);
         let base = token.roles.iter().find(|role| role.role == "base").and_then(favourite)?;
         let mut experts = token.roles.iter().filter(|role| is_expert(&role.role)).filter_map(favourite).peekable();
         experts.peek()?;
@@ -90,20 +90,20 @@ fn is_expert(role: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use logitfuse_rundir::{BindingToken, Favourite};
+    use logitfuse_rundir::{BindingToken, TopLogprob};
 
     fn token(taken: u32, roles: &[(&str, u32, f64)]) -> TokenRecord {
         let role = |&(role, favourite, log_prob): &(&str, u32, f64)| BindingToken {
             role: role.to_owned(),
             source: role.to_owned(),
             log_prob: Some(log_prob),
-            favourites: vec![Favourite { token: favourite, text: String::new(), log_prob }],
+            top_logprobs: vec![TopLogprob { token: favourite, text: String::new(), log_prob }],
         };
         TokenRecord {
             token: taken,
             text: String::new(),
             log_prob: -0.1,
-            favourites: vec![],
+            top_logprobs: vec![],
             trace: [].into(),
             roles: roles.iter().map(role).collect(),
         }

@@ -134,7 +134,7 @@ fn response(index: usize, before: &Response, now: &Response) -> Option<Differenc
 fn token(before: &TokenRecord, now: &TokenRecord) -> Option<(Option<String>, String)> {
     let roles = before.roles.iter().zip(&now.roles).find_map(|(before, now)| {
         let what = differs("the log-probability", &before.log_prob, &now.log_prob)
-            .or_else(|| differs("the favourites", &favourites(before), &favourites(now)))?;
+            .or_else(|| differs("the favourites", &top_logprobs(before), &top_logprobs(now)))?;
         Some((Some(format!("{} as {}", before.source, before.role)), what))
     });
     roles.or_else(|| {
@@ -145,8 +145,8 @@ fn token(before: &TokenRecord, now: &TokenRecord) -> Option<(Option<String>, Str
     })
 }
 
-fn favourites(role: &BindingToken) -> Vec<(u32, f64)> {
-    role.favourites.iter().map(|favourite| (favourite.token, favourite.log_prob)).collect()
+fn top_logprobs(role: &BindingToken) -> Vec<(u32, f64)> {
+    role.top_logprobs.iter().map(|favourite| (favourite.token, favourite.log_prob)).collect()
 }
 
 fn differs<T: serde::Serialize>(what: &str, before: &T, now: &T) -> Option<String> {

@@ -59,4 +59,4 @@ pub use merge::{merge, missing};
 pub use metrics::{GapRecord, MetricRecord, Metrics};
 pub use paired::ComparisonRow;
 pub use run::Run;
-pub use sample::{BindingToken, Favourite, Response, SampleRecord, SourceTiming, TimingRecord, TokenRecord};
+pub use sample::{BindingToken, Response, SampleRecord, SourceTiming, TimingRecord, TokenRecord, TopLogprob};

@@ -79,8 +79,8 @@ pub struct TokenRecord {
     /// Its fused log-probability at temperature 1, in nats; null is −∞.
     #[serde(deserialize_with = "null_is_impossible")]
     pub log_prob: f64,
-    /// The fused row's favourites, the best first.
-    pub favourites: Vec<Favourite>,
+    /// The fused row's top_logprobs, the best first.
+    pub top_logprobs: Vec<TopLogprob>,
     /// The strategy's trace columns by name; null where a step has no such value.
     pub trace: BTreeMap<String, Option<f64>>,
     /// What each role's source thinks, in the order of the bindings.
@@ -96,13 +96,13 @@ pub struct BindingToken {
     pub source: String,
     /// Log-probability of the token that was taken, in nats; none where the source did not run, or excludes the token.
     pub log_prob: Option<f64>,
-    /// The source's favourites, the best first.
-    pub favourites: Vec<Favourite>,
+    /// The source's top_logprobs, the best first.
+    pub top_logprobs: Vec<TopLogprob>,
 }
 
 /// A token that a row puts first.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub struct Favourite {
+pub struct TopLogprob {
     /// The token.
     pub token: TokenId,
     /// Its text alone.

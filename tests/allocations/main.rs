@@ -15,8 +15,8 @@ use std::{
 };
 
 use logitfuse_core::{
-    CalibrationRows, EffectiveVocabulary, FusedRow, FusionStep, FusionStrategy, PromptReading, PromptScore,
-    RoleBinding, RoleRow, SessionInfo, TokenId, numerics::log_sum_exp,
+    CalibrationRows, FusedRow, FusionStep, FusionStrategy, PromptReading, PromptScore, RoleBinding, RoleRow,
+    SessionInfo, SharedVocabulary, TokenId, numerics::log_sum_exp,
 };
 use logitfuse_experiment::{StrategyConfig, configured};
 use serde_json::{Value, json};
@@ -84,7 +84,7 @@ fn allocations(strategy: &dyn FusionStrategy, experts: usize, trace: bool) -> us
     });
     let bindings: Vec<_> = roles.map(|role| RoleBinding { source: role.clone(), role }).collect();
     let steps: Vec<_> = (0..STEPS).map(|step| rows(bindings.len(), step)).collect();
-    let session = SessionInfo { bindings, vocabulary: EffectiveVocabulary::new(WIDTH, []) };
+    let session = SessionInfo { bindings, vocabulary: SharedVocabulary::new(WIDTH, []) };
     let fitted = info.calibration.as_ref().filter(|spec| spec.required).map(|_| calibrated(strategy, &session));
     let strategy = fitted.as_deref().unwrap_or(strategy);
     let info = strategy.info();

@@ -109,10 +109,10 @@ fn d4_plugin_crates_keep_apart() {
     }
     // The laws are behind the feature `testing`, which authors switch on for their tests only.
     for name in w.below("plugins/sdk") {
-        w.only(name, &[CORE, "logitfuse-plugin-abi", "logitfuse-laws"]);
+        w.only(name, &[CORE, "logitfuse-plugin-abi", "logitfuse-conformance"]);
     }
     for name in w.below("plugins/host") {
-        w.only(name, &[CORE, "logitfuse-plugin-abi", "logitfuse-laws"]);
+        w.only(name, &[CORE, "logitfuse-plugin-abi", "logitfuse-conformance"]);
     }
 }
 
@@ -148,7 +148,7 @@ fn d5_only_composition_roots_join_the_parts() {
 
 #[test]
 fn d6_laws_know_core_only() {
-    workspace().only("logitfuse-laws", &[CORE]);
+    workspace().only("logitfuse-conformance", &[CORE]);
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn a_trace_holds_what_the_fusion_did() {
     let first = &record["trace"][0];
     assert_eq!(first["trace"]["alpha"], 0.5);
     assert_eq!(first["roles"][1]["role"], "anti");
-    assert_eq!(first["roles"][0]["favourites"].as_array().map(Vec::len), Some(3));
+    assert_eq!(first["roles"][0]["top_logprobs"].as_array().map(Vec::len), Some(3));
     let table = run(&args);
     let table = text(&table.stdout);
     assert!(table.contains("kl_fused_base") && table.contains("anti's favourite"), "{table}");

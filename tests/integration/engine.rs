@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use logitfuse_core::{EffectiveVocabulary, ErrorKind, FusionStrategy, LogitSource, TokenId};
+use logitfuse_core::{ErrorKind, FusionStrategy, LogitSource, SharedVocabulary, TokenId};
 use logitfuse_engine::{
     BaseOnly, Cancel, Concurrency, Engine, Event, FinishReason, Request, Role, Sampling, ScoreRequest,
 };
@@ -185,7 +185,7 @@ fn masked_ids_are_never_emitted() {
         .source(source("tuned", 2))
         .source(source("small", 3))
         .roles([Role::new("base", 0), Role::new("expert", 1), Role::new("anti", 2)])
-        .vocabulary(EffectiveVocabulary::new(VOCAB, missing))
+        .vocabulary(SharedVocabulary::new(VOCAB, missing))
         .build()
         .unwrap();
     let sampling = Sampling { temperature: 3.0, ..Sampling::default() };

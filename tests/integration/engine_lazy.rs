@@ -25,7 +25,7 @@ impl Hesitant {
         let info = StrategyInfo::new("hesitant", [RoleSpec::one("base"), RoleSpec::one("expert")])
             .with_trace("acted", "1")
             .with_trace("expert_log_prob", "nats");
-        Arc::new(Self(if lead { info.with_lead("base") } else { info }))
+        Arc::new(Self(if lead { info.with_lead_role("base") } else { info }))
     }
 }
 
@@ -35,7 +35,7 @@ impl FusionStrategy for Hesitant {
     }
 
     fn start(&self, _: &SessionInfo) -> Result<Box<dyn FusionState>> {
-        Ok(Box::new(State { lead: self.0.lead.is_some() }))
+        Ok(Box::new(State { lead: self.0.lead_role.is_some() }))
     }
 }
 
@@ -62,7 +62,7 @@ impl Memoryless for State {
         Ok(())
     }
 
-    fn settle(&self, lead: &RoleRow<'_>, _: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+    fn early_exit(&self, lead: &RoleRow<'_>, _: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
         out.logits.copy_from_slice(lead.logits());
         out.trace[0] = 0.0;
         Ok(self.lead && sure(lead))
@@ -125,7 +125,7 @@ fn run(lead: bool, one_source: bool, requests: &[Request]) -> Run {
         ControlFlow::Continue(())
     };
     let done = engine.generate(requests, &Cancel::new(), &mut on_event).unwrap();
-    Run { tokens, settled: done[0].timings.settled, expert_calls: calls.load(Ordering::Relaxed) }
+    Run { tokens, settled: done[0].timings.early_exits, expert_calls: calls.load(Ordering::Relaxed) }
 }
 
 fn requests() -> Vec<Request> {

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use logitfuse_core::numerics::log_sum_exp;
 use logitfuse_core::{
-    EffectiveVocabulary, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, PromptReading,
-    PromptScore, Result, RoleRow, RoleSpec, Rows, SessionInfo, Step, StrategyInfo, TokenId,
+    ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, PromptReading, PromptScore, Result,
+    RoleRow, RoleSpec, Rows, SessionInfo, SharedVocabulary, Step, StrategyInfo, TokenId,
 };
 use logitfuse_engine::{Cancel, Draft, DraftLength, Engine, Event, Request, Role, ScoreRequest, Speculation};
 use logitfuse_experiment::strategy;
@@ -102,7 +102,7 @@ fn build(strategy: Arc<dyn FusionStrategy>, speculation: Option<Speculation>) ->
         .source(Box::new(source(3)))
         // Two roles of one source.
         .roles([Role::new("base", 0), Role::new("expert", 1), Role::new("anti", 1)])
-        .vocabulary(EffectiveVocabulary::new(VOCAB, BARRED))
+        .vocabulary(SharedVocabulary::new(VOCAB, BARRED))
         .speculation(speculation)
         .build()
         .unwrap()

@@ -3,8 +3,8 @@
 //! The tiny decoders differ in form, most of them not in mathematics: same weights, same rotations, same rows. So a
 //! model is held to the laws by itself, bit for bit where bits are promised, and then to the others.
 
+use logitfuse_conformance::source_laws;
 use logitfuse_core::{ErrorKind, LogitSource, Rows, SequenceId, Step, TokenId};
-use logitfuse_laws::source_laws;
 use logitfuse_onnx::{KvChoice, KvPolicy, ModelFolder, OnnxOptions, OnnxSource};
 
 use crate::support::{runtime, tiny};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use logitfuse_conformance::{Case, generators, oracles, strategy_laws};
 use logitfuse_core::FusionStrategy;
 use logitfuse_experiment::{built_in, strategy};
-use logitfuse_laws::{Case, generators, oracles, strategy_laws};
 use logitfuse_wrappers::{Gate, GateParams, Schedule, ScheduleParams, Shape};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use logitfuse_core::{
-    EffectiveVocabulary, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, RoleBinding, RoleRow,
-    SessionInfo,
+    ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo, SharedVocabulary,
 };
 use logitfuse_plugin_host::{OnError, PluginFile, PluginStrategy};
 use serde_json::json;
@@ -13,7 +12,7 @@ use crate::plugins::{check, library, plugin};
 
 fn session(width: usize) -> SessionInfo {
     let binding = |role: &str| RoleBinding { role: role.to_owned(), source: role.to_owned() };
-    SessionInfo { bindings: vec![binding("base"), binding("expert")], vocabulary: EffectiveVocabulary::new(width, []) }
+    SessionInfo { bindings: vec![binding("base"), binding("expert")], vocabulary: SharedVocabulary::new(width, []) }
 }
 
 fn misbehaving(mode: &str, on_error: OnError) -> PluginStrategy {

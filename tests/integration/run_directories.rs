@@ -27,7 +27,7 @@ fn a_run_ends_in_a_table_and_in_files_that_can_be_believed() {
     let token = &fused["responses"][0]["trace"][0];
     assert_eq!(token["trace"]["alpha"], 1.0);
     assert_eq!(token["roles"].as_array().map(Vec::len), Some(3));
-    assert_eq!(token["roles"][1]["favourites"].as_array().map(Vec::len), Some(5));
+    assert_eq!(token["roles"][1]["top_logprobs"].as_array().map(Vec::len), Some(5));
     let json: Value = serde_json::from_str(&bench.run("x", &["--format", "json"])).expect("stdout is JSON");
     let stored: Value = serde_json::from_str(&bench.read("x/metrics.json")).expect("metrics are JSON");
     assert_eq!(json, stored);

@@ -7,9 +7,9 @@ use std::{
     process::{Command, Stdio},
 };
 
+use logitfuse_conformance::generators::related_rows;
 use logitfuse_core::RoleRow;
 use logitfuse_core::numerics::{Bounds, Grid, Objective, Solution, Targets, TiltFamily, log_sum_exp};
-use logitfuse_laws::generators::related_rows;
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::TestRunner,

@@ -254,7 +254,7 @@ fn demonstrations_schedules_and_gates_run() {
     let mut wired = Wired::new(config, &runtime(), 1).unwrap();
     assert_eq!(wired.prompts(&samples[0].fields).unwrap(), ["a b; c d; b c ", "b c "]);
     let info = wired.engine.strategy().info().clone();
-    assert_eq!((info.id.as_str(), info.lead.as_deref()), ("in-context+schedule+gate", Some("base")));
+    assert_eq!((info.id.as_str(), info.lead_role.as_deref()), ("in-context+schedule+gate", Some("base")));
     let request = wired.request(0, &samples[0].fields).unwrap().trace();
     let mut scales: Vec<(f64, f64)> = Vec::new();
     let place = |name: &str| info.trace.iter().position(|column| column.name == name).unwrap();

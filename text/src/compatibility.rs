@@ -1,4 +1,4 @@
-use logitfuse_core::{EffectiveVocabulary, Error, ErrorKind, Result, TokenId};
+use logitfuse_core::{Error, ErrorKind, Result, SharedVocabulary, TokenId};
 use serde::Serialize;
 
 use crate::Tokenizer;
@@ -21,7 +21,7 @@ pub struct SourceVocabulary<'a> {
 
 /// What [`compatibility`] found. Serialises for `--format json`.
 #[derive(Clone, Debug, Serialize)]
-pub struct Verdict {
+pub struct CompatibilityReport {
     /// Whether the sources may be fused.
     pub compatible: bool,
     /// One entry per source, in the order in which they were given.
@@ -37,7 +37,7 @@ pub struct Verdict {
     /// What is good to know and no reason to refuse, a line each.
     pub notes: Vec<String>,
     #[serde(skip)]
-    vocabulary: EffectiveVocabulary,
+    vocabulary: SharedVocabulary,
 }
 
 /// The numbers of one source.
@@ -81,12 +81,12 @@ impl std::fmt::Display for Difference {
     }
 }
 
-impl Verdict {
+impl CompatibilityReport {
     /// The ids that may be emitted, or why the sources must not be fused.
     ///
     /// # Errors
     /// [`ErrorKind::Incompatible`], with the first reason and the first ids that differ.
-    pub fn vocabulary(&self) -> Result<EffectiveVocabulary> {
+    pub fn vocabulary(&self) -> Result<SharedVocabulary> {
         let Some(reason) = self.refusals.first() else { return Ok(self.vocabulary.clone()) };
         Err(Error::new(ErrorKind::Incompatible, reason.clone()).with_help(
             "fuse models of one family with one vocabulary, and see that each folder holds the tokenizer of its model",
@@ -125,7 +125,7 @@ impl Verdict {
 /// );
 /// # Ok::<(), logitfuse_core::Error>(())
 /// ```
-pub fn compatibility(sources: &[SourceVocabulary<'_>]) -> Verdict {
+pub fn compatibility(sources: &[SourceVocabulary<'_>]) -> CompatibilityReport {
     let reports: Vec<_> = sources.iter().map(report).collect();
     let mut refusals: Vec<_> = sources.iter().filter_map(tokenizer_of_another_model).collect();
 
@@ -145,7 +145,7 @@ pub fn compatibility(sources: &[SourceVocabulary<'_>]) -> Verdict {
     }
 
     let vocabulary = vocabulary(&shared);
-    Verdict {
+    CompatibilityReport {
         compatible: refusals.is_empty(),
         notes: notes(sources, &reports, &shared),
         sources: reports,
@@ -244,14 +244,14 @@ fn differences(sources: &[SourceVocabulary<'_>], shared: &[TokenId]) -> (usize, 
     (count, shown)
 }
 
-fn vocabulary(shared: &[TokenId]) -> EffectiveVocabulary {
+fn vocabulary(shared: &[TokenId]) -> SharedVocabulary {
     let mut next = 0;
     let mut missing = Vec::new();
     for &id in shared {
         missing.extend(next..id);
         next = id + 1;
     }
-    EffectiveVocabulary::new(next as usize, missing)
+    SharedVocabulary::new(next as usize, missing)
 }
 
 fn notes(sources: &[SourceVocabulary<'_>], reports: &[SourceReport], shared: &[TokenId]) -> Vec<String> {

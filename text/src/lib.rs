@@ -44,7 +44,7 @@ mod template;
 mod testing;
 mod tokenizer;
 
-pub use compatibility::{Difference, SourceReport, SourceVocabulary, Verdict, compatibility};
+pub use compatibility::{CompatibilityReport, Difference, SourceReport, SourceVocabulary, compatibility};
 pub use output::{OutputText, TextDelta};
 pub use prompt_template::PromptTemplate;
 pub use special::SpecialTokens;

@@ -79,9 +79,9 @@ impl PrefixModel for ToyModel {
     }
 }
 
-/// Adds what the model of this seed thinks in this context: noise of unit variance on every id, and six favourites.
+/// Adds what the model of this seed thinks in this context: noise of unit variance on every id, and six top_logprobs.
 fn add_opinion(seed: u64, context: u64, weight: f32, out: &mut [f32]) {
-    const FAVOURITES: u32 = 6;
+    const TOP_LOGPROBS: u32 = 6;
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&context.to_le_bytes());
@@ -89,7 +89,7 @@ fn add_opinion(seed: u64, context: u64, weight: f32, out: &mut [f32]) {
     for x in out.iter_mut() {
         *x += weight * bell(random.next_u32());
     }
-    for _ in 0..FAVOURITES {
+    for _ in 0..TOP_LOGPROBS {
         let (place, strength) = (random.next_u32(), random.next_u32());
         // The product of the two is uniform on the ids.
         let id = (u64::from(place) * out.len() as u64) >> 32;

@@ -1,8 +1,8 @@
 //! The sources here are the reference for `LogitSource`, so they obey every law to the bit.
 
+use logitfuse_conformance::source_laws;
 use logitfuse_core::numerics::{check_row, entropy, kl_divergence, log_sum_exp};
 use logitfuse_core::{Error, ErrorKind, LogitSource, Result, Rows, Step, TokenId};
-use logitfuse_laws::source_laws;
 use logitfuse_replay::{PrefixModel, PrefixSource, ScriptedSource, SyntheticSource};
 
 const A: [TokenId; 7] = [3, 1, 4, 1, 5, 9, 2];

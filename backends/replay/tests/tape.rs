@@ -6,11 +6,11 @@
 
 use std::{fs, io::Cursor, path::Path};
 
+use logitfuse_conformance::generators::related_rows;
 use logitfuse_core::{
-    EffectiveVocabulary, ErrorKind, PromptScore, RoleRow, TokenId,
+    ErrorKind, PromptScore, RoleRow, SharedVocabulary, TokenId,
     numerics::{log_sum_exp, softmax},
 };
-use logitfuse_laws::generators::related_rows;
 use logitfuse_replay::{Rest, RowKind, Tape, TapeHeader, TapeSource, TapeVocabulary, TapeWriter, TextInfo};
 use proptest::prelude::*;
 
@@ -22,8 +22,8 @@ const HOLE: TokenId = 7;
 /// One position: its token and a row per source.
 type Position = (TokenId, Vec<Vec<f32>>);
 
-fn vocabulary() -> EffectiveVocabulary {
-    EffectiveVocabulary::new(WIDTH, [HOLE])
+fn vocabulary() -> SharedVocabulary {
+    SharedVocabulary::new(WIDTH, [HOLE])
 }
 
 fn header(rows: RowKind) -> TapeHeader {

@@ -18,7 +18,7 @@ use crate::{
 /// Prompts are written for this many samples at a time: enough for a batch to stay full, few enough for the memory.
 const WINDOW: usize = 512;
 /// Favourites of each source that a trace lists.
-const FAVOURITES: usize = 5;
+const TOP_LOGPROBS: usize = 5;
 
 /// One sample to make.
 #[derive(Clone, Copy)]
@@ -113,12 +113,12 @@ impl CellRun<'_> {
             match wanted {
                 TaskRequest::Generate(mut request) => {
                     request.trace = todo.traced;
-                    request.favourites = if todo.traced { FAVOURITES } else { 0 };
+                    request.top_logprobs = if todo.traced { TOP_LOGPROBS } else { 0 };
                     requests.generations()?.push(request);
                 }
                 TaskRequest::Score { texts: of, mut request } => {
                     request.trace = todo.traced;
-                    request.favourites = if todo.traced { FAVOURITES } else { 0 };
+                    request.top_logprobs = if todo.traced { TOP_LOGPROBS } else { 0 };
                     texts.push(of);
                     requests.scores()?.push(request);
                 }

@@ -2,7 +2,7 @@
 
 use logitfuse_core::{RoleBinding, TokenId};
 use logitfuse_engine::{Generation, RoleReport, Score, TokenReport};
-use logitfuse_rundir::{BindingToken, Favourite, Response, TokenRecord, sha256};
+use logitfuse_rundir::{BindingToken, Response, TokenRecord, TopLogprob, sha256};
 use logitfuse_text::Tokenizer;
 
 use crate::Wired;
@@ -40,7 +40,7 @@ impl Labels {
     /// `text` is what was scored, as the task writes it.
     pub(super) fn scored(&self, text: String, score: &Score, traced: bool) -> Response {
         let token = |score: &logitfuse_engine::TokenScore| {
-            self.token(score.token, score.log_prob, &score.favourites, &score.trace, &score.roles)
+            self.token(score.token, score.log_prob, &score.top_logprobs, &score.trace, &score.roles)
         };
         Response {
             text,
@@ -53,14 +53,14 @@ impl Labels {
     }
 
     pub(super) fn reported(&self, report: &TokenReport) -> TokenRecord {
-        self.token(report.token, report.log_prob, &report.favourites, &report.trace, &report.roles)
+        self.token(report.token, report.log_prob, &report.top_logprobs, &report.trace, &report.roles)
     }
 
     fn token(
         &self,
         token: TokenId,
         log_prob: f64,
-        favourites: &[(TokenId, f64)],
+        top_logprobs: &[(TokenId, f64)],
         trace: &[f64],
         roles: &[RoleReport],
     ) -> TokenRecord {
@@ -70,20 +70,20 @@ impl Labels {
             role: binding.role.clone(),
             source: binding.source.clone(),
             log_prob: known(role.log_prob),
-            favourites: self.favourites(&role.favourites),
+            top_logprobs: self.top_logprobs(&role.top_logprobs),
         };
         TokenRecord {
             token,
             text: self.text(token),
             log_prob,
-            favourites: self.favourites(favourites),
+            top_logprobs: self.top_logprobs(top_logprobs),
             trace: self.columns.iter().cloned().zip(trace.iter().map(|&value| known(value))).collect(),
             roles: self.bindings.iter().zip(roles).map(role).collect(),
         }
     }
 
-    fn favourites(&self, list: &[(TokenId, f64)]) -> Vec<Favourite> {
-        list.iter().map(|&(token, log_prob)| Favourite { token, text: self.text(token), log_prob }).collect()
+    fn top_logprobs(&self, list: &[(TokenId, f64)]) -> Vec<TopLogprob> {
+        list.iter().map(|&(token, log_prob)| TopLogprob { token, text: self.text(token), log_prob }).collect()
     }
 
     fn text(&self, token: TokenId) -> String {

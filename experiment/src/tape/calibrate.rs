@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use logitfuse_core::{EffectiveVocabulary, Error, ErrorKind, Result, ResultExt};
+use logitfuse_core::{Error, ErrorKind, Result, ResultExt, SharedVocabulary};
 use logitfuse_engine::Cancel;
 use logitfuse_metrics::statistics::{Bootstrap, Interval};
 use logitfuse_replay::{Tape, TapeHeader};
@@ -209,7 +209,7 @@ struct Search<'a> {
     plugins: &'a PluginSettings,
     cancel: &'a Cancel,
     head: TapeHeader,
-    vocabulary: EffectiveVocabulary,
+    vocabulary: SharedVocabulary,
     passes: usize,
 }
 

@@ -12,8 +12,8 @@ use std::{
 };
 
 use logitfuse_core::{
-    EffectiveVocabulary, Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, PromptReading,
-    PromptScore, Result, RoleBinding, RoleRow, SessionInfo, TokenId, numerics,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, PromptReading, PromptScore, Result,
+    RoleBinding, RoleRow, SessionInfo, SharedVocabulary, TokenId, numerics,
 };
 use logitfuse_engine::Cancel;
 use logitfuse_replay::{Block, Rest, Tape, TapeHeader, TextInfo};
@@ -63,7 +63,7 @@ impl Replay {
         &self,
         config: &Config,
         tape: &TapeHeader,
-        vocabulary: &EffectiveVocabulary,
+        vocabulary: &SharedVocabulary,
         settings: &[Setting],
         plugins: &PluginSettings,
     ) -> Result<Candidate> {

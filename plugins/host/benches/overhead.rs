@@ -9,7 +9,7 @@ use std::{hint::black_box, path::PathBuf};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use logitfuse_core::numerics::log_sum_exp;
-use logitfuse_core::{EffectiveVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo};
+use logitfuse_core::{FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo, SharedVocabulary};
 use logitfuse_plugin_host::{OnError, PluginFile};
 use logitfuse_static_proxy::StaticProxy;
 use serde_json::json;
@@ -35,7 +35,7 @@ fn overhead(c: &mut Criterion) {
     let binding = |role: &str| RoleBinding { role: role.to_owned(), source: role.to_owned() };
     let session = SessionInfo {
         bindings: ["base", "expert", "anti"].map(binding).to_vec(),
-        vocabulary: EffectiveVocabulary::new(WIDTH, []),
+        vocabulary: SharedVocabulary::new(WIDTH, []),
     };
     let rows = [row(1), row(2), row(3)];
     let lent: Vec<RoleRow<'_>> = rows.iter().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0)).collect();

@@ -250,7 +250,7 @@ impl RawStrategy {
             .with_reference(&text::clean(self.reference.as_bytes()));
         info.laws = self.laws.iter().map(|law| text::clean(law.as_bytes())).collect();
         info.trace = trace;
-        info.lead = self.lead;
+        info.lead_role = self.lead;
         let params =
             self.params.unwrap_or_else(|| serde_json::json!({ "type": "object", "additionalProperties": false }));
         let schema = Schema::new(&params).map_err(|what| format!("{at}/params{what}"))?;

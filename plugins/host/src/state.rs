@@ -204,7 +204,7 @@ impl FusionState for PluginState {
         Ok(())
     }
 
-    fn settle(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+    fn early_exit(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
         if self.shared.table.settle.is_none() || (self.lenient() && self.spoilt.is_some()) {
             return Ok(false);
         }

@@ -116,7 +116,7 @@ pub(crate) unsafe extern "C" fn settle(
         let (rows, committed, mut out) = unsafe { position(lead, out, Shape { rows: 1, ..*shape })? };
         // SAFETY: null or the host's, for this call.
         let settled = unsafe { array_mut("settled", settled, 1)? };
-        settled[0] = u32::from(state.settle(&rows[0], committed, &mut out)?);
+        settled[0] = u32::from(state.early_exit(&rows[0], committed, &mut out)?);
         Ok(())
     };
     // SAFETY: null or a state that is not freed, with no other call under way; `err` is the host's, or null.

@@ -148,8 +148,8 @@ pub mod testing;
 
 #[doc(no_inline)]
 pub use logitfuse_core::{
-    Arity, EffectiveVocabulary, Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless,
-    Result, ResultExt, RoleBinding, RoleRow, RoleSpec, SessionInfo, StrategyInfo, TokenId, TraceColumn, numerics,
+    Arity, Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, ResultExt,
+    RoleBinding, RoleRow, RoleSpec, SessionInfo, SharedVocabulary, StrategyInfo, TokenId, TraceColumn, numerics,
     params,
 };
 #[doc(no_inline)]

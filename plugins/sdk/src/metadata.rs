@@ -104,7 +104,7 @@ pub fn describe(info: &StrategyInfo) -> Result<Value> {
     if info.id.is_empty() || !info.id.chars().all(kebab) {
         return Err(wrong("the id of a strategy is made of a-z, 0-9 and -".to_owned()));
     }
-    if let Some(lead) = info.lead.as_ref().filter(|lead| !info.roles.iter().any(|role| role.name == **lead)) {
+    if let Some(lead) = info.lead_role.as_ref().filter(|lead| !info.roles.iter().any(|role| role.name == **lead)) {
         return Err(wrong(format!("its lead `{lead}` is none of its roles")));
     }
     let params: Value = serde_json::from_str(&info.params_schema)
@@ -119,7 +119,7 @@ pub fn describe(info: &StrategyInfo) -> Result<Value> {
         "params": params,
         "laws": info.laws,
         "trace": info.trace.iter().map(|c| json!({ "name": c.name, "unit": c.unit })).collect::<Vec<_>>(),
-        "lead": info.lead,
+        "lead": info.lead_role,
         "capabilities": CAPABILITIES,
     }))
 }

@@ -1,7 +1,7 @@
 //! An instance and a state, as core knows them.
 
 use logitfuse_core::{
-    EffectiveVocabulary, Error, ErrorKind, FusionState, FusionStrategy, PromptReading, RoleBinding, SessionInfo,
+    Error, ErrorKind, FusionState, FusionStrategy, PromptReading, RoleBinding, SessionInfo, SharedVocabulary,
 };
 
 use crate::failure::Failure;
@@ -30,7 +30,7 @@ impl Instance {
         // Token ids are u32.
         let wrong = || Failure::argument(format!("lf_session.width: {width} is not the length of a row"));
         let width = u32::try_from(width).ok().filter(|&width| width > 0).ok_or_else(wrong)? as usize;
-        let vocabulary = EffectiveVocabulary::new(width, masked.iter().copied());
+        let vocabulary = SharedVocabulary::new(width, masked.iter().copied());
         if vocabulary.width() != width {
             return Err(Failure::argument("lf_session.masked: holds the last id; rows end at an id that exists"));
         }

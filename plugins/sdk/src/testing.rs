@@ -3,8 +3,8 @@
 //! `logitfuse plugin check` tries harder, on the built library and in processes of their own; these tests are there while
 //! you write, with a debugger at hand.
 
-use logitfuse_core::{EffectiveVocabulary, FusionStrategy, RoleBinding, RoleSpec, SessionInfo};
-use logitfuse_laws::{Case, Violation, generators, strategy_laws};
+use logitfuse_conformance::{Case, Violation, generators, strategy_laws};
+use logitfuse_core::{FusionStrategy, RoleBinding, RoleSpec, SessionInfo, SharedVocabulary};
 use proptest::test_runner::{Config, TestError, TestRunner};
 
 use crate::metadata;
@@ -16,7 +16,7 @@ const COUNTS: [usize; 3] = [1, 2, 3];
 /// that takes several), and holds it to the contract of core's traits and to the laws that it claims. `Err` says which law
 /// broke, on which rows, smallest case first found.
 ///
-/// Rows are generated with masks, ties, certainty and sizes up to 1e30; see `logitfuse_laws::generators`.
+/// Rows are generated with masks, ties, certainty and sizes up to 1e30; see `logitfuse_conformance::generators`.
 ///
 /// ```
 /// use logitfuse_plugin::numerics::{Contrast, linear_combination};
@@ -48,7 +48,7 @@ const COUNTS: [usize; 3] = [1, 2, 3];
 /// let info = StrategyInfo::new("mean", [RoleSpec::one("base"), RoleSpec::one("expert")]);
 /// assert_eq!(testing::check_in_process(&Mean(info.clone().with_laws(["mask-preserving"])), 64), Ok(()));
 ///
-/// // The mean changes favourites, and a claim to the contrary is found out.
+/// // The mean changes top_logprobs, and a claim to the contrary is found out.
 /// let broken = testing::check_in_process(&Mean(info.with_laws(["argmax-invariant"])), 64).unwrap_err();
 /// assert!(broken.contains("argmax-invariant"));
 /// ```
@@ -80,7 +80,7 @@ fn session(shape: &Shape<'_>) -> SessionInfo {
     let bindings = shape.iter().flat_map(|&(role, count)| {
         (0..count).map(move |i| RoleBinding { role: role.to_owned(), source: format!("{role}-{i}") })
     });
-    SessionInfo { bindings: bindings.collect(), vocabulary: EffectiveVocabulary::new(8, []) }
+    SessionInfo { bindings: bindings.collect(), vocabulary: SharedVocabulary::new(8, []) }
 }
 
 /// A case that a person can read, or how large it is.

@@ -8,7 +8,7 @@ mod support;
 
 use std::ptr;
 
-use logitfuse_laws::{Case, generators, strategy_laws};
+use logitfuse_conformance::{Case, generators, strategy_laws};
 use logitfuse_plugin::numerics::log_sum_exp;
 use logitfuse_plugin::serde_json::{self, Value, json};
 use logitfuse_plugin::{FusedRow, FusionStep, FusionStrategy, RoleRow};

@@ -1,6 +1,6 @@
 //! Traced samples, token by token: one item, and how each variant answered it.
 
-use logitfuse_rundir::{Favourite, Response, SampleRecord, TokenRecord};
+use logitfuse_rundir::{Response, SampleRecord, TokenRecord, TopLogprob};
 use maud::{Markup, html};
 
 use super::{
@@ -260,8 +260,8 @@ fn table(tokens: &[TokenRecord], columns: &[&str]) -> Markup {
                                 (token.trace.get(*column).copied().flatten().map_or("–".to_owned(), number::significant))
                             }
                         }
-                        td { (favourites(&token.favourites, token.token)) }
-                        @for role in &token.roles { td { (favourites(&role.favourites, token.token)) } }
+                        td { (top_logprobs(&token.top_logprobs, token.token)) }
+                        @for role in &token.roles { td { (top_logprobs(&role.top_logprobs, token.token)) } }
                     }
                 }
             }
@@ -270,11 +270,11 @@ fn table(tokens: &[TokenRecord], columns: &[&str]) -> Markup {
 }
 
 /// The favourites with their probabilities; the one that was taken is marked.
-fn favourites(favourites: &[Favourite], taken: u32) -> Markup {
+fn top_logprobs(top_logprobs: &[TopLogprob], taken: u32) -> Markup {
     html! {
-        @if favourites.is_empty() { "–" } @else {
-            ol class="favourites" {
-                @for favourite in favourites.iter().take(5) {
+        @if top_logprobs.is_empty() { "–" } @else {
+            ol class="top_logprobs" {
+                @for favourite in top_logprobs.iter().take(5) {
                     li {
                         @if favourite.token == taken { strong { (text::token(&favourite.text)) } span class="hidden" { " (taken)" } }
                         @else { span { (text::token(&favourite.text)) } }

@@ -11,7 +11,7 @@ use crate::{
 pub(super) fn section(data: &Data, outline: &Outline<'_>) -> Markup {
     let notes = notes(data, outline);
     html! {
-        section id="verdict" aria-label="Verdict" {
+        section id="verdict" aria-label="CompatibilityReport" {
             p class="verdict" { (headline(outline)) }
             ul class="per-task" {
                 @for task in &outline.tasks { li { (per_task(outline, task)) } }

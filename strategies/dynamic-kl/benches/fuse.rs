@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use logitfuse_core::numerics::log_sum_exp;
-use logitfuse_core::{EffectiveVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo};
+use logitfuse_core::{FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo, SharedVocabulary};
 use logitfuse_dynamic_kl::{DynamicKl, Experts, Params, Pool, Solver};
 
 /// A row shaped like a language model's: a steep head, a long flat tail, nothing in the order of the ids.
@@ -44,7 +44,7 @@ fn fuse(c: &mut Criterion) {
             let roles = [("base", 1), ("expert", *experts), ("anti", 1)];
             let binding = |role: &str| RoleBinding { role: role.to_owned(), source: role.to_owned() };
             let bindings = roles.iter().flat_map(|&(role, count)| (0..count).map(move |_| binding(role))).collect();
-            let session = SessionInfo { bindings, vocabulary: EffectiveVocabulary::new(width, []) };
+            let session = SessionInfo { bindings, vocabulary: SharedVocabulary::new(width, []) };
             let mut state = strategy.start(&session).expect("the roles fit");
             let rows = rows(width, *experts);
             let rows: Vec<RoleRow<'_>> = rows.iter().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0)).collect();

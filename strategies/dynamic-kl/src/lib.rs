@@ -19,7 +19,7 @@
 //! ```
 //! use logitfuse_core::numerics::log_sum_exp;
 //! use logitfuse_core::{
-//!     EffectiveVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
+//!     SharedVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
 //! };
 //! use logitfuse_dynamic_kl::{DynamicKl, Params};
 //!
@@ -28,7 +28,7 @@
 //! let binding = |role: &str| RoleBinding { role: role.into(), source: format!("model of {role}") };
 //! let session = SessionInfo {
 //!     bindings: ["base", "expert", "anti"].map(binding).into(),
-//!     vocabulary: EffectiveVocabulary::new(2, []),
+//!     vocabulary: SharedVocabulary::new(2, []),
 //! };
 //! let mut state = strategy.start(&session)?;
 //!
@@ -53,7 +53,7 @@
 //!
 //! ```
 //! # use logitfuse_core::numerics::{argmax, log_sum_exp};
-//! # use logitfuse_core::{EffectiveVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo};
+//! # use logitfuse_core::{SharedVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo};
 //! use logitfuse_dynamic_kl::{DynamicKl, Experts, Params};
 //!
 //! // Two experts that were tuned by as much: one wants token 0, the other token 1. The text so far was written by the
@@ -70,7 +70,7 @@
 //! #   let binding = |role: &str| RoleBinding { role: role.into(), source: role.into() };
 //! #   let session = SessionInfo {
 //! #       bindings: ["base", "expert", "expert", "anti"].map(binding).into(),
-//! #       vocabulary: EffectiveVocabulary::new(4, []),
+//! #       vocabulary: SharedVocabulary::new(4, []),
 //! #   };
 //! #   let row = |i: usize| RoleRow::new(&rows[i], log_sum_exp(&rows[i]), text_so_far[i]);
 //! #   let rows = [row(0), row(1), row(2), row(3)];
@@ -113,7 +113,7 @@
 //!
 //! ```
 //! # use logitfuse_core::numerics::{argmax, log_sum_exp};
-//! # use logitfuse_core::{CalibrationRows, EffectiveVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo};
+//! # use logitfuse_core::{CalibrationRows, SharedVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo};
 //! use logitfuse_dynamic_kl::{DynamicKl, Params};
 //!
 //! // After prompts of the first kind the anti expects token 0, after those of the second token 1. The experts expect, whatever
@@ -126,7 +126,7 @@
 //! # let binding = |role: &str| RoleBinding { role: role.into(), source: role.into() };
 //! # let session = SessionInfo {
 //! #     bindings: ["base", "expert", "expert", "anti"].map(binding).into(),
-//! #     vocabulary: EffectiveVocabulary::new(4, []),
+//! #     vocabulary: SharedVocabulary::new(4, []),
 //! # };
 //! let strategy = DynamicKl::new(Params::default())?.calibrated(&session, &mut |expert| {
 //!     let mut rows = CalibrationRows::new(2);

@@ -22,7 +22,7 @@
 //! ```
 //! use logitfuse_core::numerics::{argmax, log_sum_exp};
 //! use logitfuse_core::{
-//!     EffectiveVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
+//!     SharedVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
 //! };
 //! use logitfuse_ensemble::{Ensemble, EnsembleParams, Mean};
 //!
@@ -30,7 +30,7 @@
 //! let rows = rows.each_ref().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0));
 //! let binding = |role: &str| RoleBinding { role: role.into(), source: format!("model of {role}") };
 //! let session =
-//!     SessionInfo { bindings: ["base", "expert"].map(binding).into(), vocabulary: EffectiveVocabulary::new(3, []) };
+//!     SessionInfo { bindings: ["base", "expert"].map(binding).into(), vocabulary: SharedVocabulary::new(3, []) };
 //!
 //! let favourite = |mean| {
 //!     let mut state = Ensemble::new(EnsembleParams { mean, ..EnsembleParams::default() })?.start(&session)?;

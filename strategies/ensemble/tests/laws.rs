@@ -2,15 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+use logitfuse_conformance::{Case, generators, oracles, strategy_laws};
 use logitfuse_core::numerics::{argmax, kl_divergence, log_sum_exp};
 use logitfuse_core::{
-    EffectiveVocabulary, ErrorKind, FusedRow, FusionStep, FusionStrategy, PromptReading, PromptScore, RoleBinding,
-    RoleRow, SessionInfo,
+    ErrorKind, FusedRow, FusionStep, FusionStrategy, PromptReading, PromptScore, RoleBinding, RoleRow, SessionInfo,
+    SharedVocabulary,
 };
 use logitfuse_ensemble::{
     Contrastive, ContrastiveParams, Ensemble, EnsembleParams, Mean, PromptRow, TriMix, TriMixParams, WEIGHTS, calibrate,
 };
-use logitfuse_laws::{Case, generators, oracles, strategy_laws};
 use proptest::prelude::*;
 
 const MEMBERS: [(&str, usize); 2] = [("base", 1), ("expert", 2)];
@@ -253,7 +253,7 @@ fn constant(weights: Option<[f64; 3]>, z: &[f64]) -> f64 {
 
 fn session(roles: &[&str], width: usize) -> SessionInfo {
     let bindings = roles.iter().map(|role| RoleBinding { role: (*role).into(), source: (*role).into() }).collect();
-    SessionInfo { bindings, vocabulary: EffectiveVocabulary::new(width, []) }
+    SessionInfo { bindings, vocabulary: SharedVocabulary::new(width, []) }
 }
 
 #[test]

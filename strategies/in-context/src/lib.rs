@@ -19,7 +19,7 @@
 //! ```
 //! use logitfuse_core::numerics::log_sum_exp;
 //! use logitfuse_core::{
-//!     EffectiveVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
+//!     SharedVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
 //! };
 //! use logitfuse_in_context::{InContext, Params};
 //!
@@ -29,7 +29,7 @@
 //! let binding = |role: &str| RoleBinding { role: role.into(), source: "model".into() };
 //! let session = SessionInfo {
 //!     bindings: ["base", "anti"].map(binding).into(),
-//!     vocabulary: EffectiveVocabulary::new(2, []),
+//!     vocabulary: SharedVocabulary::new(2, []),
 //! };
 //! let mut state = strategy.start(&session)?;
 //!

@@ -3,10 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 #![expect(clippy::float_cmp, reason = "masks and promises about bits are compared exactly")]
 
+use logitfuse_conformance::{Case, generators, strategy_laws};
 use logitfuse_core::numerics::{kl_divergence, log_softmax, log_sum_exp, softmax};
-use logitfuse_core::{EffectiveVocabulary, ErrorKind, FusionStrategy, RoleBinding, SessionInfo};
+use logitfuse_core::{ErrorKind, FusionStrategy, RoleBinding, SessionInfo, SharedVocabulary};
 use logitfuse_in_context::{InContext, Mode, Params};
-use logitfuse_laws::{Case, generators, strategy_laws};
 use proptest::prelude::*;
 
 const TWO: [(&str, usize); 2] = [("base", 1), ("anti", 1)];
@@ -129,7 +129,7 @@ proptest! {
     fn guidance_is_guidance_on_log_probabilities(rows in prop::collection::vec(prop::collection::vec(-9.0_f32..9.0, 40), 2), gamma in 0.0..3.0) {
         let session = SessionInfo {
             bindings: ["base", "anti"].map(|role| RoleBinding { role: role.into(), source: "model".into() }).into(),
-            vocabulary: EffectiveVocabulary::new(40, []),
+            vocabulary: SharedVocabulary::new(40, []),
         };
         let case = Case { session, steps: vec![rows.clone()], tokens: vec![0] };
         let (logits, _) = case.fused(&cfg(gamma)).unwrap().remove(0);
@@ -166,7 +166,7 @@ fn defaults_are_those_of_the_papers() {
         let roles: &[(&str, usize)] = if mode == Mode::IclExpert { &THREE } else { &TWO };
         let bindings =
             roles.iter().map(|(role, _)| RoleBinding { role: (*role).into(), source: "model".into() }).collect();
-        let session = SessionInfo { bindings, vocabulary: EffectiveVocabulary::new(2, []) };
+        let session = SessionInfo { bindings, vocabulary: SharedVocabulary::new(2, []) };
         let case = Case { session, steps: vec![vec![vec![0.0, 1.0]; roles.len()]], tokens: vec![0] };
         case.fused(&strategy).unwrap().remove(0).1[0]
     };
@@ -208,7 +208,7 @@ fn bad_parameters_are_named() {
 fn sessions_that_do_not_fit_are_refused() {
     let start = |strategy: InContext, roles: &[&str]| {
         let bindings = roles.iter().map(|role| RoleBinding { role: (*role).into(), source: "model".into() }).collect();
-        let session = SessionInfo { bindings, vocabulary: EffectiveVocabulary::new(4, []) };
+        let session = SessionInfo { bindings, vocabulary: SharedVocabulary::new(4, []) };
         strategy.start(&session).err().map(|e| (e.kind(), e.to_string()))
     };
     let refused = |role: &str, count: usize| {

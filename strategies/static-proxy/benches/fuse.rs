@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use logitfuse_core::numerics::log_sum_exp;
-use logitfuse_core::{EffectiveVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo};
+use logitfuse_core::{FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo, SharedVocabulary};
 use logitfuse_static_proxy::{Params, StaticProxy};
 
 /// A row shaped like a language model's: a steep head, a long flat tail, nothing in the order of the ids.
@@ -25,7 +25,7 @@ fn fuse(c: &mut Criterion) {
         let binding = |role: &str| RoleBinding { role: role.to_owned(), source: role.to_owned() };
         let session = SessionInfo {
             bindings: ["base", "expert", "anti"].map(binding).into(),
-            vocabulary: EffectiveVocabulary::new(width, []),
+            vocabulary: SharedVocabulary::new(width, []),
         };
         let mut state = strategy.start(&session).expect("the roles fit");
         let rows = [1, 2, 3].map(|seed| row(width, seed));

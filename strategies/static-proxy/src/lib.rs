@@ -17,7 +17,7 @@
 //! ```
 //! use logitfuse_core::numerics::log_sum_exp;
 //! use logitfuse_core::{
-//!     EffectiveVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
+//!     SharedVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
 //! };
 //! use logitfuse_static_proxy::{Params, StaticProxy};
 //!
@@ -26,7 +26,7 @@
 //! let binding = |role: &str| RoleBinding { role: role.into(), source: format!("model of {role}") };
 //! let session = SessionInfo {
 //!     bindings: ["base", "expert", "anti"].map(binding).into(),
-//!     vocabulary: EffectiveVocabulary::new(3, []),
+//!     vocabulary: SharedVocabulary::new(3, []),
 //! };
 //! let mut state = strategy.start(&session)?;
 //!

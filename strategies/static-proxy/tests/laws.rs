@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 #![expect(clippy::float_cmp, reason = "masks and promises about bits are compared exactly")]
 
+use logitfuse_conformance::{Case, generators, strategy_laws};
 use logitfuse_core::numerics::{check_row, kl_divergence, log_sum_exp};
 use logitfuse_core::{ErrorKind, FusionStrategy};
-use logitfuse_laws::{Case, generators, strategy_laws};
 use logitfuse_static_proxy::{Params, StaticProxy};
 use proptest::prelude::*;
 
@@ -127,7 +127,7 @@ fn top_p_keeps_to_the_nucleus_of_the_base() {
     ];
     let bindings = ["base", "expert", "anti"];
     let bindings = bindings.map(|role| logitfuse_core::RoleBinding { role: role.into(), source: role.into() }).into();
-    let session = logitfuse_core::SessionInfo { bindings, vocabulary: logitfuse_core::EffectiveVocabulary::new(4, []) };
+    let session = logitfuse_core::SessionInfo { bindings, vocabulary: logitfuse_core::SharedVocabulary::new(4, []) };
     let case = Case { session, steps: vec![rows], tokens: vec![0] };
     let kept = |top_p| {
         let (logits, _) = case.fused(&strategy(Params { top_p: Some(top_p), ..Params::default() })).unwrap().remove(0);
@@ -179,7 +179,7 @@ fn sessions_that_do_not_fit_are_refused() {
             .iter()
             .map(|role| logitfuse_core::RoleBinding { role: (*role).to_owned(), source: (*role).to_owned() })
             .collect();
-        logitfuse_core::SessionInfo { bindings, vocabulary: logitfuse_core::EffectiveVocabulary::new(4, []) }
+        logitfuse_core::SessionInfo { bindings, vocabulary: logitfuse_core::SharedVocabulary::new(4, []) }
     };
     let start = |params: Params, roles: &[&str]| {
         strategy(params).start(&session(roles)).err().map(|e| (e.kind(), e.to_string()))

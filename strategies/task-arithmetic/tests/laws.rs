@@ -3,10 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 #![expect(clippy::float_cmp, reason = "masks and promises about bits are compared exactly")]
 
+use logitfuse_conformance::generators::{Flavour, row_of};
+use logitfuse_conformance::{Case, generators, strategy_laws};
 use logitfuse_core::numerics::{kl_both, log_sum_exp, softmax};
-use logitfuse_core::{EffectiveVocabulary, ErrorKind, FusionStrategy, RoleBinding, SessionInfo};
-use logitfuse_laws::generators::{Flavour, row_of};
-use logitfuse_laws::{Case, generators, strategy_laws};
+use logitfuse_core::{ErrorKind, FusionStrategy, RoleBinding, SessionInfo, SharedVocabulary};
 use logitfuse_task_arithmetic::{Objective, Params, Strength, TaskArithmetic};
 use proptest::prelude::*;
 use serde_json::json;
@@ -52,7 +52,7 @@ fn session(experts: usize, antis: usize, width: usize) -> SessionInfo {
     let roles = [("base", 1), ("expert", experts), ("anti", antis)];
     let binding = |role: &str| RoleBinding { role: role.to_owned(), source: role.to_owned() };
     let bindings = roles.into_iter().flat_map(|(role, count)| (0..count).map(move |_| binding(role))).collect();
-    SessionInfo { bindings, vocabulary: EffectiveVocabulary::new(width, []) }
+    SessionInfo { bindings, vocabulary: SharedVocabulary::new(width, []) }
 }
 
 fn case(experts: usize, antis: usize) -> impl Strategy<Value = Case> {
@@ -212,7 +212,7 @@ fn bad_parameters_are_named() {
 fn sessions_that_do_not_fit_are_refused() {
     let start = |params: Params, roles: &[&str]| {
         let bindings = roles.iter().map(|role| RoleBinding { role: (*role).into(), source: (*role).into() }).collect();
-        let session = SessionInfo { bindings, vocabulary: EffectiveVocabulary::new(4, []) };
+        let session = SessionInfo { bindings, vocabulary: SharedVocabulary::new(4, []) };
         strategy(params).start(&session).err().map(|e| (e.kind(), e.to_string()))
     };
     let cases: [(&[&str], &str); 5] = [

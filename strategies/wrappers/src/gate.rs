@@ -86,7 +86,7 @@ impl Gate {
         params.check().map_err(help)?;
         let mut info = describe(inner.info(), Self::about(), &["argmax-invariant", "monotone-kl-in"]);
         if !params.disagreement && !params.audit {
-            info.lead = base_role(&info).map(str::to_owned);
+            info.lead_role = base_role(&info).map(str::to_owned);
         }
         Ok(Self { params, inner, info })
     }
@@ -130,8 +130,8 @@ impl FusionStrategy for Gate {
             params: self.params.clone(),
             inner: self.inner.start(session)?,
             inner_columns: self.inner.info().trace.len(),
-            leads: self.info.lead.is_some(),
-            inner_settles: self.inner.info().lead == self.info.lead,
+            leads: self.info.lead_role.is_some(),
+            inner_exits: self.inner.info().lead_role == self.info.lead_role,
             asked: false,
             base: base_row(&self.info, session)?,
             audited: vec![0.0; if self.params.audit { session.vocabulary.width() } else { 0 }],
@@ -153,7 +153,7 @@ struct State {
     inner_columns: usize,
     /// Whether one source is the base, and its row enough to know whether the gate opens.
     leads: bool,
-    inner_settles: bool,
+    inner_exits: bool,
     /// Whether the wrapped strategy was asked about the present position.
     asked: bool,
     base: usize,
@@ -206,16 +206,16 @@ impl FusionState for State {
         Ok(())
     }
 
-    fn settle(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+    fn early_exit(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
         if !self.leads {
             return Ok(false);
         }
         let open = self.params.opens(lead, []);
         let (of_inner, own) = out.trace.split_at_mut(self.inner_columns.min(out.trace.len()));
         if open {
-            self.asked |= self.inner_settles;
+            self.asked |= self.inner_exits;
             let mut out = FusedRow { logits: &mut *out.logits, trace: of_inner };
-            if !self.inner_settles || !self.inner.settle(lead, committed, &mut out)? {
+            if !self.inner_exits || !self.inner.early_exit(lead, committed, &mut out)? {
                 return Ok(false);
             }
         } else {

@@ -20,19 +20,19 @@
 //!
 //! use logitfuse_core::numerics::{argmax, log_sum_exp};
 //! use logitfuse_core::{
-//!     EffectiveVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
+//!     SharedVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
 //! };
 //! use logitfuse_static_proxy::{Params, StaticProxy};
 //! use logitfuse_wrappers::{Gate, GateParams};
 //!
 //! let proxy = Arc::new(StaticProxy::new(Params::default())?);
 //! let gated = Gate::new(GateParams { max_prob: Some(0.6), ..GateParams::default() }, proxy)?;
-//! assert_eq!(gated.info().lead.as_deref(), Some("base"));
+//! assert_eq!(gated.info().lead_role.as_deref(), Some("base"));
 //!
 //! let binding = |role: &str| RoleBinding { role: role.into(), source: format!("model of {role}") };
 //! let session = SessionInfo {
 //!     bindings: ["base", "expert", "anti"].map(binding).into(),
-//!     vocabulary: EffectiveVocabulary::new(2, []),
+//!     vocabulary: SharedVocabulary::new(2, []),
 //! };
 //! let mut state = gated.start(&session)?;
 //! let mut favourite = |base: [f32; 2]| {
@@ -40,7 +40,7 @@
 //!     let rows = rows.each_ref().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0));
 //!     let mut logits = [0.0; 2];
 //!     let mut out = FusedRow { logits: &mut logits, trace: &mut [] };
-//!     let settled = state.settle(&rows[0], &[], &mut out)?;
+//!     let settled = state.early_exit(&rows[0], &[], &mut out)?;
 //!     if !settled {
 //!         state.fuse(&FusionStep::new(&rows, &[]), &mut out)?;
 //!     }

@@ -126,8 +126,8 @@ impl Schedule {
         params.check().map_err(help)?;
         let mut info = describe(inner.info(), Self::about(), &["linear-in: "]);
         // Naming a lead makes all other sources wait for it, which only pays where they are spared now and then.
-        info.lead = base_role(&info)
-            .filter(|base| params.rests() || inner.info().lead.as_deref() == Some(base))
+        info.lead_role = base_role(&info)
+            .filter(|base| params.rests() || inner.info().lead_role.as_deref() == Some(base))
             .map(str::to_owned);
         Ok(Self { params, inner, info })
     }
@@ -168,8 +168,8 @@ impl FusionStrategy for Schedule {
             params: self.params,
             inner: self.inner.start(session)?,
             inner_columns: self.inner.info().trace.len(),
-            leads: self.info.lead.is_some(),
-            inner_settles: self.inner.info().lead == self.info.lead,
+            leads: self.info.lead_role.is_some(),
+            inner_exits: self.inner.info().lead_role == self.info.lead_role,
             base: base_row(&self.info, session)?,
             fused: vec![0.0; session.vocabulary.width()],
         }))
@@ -190,7 +190,7 @@ struct State {
     inner_columns: usize,
     /// Whether one source is the base, whose row may be enough.
     leads: bool,
-    inner_settles: bool,
+    inner_exits: bool,
     base: usize,
     /// What the wrapped strategy wrote.
     fused: Vec<f32>,
@@ -247,12 +247,12 @@ impl FusionState for State {
         self.scale(&base, step.committed.len(), out, &mut |inner, out| inner.fuse(step, out).map(|()| true)).map(drop)
     }
 
-    fn settle(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+    fn early_exit(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
         if !self.leads {
             return Ok(false);
         }
-        let settles = self.inner_settles;
-        self.scale(lead, committed.len(), out, &mut |inner, out| Ok(settles && inner.settle(lead, committed, out)?))
+        let settles = self.inner_exits;
+        self.scale(lead, committed.len(), out, &mut |inner, out| Ok(settles && inner.early_exit(lead, committed, out)?))
     }
 
     fn commit(&mut self, tokens: &[TokenId]) -> Result<()> {

@@ -20,7 +20,7 @@ pub(crate) fn describe(inner: &StrategyInfo, wrapper: StrategyInfo, also: &[&str
         params_schema: inner.params_schema.clone(),
         laws: inner.laws.iter().filter(kept).cloned().collect(),
         trace: [inner.trace.clone(), wrapper.trace].concat(),
-        lead: None,
+        lead_role: None,
         prompt: inner.prompt,
         calibration: inner.calibration.clone(),
     }

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
+use logitfuse_conformance::{Case, generators, oracles, strategy_laws};
 use logitfuse_core::numerics::{argmax, entropy, log_sum_exp};
 use logitfuse_core::{
     ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleSpec, SessionInfo, StrategyInfo, TokenId,
 };
-use logitfuse_laws::{Case, generators, oracles, strategy_laws};
 use logitfuse_static_proxy::{Params, StaticProxy};
 use logitfuse_wrappers::{Gate, GateParams, Schedule, ScheduleParams, Shape};
 use proptest::prelude::*;
@@ -177,11 +177,11 @@ proptest! {
             let z = log_sum_exp(&rows[0]);
             let favourite = argmax(&rows[0]);
             let max_prob = (f64::from(rows[0][favourite]) - z).exp();
-            let favourites = |row: &[f32]| {
+            let top_logprobs = |row: &[f32]| {
                 let best = row[argmax(row)];
                 (0..row.len()).filter(|&id| row[id].to_bits() == best.to_bits()).collect::<Vec<usize>>()
             };
-            let common = |other: &[f32]| favourites(other).iter().any(|id| favourites(&rows[0]).contains(id));
+            let common = |other: &[f32]| top_logprobs(other).iter().any(|id| top_logprobs(&rows[0]).contains(id));
             let open = params.max_prob.is_some_and(|least| max_prob < least)
                 || params.entropy_nats.is_some_and(|most| entropy(&rows[0], z) > most)
                 || params.disagreement && !(common(&rows[1]) && common(&rows[2]));
@@ -198,7 +198,7 @@ proptest! {
     #[test]
     fn an_audit_changes_nothing(params in gate_params(), case in generators::case(&ROLES)) {
         let [with, without] = [true, false].map(|audit| gate(GateParams { audit, ..params.clone() }, banking()));
-        prop_assert!(with.info().lead.is_none());
+        prop_assert!(with.info().lead_role.is_none());
         oracles::same_bits((&with, &case), (&without, &case))?;
     }
 }
@@ -210,7 +210,7 @@ fn a_token_that_was_not_fused_costs_nothing() {
     let rows = |base: &Vec<f32>| vec![base.clone(), vec![1.0, 0.0], vec![0.0, 0.0]];
     let session = SessionInfo {
         bindings: ROLES.map(|(role, _)| logitfuse_core::RoleBinding { role: role.into(), source: role.into() }).into(),
-        vocabulary: logitfuse_core::EffectiveVocabulary::new(2, []),
+        vocabulary: logitfuse_core::SharedVocabulary::new(2, []),
     };
     let case = Case { session, steps: [&open, &closed, &open, &open].map(rows).into(), tokens: vec![0; 4] };
     let strategy = gate(GateParams { max_prob: Some(0.6), ..GateParams::default() }, banking());
@@ -232,7 +232,7 @@ fn scales_follow_their_shape() {
 
 #[test]
 fn a_lead_is_named_where_its_row_may_be_enough() {
-    let lead = |info: &StrategyInfo| info.lead.clone();
+    let lead = |info: &StrategyInfo| info.lead_role.clone();
     let base = Some("base".to_owned());
     let unsure = GateParams { max_prob: Some(0.3), ..GateParams::default() };
     assert_eq!(lead(gate(unsure.clone(), proxy()).info()), base);
@@ -296,7 +296,7 @@ fn a_session_without_a_base_is_refused() {
         }
     }
     let wrapped = schedule(always(0.5), Arc::new(Roleless(StrategyInfo::new("roleless", []))));
-    let session = SessionInfo { bindings: Vec::new(), vocabulary: logitfuse_core::EffectiveVocabulary::new(2, []) };
+    let session = SessionInfo { bindings: Vec::new(), vocabulary: logitfuse_core::SharedVocabulary::new(2, []) };
     let error = wrapped.start(&session).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Incompatible);
     assert_eq!(error.to_string(), "strategy `roleless+schedule` has no source in its first role");

@@ -11,7 +11,7 @@ const ABC: [(&str, TokenId); 4] = [("?", 0), ("a", 1), ("b", 2), ("c", 3)];
 fn one_vocabulary_in_logits_of_different_width() {
     let (base, expert) = (words(&ABC), words(&ABC));
     let verdict = compatibility(&[source("base", &base, 40), source("expert", &expert, 4)]);
-    assert_eq!(verdict.vocabulary().unwrap(), EffectiveVocabulary::new(4, []));
+    assert_eq!(verdict.vocabulary().unwrap(), SharedVocabulary::new(4, []));
     assert_eq!((verdict.shared, verdict.differing), (4, 0));
     assert_eq!(
         verdict.notes,

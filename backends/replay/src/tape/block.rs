@@ -1,7 +1,7 @@
 //! Some positions of one text: the rows of every source, as far as the tape keeps them.
 
 use half::{f16, slice::HalfFloatSliceExt};
-use logitfuse_core::{EffectiveVocabulary, Error, ErrorKind, PromptScore, Result, RoleRow, TokenId, numerics};
+use logitfuse_core::{Error, ErrorKind, PromptScore, Result, RoleRow, SharedVocabulary, TokenId, numerics};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -64,7 +64,7 @@ pub(super) struct Description {
 pub(super) struct Shape {
     pub(super) kind: RowKind,
     pub(super) sources: usize,
-    pub(super) vocabulary: EffectiveVocabulary,
+    pub(super) vocabulary: SharedVocabulary,
 }
 
 impl Shape {
@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn a_row_that_holds_no_number_somewhere_is_refused() {
         const WIDTH: usize = 37;
-        let shape = |kind| Shape { kind, sources: 1, vocabulary: EffectiveVocabulary::new(WIDTH, []) };
+        let shape = |kind| Shape { kind, sources: 1, vocabulary: SharedVocabulary::new(WIDTH, []) };
         let text = TextInfo {
             id: "a".to_owned(),
             choice: None,

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use logitfuse_core::{EffectiveVocabulary, Error, ErrorKind, Result, TokenId};
+use logitfuse_core::{Error, ErrorKind, Result, SharedVocabulary, TokenId};
 use serde::{Deserialize, Serialize};
 
 /// The version of the format that this crate writes and reads.
@@ -49,7 +49,7 @@ pub struct TapeSource {
     pub sha256: String,
 }
 
-/// The effective vocabulary, as JSON.
+/// The shared vocabulary, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TapeVocabulary {
@@ -61,7 +61,7 @@ pub struct TapeVocabulary {
 
 impl TapeVocabulary {
     /// As JSON.
-    pub fn new(vocabulary: &EffectiveVocabulary) -> Self {
+    pub fn new(vocabulary: &SharedVocabulary) -> Self {
         let mut missing: Vec<[TokenId; 2]> = Vec::new();
         for id in (0..).take(vocabulary.width()).filter(|&id| !vocabulary.contains(id)) {
             match missing.last_mut() {
@@ -72,14 +72,14 @@ impl TapeVocabulary {
         Self { width: vocabulary.width(), missing }
     }
 
-    fn effective(&self) -> EffectiveVocabulary {
-        EffectiveVocabulary::new(self.width, self.missing.iter().flat_map(|&[first, last]| first..=last))
+    fn effective(&self) -> SharedVocabulary {
+        SharedVocabulary::new(self.width, self.missing.iter().flat_map(|&[first, last]| first..=last))
     }
 }
 
 impl TapeHeader {
     /// Checks what a file says, and gives the vocabulary.
-    pub(super) fn vocabulary(&self) -> Result<EffectiveVocabulary> {
+    pub(super) fn vocabulary(&self) -> Result<SharedVocabulary> {
         let wrong = |what: String| Err(Error::new(ErrorKind::InvalidData, what));
         if self.schema != SCHEMA {
             return Err(Error::new(

@@ -7,7 +7,7 @@
 //! it token by token. What a strategy would have made of them is then a matter of microseconds.
 //!
 //! ```
-//! use logitfuse_core::{EffectiveVocabulary, RoleRow};
+//! use logitfuse_core::{SharedVocabulary, RoleRow};
 //! use logitfuse_replay::{Rest, RowKind, Tape, TapeHeader, TapeSource, TapeVocabulary, TapeWriter, TextInfo};
 //!
 //! let folder = tempfile::tempdir()?;
@@ -19,7 +19,7 @@
 //!     schema: 1,
 //!     rows: RowKind::TopK(2),
 //!     sources: vec![source],
-//!     vocabulary: TapeVocabulary::new(&EffectiveVocabulary::new(4, [])),
+//!     vocabulary: TapeVocabulary::new(&SharedVocabulary::new(4, [])),
 //!     tokenizer: String::new(), reference: "answer".into(), config: String::new(),
 //! };
 //! let text = TextInfo {

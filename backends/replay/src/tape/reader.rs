@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use logitfuse_core::{EffectiveVocabulary, Error, ErrorKind, Result, ResultExt};
+use logitfuse_core::{Error, ErrorKind, Result, ResultExt, SharedVocabulary};
 
 use super::{
     Block, Rest, TapeHeader, TextInfo,
@@ -141,7 +141,7 @@ impl<R: Read + Seek> Tape<R> {
     }
 
     /// The ids that its rows speak of.
-    pub fn vocabulary(&self) -> &EffectiveVocabulary {
+    pub fn vocabulary(&self) -> &SharedVocabulary {
         &self.shape.vocabulary
     }
 

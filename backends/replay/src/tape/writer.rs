@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use logitfuse_core::{EffectiveVocabulary, Error, ErrorKind, PromptScore, Result, ResultExt, RoleRow, TokenId};
+use logitfuse_core::{Error, ErrorKind, PromptScore, Result, ResultExt, RoleRow, SharedVocabulary, TokenId};
 
 use super::{
     Tape, TapeHeader, TextInfo,
@@ -157,7 +157,7 @@ impl TapeWriter {
     }
 
     /// The vocabulary that rows must be masked to.
-    pub fn vocabulary(&self) -> &EffectiveVocabulary {
+    pub fn vocabulary(&self) -> &SharedVocabulary {
         &self.shape.vocabulary
     }
 }

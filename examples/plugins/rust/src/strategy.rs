@@ -69,7 +69,7 @@ impl Allowance {
             // Not `shift-invariant` nor `vocab-equivariant`, although both hold on paper: other constants and another order
             // of the ids round a divergence differently, and a small allowance makes a visible strength of that.
             .with_laws(["deterministic", "mask-preserving", "identity-at: alpha=0"])
-            .with_lead("base")
+            .with_lead_role("base")
             .with_trace("alpha", "1")
             .with_trace("kl_fused_base", "nats")
             .with_trace("spent", "nats");
@@ -147,7 +147,7 @@ impl FusionState for State {
         Ok(())
     }
 
-    fn settle(&mut self, lead: &RoleRow<'_>, _committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+    fn early_exit(&mut self, lead: &RoleRow<'_>, _committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
         if self.strength() != 0.0 {
             return Ok(false);
         }
@@ -187,7 +187,7 @@ impl FusionState for State {
 mod tests {
     use logitfuse_plugin::serde_json::json;
     use logitfuse_plugin::testing::check_in_process;
-    use logitfuse_plugin::{EffectiveVocabulary, RoleBinding};
+    use logitfuse_plugin::{RoleBinding, SharedVocabulary};
 
     use super::*;
 
@@ -213,7 +213,7 @@ mod tests {
         let strategy = Allowance::from_json(&json!({ "alpha": 1.0, "allowance_nats": 0.5 })).unwrap();
         let binding = |role: &str| RoleBinding { role: role.to_owned(), source: role.to_owned() };
         let bindings = ["base", "expert", "anti"].map(binding).into();
-        let session = SessionInfo { bindings, vocabulary: EffectiveVocabulary::new(3, []) };
+        let session = SessionInfo { bindings, vocabulary: SharedVocabulary::new(3, []) };
         let mut state = strategy.start(&session).unwrap();
         let rows = [[2.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]];
         let rows = rows.each_ref().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0));

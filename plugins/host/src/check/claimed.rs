@@ -1,7 +1,7 @@
 //! Group claimed-laws: the metadata say it, so it is held against them.
 
+use logitfuse_conformance::{Violation, strategy_laws};
 use logitfuse_core::FusionStrategy;
-use logitfuse_laws::{Violation, strategy_laws};
 use serde_json::{Value, json};
 
 use super::{
@@ -34,7 +34,7 @@ fn violation(law: &'static str) -> impl Fn(logitfuse_core::Error) -> Violation {
     move |e| Violation { law, detail: e.to_string() }
 }
 
-fn play(strategy: &dyn FusionStrategy, case: &logitfuse_laws::Case) -> Result<Vec<Written>, Violation> {
+fn play(strategy: &dyn FusionStrategy, case: &logitfuse_conformance::Case) -> Result<Vec<Written>, Violation> {
     subject::play(strategy, case).map_err(violation("deterministic"))
 }
 
@@ -46,7 +46,7 @@ fn same(law: &'static str, expected: &[Written], seen: &[Written]) -> Result<(),
 }
 
 /// A fresh state at every position gives what one state gives that saw the whole text.
-fn stateless(strategy: &dyn FusionStrategy, case: &logitfuse_laws::Case) -> Result<(), Violation> {
+fn stateless(strategy: &dyn FusionStrategy, case: &logitfuse_conformance::Case) -> Result<(), Violation> {
     const LAW: &str = "stateless";
     let expected = subject::play(strategy, case).map_err(violation(LAW))?;
     for (step, expected) in expected.iter().enumerate() {
@@ -73,7 +73,7 @@ fn identity(tried: Tried<'_>, assignments: &str) -> Outcome {
 fn with_params(
     (subject, _, arrangements): Tried<'_>,
     params: &Value,
-    law: fn(&dyn FusionStrategy, &logitfuse_laws::Case) -> Result<(), Violation>,
+    law: fn(&dyn FusionStrategy, &logitfuse_conformance::Case) -> Result<(), Violation>,
 ) -> Outcome {
     match subject.plugin.strategy(&subject.described.info.id, params, crate::OnError::Fail) {
         Ok(strategy) => hold((subject, &strategy, arrangements), law),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use logitfuse_laws::strategy_laws;
+use logitfuse_conformance::strategy_laws;
 
 use super::{
     Outcome,

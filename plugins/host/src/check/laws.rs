@@ -1,7 +1,7 @@
 //! Group state-laws: what holds for every strategy without being claimed.
 
+use logitfuse_conformance::{Case, Violation, generators, strategy_laws};
 use logitfuse_core::FusionStrategy;
-use logitfuse_laws::{Case, Violation, generators, strategy_laws};
 use proptest::test_runner::{TestCaseError, TestError};
 
 use super::{
@@ -18,7 +18,7 @@ const LAWS: &[(&str, Law)] = &[
     ("fork-is-a-copy", strategy_laws::fork_is_a_copy),
     ("states-are-independent", strategy_laws::states_are_independent),
     ("trace-is-a-bystander", strategy_laws::trace_is_a_bystander),
-    ("settle-equals-fuse", strategy_laws::settle_equals_fuse),
+    ("early-exit-equals-fuse", strategy_laws::early_exit_equals_fuse),
 ];
 
 pub(super) fn cases() -> impl Iterator<Item = &'static str> {

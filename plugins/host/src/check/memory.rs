@@ -23,10 +23,10 @@ pub(super) fn run(name: &str, tried: Tried<'_>) -> Outcome {
 
 #[cfg(unix)]
 mod walled {
+    use logitfuse_conformance::Case;
+    use logitfuse_conformance::generators::{Flavour, row_of};
     use logitfuse_core::numerics::log_sum_exp;
     use logitfuse_core::{FusedRow, FusionState, FusionStep, FusionStrategy, RoleRow};
-    use logitfuse_laws::Case;
-    use logitfuse_laws::generators::{Flavour, row_of};
     use proptest::strategy::{Strategy, ValueTree};
     use proptest::test_runner::TestRunner;
 

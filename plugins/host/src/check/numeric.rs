@@ -1,7 +1,7 @@
 //! Group numeric: rows on which arithmetic tends to break. The host looks at every answer, so a case only has to ask.
 
+use logitfuse_conformance::Case;
 use logitfuse_core::{FusionStrategy, TokenId};
-use logitfuse_laws::Case;
 
 use super::{
     Outcome,

@@ -27,7 +27,7 @@ pub(super) fn run(name: &str, (subject, strategy, arrangements): Tried<'_>) -> O
     let mut row = || (0..WIDTH).map(|_| dice.below(1 << 16) as f32 / 4096.0).collect::<Vec<f32>>();
     let rows: Vec<Vec<f32>> = session.bindings.iter().map(|_| row()).collect();
     let rows_per_step = rows.len();
-    let case = logitfuse_laws::Case { session, steps: vec![rows], tokens: vec![0] };
+    let case = logitfuse_conformance::Case { session, steps: vec![rows], tokens: vec![0] };
     let mut state = match strategy.start(&case.session) {
         Ok(state) => state,
         Err(e) => return Outcome::Failed(e.to_string()),

@@ -3,7 +3,7 @@ use std::{fmt::Write, path::Path};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{CaseResult, Verdict};
+use super::{CaseResult, CompatibilityReport};
 use crate::PluginFile;
 
 /// All results of a check, with what they are about.
@@ -36,7 +36,7 @@ impl Report {
     }
 
     /// How many results have this verdict.
-    pub fn count(&self, verdict: Verdict) -> usize {
+    pub fn count(&self, verdict: CompatibilityReport) -> usize {
         self.results.iter().filter(|result| result.verdict == verdict).count()
     }
 
@@ -69,7 +69,7 @@ impl Report {
         for group in groups {
             let of_group: Vec<&CaseResult> = self.results.iter().filter(|result| result.group == group).collect();
             let failures = of_group.iter().filter(|result| result.verdict.is_finding()).count();
-            let skipped = of_group.iter().filter(|result| result.verdict == Verdict::Skipped).count();
+            let skipped = of_group.iter().filter(|result| result.verdict == CompatibilityReport::Skipped).count();
             let tests = of_group.len();
             let _ = writeln!(
                 xml,
@@ -81,12 +81,18 @@ impl Report {
                 let _ =
                     write!(xml, "    <testcase classname=\"{class}\" name=\"{name}\" time=\"{:.3}\"", result.seconds);
                 let _ = match result.verdict {
-                    Verdict::Passed => writeln!(xml, "/>"),
-                    Verdict::Skipped => writeln!(xml, "><skipped message=\"{detail}\"/></testcase>"),
-                    Verdict::Warning => writeln!(xml, "><system-out>warning: {detail}</system-out></testcase>"),
-                    Verdict::Failed => writeln!(xml, "><failure message=\"{detail}\"/></testcase>"),
-                    Verdict::Crashed => writeln!(xml, "><failure type=\"crashed\" message=\"{detail}\"/></testcase>"),
-                    Verdict::Hung => writeln!(xml, "><failure type=\"hung\" message=\"{detail}\"/></testcase>"),
+                    CompatibilityReport::Passed => writeln!(xml, "/>"),
+                    CompatibilityReport::Skipped => writeln!(xml, "><skipped message=\"{detail}\"/></testcase>"),
+                    CompatibilityReport::Warning => {
+                        writeln!(xml, "><system-out>warning: {detail}</system-out></testcase>")
+                    }
+                    CompatibilityReport::Failed => writeln!(xml, "><failure message=\"{detail}\"/></testcase>"),
+                    CompatibilityReport::Crashed => {
+                        writeln!(xml, "><failure type=\"crashed\" message=\"{detail}\"/></testcase>")
+                    }
+                    CompatibilityReport::Hung => {
+                        writeln!(xml, "><failure type=\"hung\" message=\"{detail}\"/></testcase>")
+                    }
                 };
             }
             xml.push_str("  </testsuite>\n");
@@ -130,8 +136,8 @@ mod tests {
                 seconds: 0.5,
             });
         };
-        add(Group::Load, Verdict::Passed, "");
-        add(Group::Memory, Verdict::Crashed, "<\"\u{1b}>");
+        add(Group::Load, CompatibilityReport::Passed, "");
+        add(Group::Memory, CompatibilityReport::Crashed, "<\"\u{1b}>");
         let xml = report.to_junit();
         assert!(xml.contains("<testsuites name=\"a&amp;b.so\" tests=\"2\" failures=\"1\" time=\"1.000\">"), "{xml}");
         assert!(xml.contains("<failure type=\"crashed\" message=\"&lt;&quot;\u{fffd}&gt;\"/>"), "{xml}");

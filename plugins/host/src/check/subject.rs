@@ -1,11 +1,11 @@
 //! What a case works on: a loaded plugin, a strategy of it, its parameters, a source of chance.
 
+use logitfuse_conformance::{Case, generators};
 use logitfuse_core::numerics::log_sum_exp;
 use logitfuse_core::{
-    EffectiveVocabulary, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleBinding, RoleRow, SessionInfo,
+    FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleBinding, RoleRow, SessionInfo, SharedVocabulary,
     StrategyInfo, TokenId,
 };
-use logitfuse_laws::{Case, generators};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::Value;
@@ -97,7 +97,7 @@ pub(super) fn session(arrangement: &Arrangement, width: usize) -> SessionInfo {
     let bindings = arrangement.iter().flat_map(|(role, count)| {
         (0..*count).map(move |i| RoleBinding { role: role.clone(), source: format!("{role}-{i}") })
     });
-    SessionInfo { bindings: bindings.collect(), vocabulary: EffectiveVocabulary::new(width, []) }
+    SessionInfo { bindings: bindings.collect(), vocabulary: SharedVocabulary::new(width, []) }
 }
 
 /// A case of the generators of the laws.

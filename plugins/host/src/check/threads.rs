@@ -2,8 +2,8 @@
 
 use std::thread;
 
+use logitfuse_conformance::strategy_laws;
 use logitfuse_core::FusionStrategy;
-use logitfuse_laws::strategy_laws;
 
 use super::{
     Outcome,

@@ -7,8 +7,8 @@ use std::ptr;
 use std::sync::{Arc, Mutex};
 
 use logitfuse_plugin::{
-    EffectiveVocabulary, Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleBinding,
-    RoleRow, SessionInfo, StrategyInfo, TokenId,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleBinding, RoleRow, SessionInfo,
+    SharedVocabulary, StrategyInfo, TokenId,
 };
 use logitfuse_plugin_abi::{
     LF_OK, lf_binding, lf_buf, lf_error, lf_host_v1, lf_instance, lf_out, lf_plugin_v1, lf_row, lf_session, lf_state,
@@ -199,7 +199,7 @@ impl Loopback {
     pub(crate) fn start_two(&self) -> Result<Sequence> {
         let binding = |role: &str| RoleBinding { role: role.to_owned(), source: role.to_owned() };
         let bindings = vec![binding("base"), binding("expert")];
-        self.open(&SessionInfo { bindings, vocabulary: EffectiveVocabulary::new(2, []) })
+        self.open(&SessionInfo { bindings, vocabulary: SharedVocabulary::new(2, []) })
     }
 }
 
@@ -270,7 +270,7 @@ impl FusionState for Sequence {
         texts.check(status)
     }
 
-    fn settle(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+    fn early_exit(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
         let mut settled = 0;
         let (status, texts) = with_step(&[*lead], committed, out, |step, out| {
             call!(self.table, settle, self.state, &raw const *step, &raw mut *out, &raw mut settled)

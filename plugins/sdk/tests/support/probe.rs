@@ -27,7 +27,7 @@ impl Probe {
         }
         let info = StrategyInfo::new("probe", [RoleSpec::one("base"), RoleSpec::one("expert")])
             .with_laws(["mask-preserving"])
-            .with_lead("base")
+            .with_lead_role("base")
             .with_trace("committed", "tokens")
             .with_equation(&format!("mode {mode}"));
         Ok(Self { mode, info })
@@ -85,7 +85,7 @@ impl FusionState for State {
         Ok(())
     }
 
-    fn settle(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+    fn early_exit(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
         if !settles(lead) {
             return Ok(false);
         }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::support::{Fused, plain_rows, session, strategy};
+use logitfuse_conformance::strategy_laws;
 use logitfuse_core::numerics::log_sum_exp;
 use logitfuse_core::{
     CalibrationRows, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleRow, SessionInfo,
 };
 use logitfuse_dynamic_kl::{DynamicKl, FingerprintParams, Params, Pool, Weights};
-use logitfuse_laws::strategy_laws;
 use proptest::prelude::*;
 
 const PROMPTS: usize = 4;
@@ -213,7 +213,7 @@ proptest! {
     #[test]
     fn a_calibrated_strategy_keeps_the_contract(
         kinds in kinds(2),
-        case in logitfuse_laws::generators::case(&[("base", 1), ("expert", 2), ("anti", 1)]),
+        case in logitfuse_conformance::generators::case(&[("base", 1), ("expert", 2), ("anti", 1)]),
     ) {
         let width = case.width();
         let mut kinds = kinds;

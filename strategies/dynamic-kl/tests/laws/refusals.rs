@@ -1,6 +1,6 @@
 //! What is refused, and in which words.
 
-use logitfuse_core::{EffectiveVocabulary, ErrorKind, FusionStrategy, RoleBinding, SessionInfo};
+use logitfuse_core::{ErrorKind, FusionStrategy, RoleBinding, SessionInfo, SharedVocabulary};
 use logitfuse_dynamic_kl::{DynamicKl, Experts, Objective, Params, PosteriorParams, Weights};
 use serde_json::json;
 
@@ -105,7 +105,7 @@ fn numbers_that_json_cannot_hold_are_refused_too() {
 fn sessions_that_do_not_fit_are_refused() {
     let start = |params: Params, roles: &[&str]| {
         let bindings = roles.iter().map(|role| RoleBinding { role: (*role).into(), source: (*role).into() }).collect();
-        let session = SessionInfo { bindings, vocabulary: EffectiveVocabulary::new(4, []) };
+        let session = SessionInfo { bindings, vocabulary: SharedVocabulary::new(4, []) };
         DynamicKl::new(params).unwrap().start(&session).err().map(|e| (e.kind(), e.to_string()))
     };
     let cases: [(&[&str], &str); 6] = [

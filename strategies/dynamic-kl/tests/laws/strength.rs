@@ -1,10 +1,10 @@
 //! The laws of every strategy, and what must not depend on anything.
 
 use crate::support::{self, Fused, Sequence, fuse_once, plain_rows, strategy, tuned_rows};
+use logitfuse_conformance::{Case, generators, strategy_laws};
 use logitfuse_core::FusionStrategy;
 use logitfuse_core::numerics::{kl_divergence, log_sum_exp};
 use logitfuse_dynamic_kl::{Evidence, Experts, Objective, Params, Pool, PosteriorParams, Solver, Tempering, Weights};
-use logitfuse_laws::{Case, generators, strategy_laws};
 use proptest::prelude::*;
 
 const OBJECTIVES: [Objective; 7] = [

@@ -1,12 +1,12 @@
 //! Steps by the traits alone, named trace columns, and rows without extremes.
 
+use logitfuse_conformance::generators::{Flavour, row_of};
 use logitfuse_core::numerics::{log_sum_exp, softmax};
 use logitfuse_core::{
-    EffectiveVocabulary, FusedRow, FusionState, FusionStep, FusionStrategy, PromptScore, RoleBinding, RoleRow,
-    SessionInfo, TokenId,
+    FusedRow, FusionState, FusionStep, FusionStrategy, PromptScore, RoleBinding, RoleRow, SessionInfo,
+    SharedVocabulary, TokenId,
 };
 use logitfuse_dynamic_kl::{DynamicKl, Params};
-use logitfuse_laws::generators::{Flavour, row_of};
 use proptest::prelude::*;
 
 /// The fused row of a step, and its trace by name.
@@ -59,7 +59,7 @@ pub(crate) fn session(experts: usize, antis: usize, width: usize) -> SessionInfo
     let bindings = [("base", 1), ("expert", experts), ("anti", antis)].into_iter().flat_map(|(role, count)| {
         (0..count).map(move |i| RoleBinding { role: role.to_owned(), source: format!("{role}-{i}") })
     });
-    SessionInfo { bindings: bindings.collect(), vocabulary: EffectiveVocabulary::new(width, []) }
+    SessionInfo { bindings: bindings.collect(), vocabulary: SharedVocabulary::new(width, []) }
 }
 
 /// One sequence under a strategy, fed by hand.

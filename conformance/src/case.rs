@@ -1,7 +1,7 @@
 use logitfuse_core::numerics::log_sum_exp;
 use logitfuse_core::{
-    EffectiveVocabulary, FusedRow, FusionState, FusionStep, FusionStrategy, PromptReading, PromptScore, Result,
-    RoleBinding, RoleRow, SessionInfo, TokenId,
+    FusedRow, FusionState, FusionStep, FusionStrategy, PromptReading, PromptScore, Result, RoleBinding, RoleRow,
+    SessionInfo, SharedVocabulary, TokenId,
 };
 
 /// A short run of a strategy: who plays which role, and what every source says at every position.
@@ -61,7 +61,7 @@ impl Case {
     /// says. Strategies with different roles can so be compared on one case.
     ///
     /// ```
-    /// use logitfuse_laws::generators;
+    /// use logitfuse_conformance::generators;
     /// use proptest::prelude::*;
     ///
     /// proptest!(|(case in generators::case(&[("base", 1), ("anti", 1)]))| {
@@ -84,7 +84,7 @@ impl Case {
         let bindings = roles.iter().flat_map(|&(role, count)| {
             (0..count).map(move |i| RoleBinding { role: role.to_owned(), source: format!("{role}-{i}") })
         });
-        SessionInfo { bindings: bindings.collect(), vocabulary: EffectiveVocabulary::new(width, []) }
+        SessionInfo { bindings: bindings.collect(), vocabulary: SharedVocabulary::new(width, []) }
     }
 
     /// Fuses one position, all earlier tokens being committed.
@@ -109,18 +109,18 @@ impl Case {
 
     /// Offers the row of the strategy's lead (of the first role, if it names none); what was written if that settled the
     /// position.
-    pub(crate) fn settle(
+    pub(crate) fn early_exit(
         &self,
         strategy: &dyn FusionStrategy,
         state: &mut dyn FusionState,
         step: usize,
     ) -> Result<Option<Output>> {
         let info = strategy.info();
-        let lead = info.lead.as_deref().or_else(|| info.roles.first().map(|role| role.name.as_str()));
+        let lead = info.lead_role.as_deref().or_else(|| info.roles.first().map(|role| role.name.as_str()));
         let lead = lead.and_then(|role| self.session.row_of(role)).unwrap_or(0);
         let mut output = Output { logits: vec![f32::NAN; self.width()], trace: vec![f64::NAN; info.trace.len()] };
         let mut out = FusedRow { logits: &mut output.logits, trace: &mut output.trace };
-        let settled = state.settle(&self.rows(step)[lead], &self.tokens[..step], &mut out)?;
+        let settled = state.early_exit(&self.rows(step)[lead], &self.tokens[..step], &mut out)?;
         Ok(settled.then_some(output))
     }
 

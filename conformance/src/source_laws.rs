@@ -7,12 +7,12 @@
 //! The functions open sequences and close them again, so one source serves all of them in turn.
 //!
 //! ```
-//! use logitfuse_laws::source_laws;
+//! use logitfuse_conformance::source_laws;
 //! use logitfuse_replay::SyntheticSource;
 //!
 //! let mut source = SyntheticSource::new("toy", 50, 1);
 //! source_laws::all(&mut source, &[1, 2, 3, 4, 5, 6], &[7, 8, 9], 0.0)?;
-//! # Ok::<(), logitfuse_laws::Violation>(())
+//! # Ok::<(), logitfuse_conformance::Violation>(())
 //! ```
 
 use logitfuse_core::numerics::check_row;

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use logitfuse_core::FusionStrategy;
-//! use logitfuse_laws::{generators, oracles};
+//! use logitfuse_conformance::{generators, oracles};
 //! use proptest::prelude::*;
 //! # use logitfuse_core::*;
 //! # struct Copy(StrategyInfo);

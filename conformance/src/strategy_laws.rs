@@ -25,7 +25,7 @@ pub fn contract(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violat
     threads_agree(strategy, case)?;
     trace_is_a_bystander(strategy, case)?;
     an_abandoned_fuse_is_forgotten(strategy, case)?;
-    settle_equals_fuse(strategy, case)
+    early_exit_equals_fuse(strategy, case)
 }
 
 /// Checks those laws that the strategy claims and that need no special parameters: `shift-invariant`,
@@ -91,14 +91,14 @@ pub fn trace_is_a_bystander(strategy: &dyn FusionStrategy, case: &Case) -> Resul
 
 /// A position that the lead's row settles gets what `fuse` writes, trace included, and so do those after it: an engine
 /// that leaves the other sources idle gets the same text. A strategy without a lead settles nothing.
-pub fn settle_equals_fuse(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
-    const LAW: &str = "settle-equals-fuse";
+pub fn early_exit_equals_fuse(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    const LAW: &str = "early-exit-equals-fuse";
     let failed = Violation::because(LAW);
     let expected = run(LAW, strategy, case)?;
     let mut state = case.start(strategy).map_err(&failed)?;
     for (step, expected) in expected.iter().enumerate() {
-        let settled = case.settle(strategy, state.as_mut(), step).map_err(&failed)?;
-        if settled.is_some() && strategy.info().lead.is_none() {
+        let settled = case.early_exit(strategy, state.as_mut(), step).map_err(&failed)?;
+        if settled.is_some() && strategy.info().lead_role.is_none() {
             return Err(Violation::new(LAW, format!("position {step}: settled without a lead")));
         }
         let output = match settled {

@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use logitfuse_conformance::{Case, Violation, generators, oracles, source_laws, strategy_laws};
 use logitfuse_core::{
     Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, Result, RoleRow, RoleSpec, Rows,
     SequenceId, SessionInfo, SourceInfo, Step, StrategyInfo, TokenId,
 };
-use logitfuse_laws::{Case, Violation, generators, oracles, source_laws, strategy_laws};
 use logitfuse_replay::SyntheticSource;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
@@ -61,7 +61,7 @@ impl Faulty {
             "linear-in: expert",
         ]);
         let info = info.with_trace("nothing", "1");
-        let info = if fault == Fault::SettlesOtherwise { info.with_lead("base") } else { info };
+        let info = if fault == Fault::SettlesOtherwise { info.with_lead_role("base") } else { info };
         Self { fault, info, shared: Arc::default() }
     }
 }
@@ -118,7 +118,7 @@ impl FusionState for State {
         Ok(())
     }
 
-    fn settle(&mut self, lead: &RoleRow<'_>, _committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+    fn early_exit(&mut self, lead: &RoleRow<'_>, _committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
         out.logits.copy_from_slice(lead.logits());
         if self.fault == Fault::SettlesOtherwise {
             out.logits[0] += 1.0;
@@ -184,8 +184,8 @@ fn every_strategy_law_catches_its_fault() {
         (Fault::PrefersLowIds, laws::vocab_equivariant, "vocab-equivariant"),
         (Fault::Unmasks, laws::mask_preserving, "mask-preserving"),
         (Fault::HeedsTheTrace, laws::trace_is_a_bystander, "trace-is-a-bystander"),
-        (Fault::SettlesOtherwise, laws::settle_equals_fuse, "settle-equals-fuse"),
-        (Fault::SettlesWithoutALead, laws::settle_equals_fuse, "settle-equals-fuse"),
+        (Fault::SettlesOtherwise, laws::early_exit_equals_fuse, "early-exit-equals-fuse"),
+        (Fault::SettlesWithoutALead, laws::early_exit_equals_fuse, "early-exit-equals-fuse"),
         (Fault::Overtakes, laws::argmax_invariant, "argmax-invariant"),
         (Fault::AddsExpertProbabilities, |s, case| laws::linear_in(s, case, "expert"), "linear-in"),
     ];
@@ -195,7 +195,7 @@ fn every_strategy_law_catches_its_fault() {
     assert_eq!(violation(Fault::AddsAnExpertLogit, laws::identity), Some("identity"));
     // The collections call the single laws.
     assert_eq!(violation(Fault::CountsFuses, laws::contract), Some("fuse-is-idempotent"));
-    assert_eq!(violation(Fault::SettlesOtherwise, laws::contract), Some("settle-equals-fuse"));
+    assert_eq!(violation(Fault::SettlesOtherwise, laws::contract), Some("early-exit-equals-fuse"));
     assert_eq!(violation(Fault::Unmasks, laws::claimed), Some("mask-preserving"));
     assert_eq!(violation(Fault::Overtakes, laws::claimed), Some("argmax-invariant"));
     assert_eq!(violation(Fault::AddsExpertProbabilities, laws::claimed), Some("linear-in"));

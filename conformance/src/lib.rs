@@ -32,7 +32,7 @@
 //! # }
 //! # let mean = || Mean(StrategyInfo::new("mean", [RoleSpec::one("base"), RoleSpec::one("expert")])
 //! #     .with_laws(["shift-invariant", "vocab-equivariant", "mask-preserving"]));
-//! use logitfuse_laws::{generators, strategy_laws};
+//! use logitfuse_conformance::{generators, strategy_laws};
 //! use proptest::prelude::*;
 //!
 //! proptest!(|(case in generators::case(&[("base", 1), ("expert", 1)]))| {

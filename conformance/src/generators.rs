@@ -61,7 +61,7 @@ pub fn row(width: usize, anchor: TokenId) -> impl Strategy<Value = Vec<f32>> {
 ///
 /// ```
 /// use logitfuse_core::numerics::{check_row, top_k};
-/// use logitfuse_laws::generators::{Flavour, row_of};
+/// use logitfuse_conformance::generators::{Flavour, row_of};
 /// use proptest::prelude::*;
 ///
 /// proptest!(|(row in row_of(Flavour::OneHot, 50, 7))| {
@@ -121,7 +121,7 @@ fn flavoured(flavour: Flavour, x: f32) -> f32 {
 /// meets jumps that contradict it, the objective of dynamic fusion has several minima.
 ///
 /// ```
-/// use logitfuse_laws::generators::related_rows;
+/// use logitfuse_conformance::generators::related_rows;
 /// use proptest::prelude::*;
 ///
 /// proptest!(|(rows in related_rows(3, 40, 7))| prop_assert!(rows.len() == 3 && rows.iter().all(|row| row[7].is_finite())));
