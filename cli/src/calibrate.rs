@@ -1,60 +1,20 @@
 //! `logitfuse calibrate`: the parameters that suit a tape best.
 
-use std::{fmt::Write, path::PathBuf, process::ExitCode};
+use std::{fmt::Write, process::ExitCode};
 
-use clap::Args;
 use logitfuse_core::{Error, ErrorKind};
 use logitfuse_experiment::{
     Experiment,
-    tape::{Baseline, Calibration, Fit, Metric, Range, Summary},
+    tape::{Baseline, Calibration, Fit, Range, Summary},
 };
 use logitfuse_replay::Tape;
 use serde_json::json;
 
 use crate::{
-    args::{Format, Global, OverrideArgs},
+    args::{Format, Global, tape::CalibrateArgs},
     output, plugin, signal,
-    tape::{ReadArgs, note_tail},
+    tape::{note_tail, replay},
 };
-
-#[derive(Args)]
-#[command(after_help = "Examples:\n  \
-    logitfuse calibrate experiment.toml answers.lftape --param alpha --range 0:2\n  \
-    logitfuse calibrate experiment.toml quiz.lftape --param strategy.gate.max_prob --range 0:1 --metric acc\n\n\
-    stdout is a piece of TOML to paste into the experiment; what was found out goes to stderr.")]
-pub(crate) struct CalibrateArgs {
-    /// The experiment: its strategy, and which source plays which role
-    #[arg(value_name = "FILE.toml")]
-    file: PathBuf,
-    /// The tape
-    #[arg(value_name = "TAPE")]
-    tape: PathBuf,
-    /// A parameter: strategy.params.alpha, in short alpha; repeat to find several
-    #[arg(long, value_name = "PATH", required = true)]
-    param: Vec<String>,
-    /// Where it may lie; one for all parameters, or one each in the same order
-    #[arg(long, value_name = "LOW:HIGH", default_value = "0:2", allow_hyphen_values = true)]
-    range: Vec<Range>,
-    /// `nll`, `greedy_agreement` or `exact_path`; with choices on the tape `acc` or `acc_norm`
-    #[arg(long, value_name = "NAME", default_value = "nll")]
-    metric: Metric,
-    /// Points of the scan over a range
-    #[arg(long, value_name = "N", default_value_t = 41)]
-    points: usize,
-    /// How often samples are drawn anew for the intervals
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    draws: usize,
-    /// Seed of these draws
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    #[command(flatten)]
-    read: ReadArgs,
-    /// text is the patch; json one document with everything
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: Format,
-    #[command(flatten)]
-    overrides: OverrideArgs,
-}
 
 pub(crate) fn run(global: &Global, args: &CalibrateArgs) -> anyhow::Result<ExitCode> {
     let config = Experiment::load(&args.file, &args.overrides.overrides())?.config()?;
@@ -77,7 +37,7 @@ pub(crate) fn run(global: &Global, args: &CalibrateArgs) -> anyhow::Result<ExitC
     task.bootstrap.draws = args.draws;
     task.bootstrap.seed = args.seed;
     note_tail(global, &args.tape, &Tape::open(&args.tape)?);
-    let replay = args.read.replay(global, &args.tape);
+    let replay = replay(global, &args.read, &args.tape);
     let fit = task.run(&config, &replay, &plugin::settings(global), &signal::cancel_on_interrupt()?)?;
     let patch = fit.patch(&config)?;
     output::say(global.quiet, page(&fit).trim_end());

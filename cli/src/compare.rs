@@ -1,33 +1,13 @@
 //! `logitfuse compare`: in what two runs differ, item by item.
 
-use std::{fmt::Write, path::PathBuf, process::ExitCode};
+use std::{fmt::Write, process::ExitCode};
 
-use clap::Args;
 use logitfuse_rundir::{Comparison, Run, compare};
 
 use crate::{
-    args::{Format, key_value},
+    args::{CompareArgs, Format},
     output,
 };
-
-#[derive(Args)]
-#[command(after_help = "Examples:\n  \
-    logitfuse compare runs/before runs/after\n  \
-    logitfuse compare runs/family runs/family --variant large=static --variant large=dynamic")]
-pub(crate) struct CompareArgs {
-    /// A run directory
-    #[arg(value_name = "A")]
-    pub(crate) a: PathBuf,
-    /// Another one, or the same
-    #[arg(value_name = "B")]
-    pub(crate) b: PathBuf,
-    /// A variant of A and one of B; repeat for each [default: variants of the same name]
-    #[arg(long, value_name = "A=B", value_parser = key_value)]
-    pub(crate) variant: Vec<(String, String)>,
-    /// text or json
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) format: Format,
-}
 
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let comparison = compare(&Run::open(&args.a)?, &Run::open(&args.b)?, &args.variant)?;

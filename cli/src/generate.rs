@@ -12,10 +12,10 @@ use logitfuse_experiment::{Config, Experiment, Names, RunConfig, Sample, SourceC
 use serde_json::{Map, Value, json};
 
 use crate::{
-    INTERRUPTED,
     args::{Format, GenerateArgs, Global, SamplingArgs},
     decode::{self, Decoded},
-    output, plugin, signal,
+    output, plugin,
+    signal::{self, INTERRUPTED},
 };
 
 pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<ExitCode> {

@@ -34,14 +34,16 @@ use std::process::ExitCode;
 use anstream::eprintln;
 use clap::{CommandFactory, Parser};
 
-use crate::args::{Arguments, Command, ModelsCommand, RuntimeCommand, StrategiesCommand};
-
-/// Interrupted by Ctrl-C, as shells count it.
-const INTERRUPTED: u8 = 130;
+use crate::args::{Arguments, Color, Command, ModelsCommand, RuntimeCommand, StrategiesCommand};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    arguments.global.color.write_global();
+    match arguments.global.color {
+        Color::Auto => anstream::ColorChoice::Auto,
+        Color::Always => anstream::ColorChoice::Always,
+        Color::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
     match dispatch(&arguments) {
         Ok(code) => code,
         Err(e) => {

@@ -1,37 +1,17 @@
 //! `logitfuse verify`: whether a run can be made again.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::Args;
 use logitfuse_experiment::run::{self, Verification};
 use logitfuse_rundir::Run;
 use serde_json::json;
 
 use crate::{
-    INTERRUPTED,
-    args::{Format, Global},
+    args::{Format, Global, VerifyArgs},
     output,
-    run::{Machine, Meter, RunArgsOfDirectory, at_least_one},
+    run::{Machine, Meter},
+    signal::INTERRUPTED,
 };
-
-#[derive(Args)]
-#[command(
-    after_help = "Tokens, log-probabilities (all bits), texts and scores are compared; of traced samples also what\n\
-                        every source thought of every token. Exit status: 0 all the same, 1 one differs."
-)]
-pub(crate) struct VerifyArgs {
-    /// A run directory
-    #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
-    /// Only so many items, spread evenly over the run
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub(crate) samples: Option<usize>,
-    #[command(flatten)]
-    pub(crate) of: RunArgsOfDirectory,
-    /// text or json
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) format: Format,
-}
 
 pub(crate) fn run(global: &Global, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let run = Run::open(&args.directory)?;

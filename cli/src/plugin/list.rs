@@ -5,11 +5,10 @@ use std::process::ExitCode;
 use logitfuse_plugin_host::{Found, PluginFile};
 use serde_json::{Value, json};
 
+use super::search::{find, search_path};
 use crate::{
     args::{Format, Global},
-    output,
-    plugin::{find, search_path},
-    strategies,
+    output, strategies,
 };
 
 pub(crate) fn list(global: &Global, format: Format) -> anyhow::Result<ExitCode> {

@@ -14,13 +14,12 @@ use logitfuse_engine::{Cancel, FinishReason};
 use logitfuse_experiment::{Experiment, Sample, Wired};
 use serde_json::Value;
 
-use super::RunArgs;
 use crate::{
-    INTERRUPTED,
-    args::{Format, Global},
+    args::{Format, Global, RunArgs},
     batch,
     decode::{self, Decoded},
-    output, plugin, signal,
+    output, plugin,
+    signal::{self, INTERRUPTED},
 };
 
 /// Prompts that are decoded at once where nobody says how many.

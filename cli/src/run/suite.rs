@@ -1,11 +1,7 @@
 //! A run: every variant on every task, into a directory.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::Path, process::ExitCode};
 
-use clap::Args;
 use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_engine::Cancel;
 use logitfuse_experiment::{
@@ -15,23 +11,12 @@ use logitfuse_experiment::{
 use logitfuse_onnx::Runtime;
 use logitfuse_rundir::{Metrics, Run, Scope};
 
-use super::{Meter, RunArgs, at_least_one, table::table};
+use super::{meter::Meter, table::table};
 use crate::{
-    INTERRUPTED,
-    args::{Format, Global},
-    decode, output, plugin, signal,
+    args::{Format, Global, RerunArgs, RunArgs},
+    decode, output, plugin,
+    signal::{self, INTERRUPTED},
 };
-
-/// Flags of the commands that execute what a directory holds.
-#[derive(Args)]
-pub(crate) struct RunArgsOfDirectory {
-    /// Where the experiment's relative paths begin [default: where they began when the run was made]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) folder: Option<PathBuf>,
-    /// Samples that are decoded at once; changes how long it takes, not what comes out
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub(crate) batch: Option<usize>,
-}
 
 /// What a run needs of the machine, in one place.
 pub(crate) struct Machine {
@@ -144,23 +129,6 @@ pub(crate) fn print(metrics: &Metrics, format: Format) -> anyhow::Result<()> {
         _ => output::json(&serde_json::to_value(metrics)?, format == Format::Json)?,
     }
     Ok(())
-}
-
-#[derive(Args)]
-#[command(after_help = "Example:\n  logitfuse rerun runs/family -o runs/family-again && \
-                        logitfuse compare runs/family runs/family-again")]
-pub(crate) struct RerunArgs {
-    /// A run directory
-    #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
-    /// The new directory [default: DIR-again]
-    #[arg(short, long, value_name = "DIR2")]
-    pub(crate) output: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) of: RunArgsOfDirectory,
-    /// text is a table, json is metrics.json
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) format: Format,
 }
 
 /// The same experiment once more, as its directory remembers it.
