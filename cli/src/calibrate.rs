@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::{
     args::{Format, Global, tape::CalibrateArgs},
     output, plugin, signal,
+    table::TextTable,
     tape::{note_tail, replay},
 };
 
@@ -64,26 +65,28 @@ fn page(fit: &Fit) -> String {
     }
     let values = |values: &[f64]| values.iter().map(|x| format!("{x:.4}")).collect::<Vec<_>>().join(" ");
     let best: Vec<f64> = fit.parameters.iter().map(|found| found.value).collect();
-    let _ = writeln!(page, "{:<24} {}", "", head(fit));
-    let _ = writeln!(page, "{:<24} {}", format!("best {}", values(&best)), numbers(&fit.summary));
+    let mut rows = vec![head(fit), row(format!("best {}", values(&best)), &fit.summary)];
     for Baseline { values: at, configured, summary } in &fit.baselines {
         let name = if *configured { format!("configured {}", values(at)) } else { format!("at {}", values(at)) };
-        let _ = writeln!(page, "{name:<24} {}", numbers(summary));
+        rows.push(row(name, summary));
     }
+    let columns = rows[0].len();
+    let _ = write!(page, "{}", TextTable::new(rows).right(1..columns));
     let _ = writeln!(page, "{} texts, {} tokens, {} passes", fit.summary.texts, fit.summary.tokens, fit.passes);
     page
 }
 
-fn head(fit: &Fit) -> String {
-    let acc = if fit.summary.acc.is_some() { "     acc  acc_norm" } else { "" };
-    format!("    nll  bits/byte  greedy   exact{acc}")
+fn head(fit: &Fit) -> Vec<String> {
+    let mut head = vec!["", "nll", "bits/byte", "greedy", "exact"];
+    if fit.summary.acc.is_some() {
+        head.extend(["acc", "acc_norm"]);
+    }
+    head.into_iter().map(str::to_owned).collect()
 }
 
-fn numbers(s: &Summary) -> String {
-    let mut line =
-        format!("{:>7.4}  {:>9.4}  {:>6.3}  {:>6.3}", s.nll, s.bits_per_byte, s.greedy_agreement, s.exact_path);
-    if let (Some(acc), Some(acc_norm)) = (s.acc, s.acc_norm) {
-        let _ = write!(line, "  {acc:>6.3}  {acc_norm:>8.3}");
-    }
-    line
+fn row(name: String, s: &Summary) -> Vec<String> {
+    let mut row = vec![name, format!("{:.4}", s.nll), format!("{:.4}", s.bits_per_byte)];
+    let shares = [Some(s.greedy_agreement), Some(s.exact_path), s.acc, s.acc_norm];
+    row.extend(shares.into_iter().flatten().map(|share| format!("{share:.3}")));
+    row
 }

@@ -7,6 +7,7 @@ use logitfuse_rundir::{Comparison, Run, compare};
 use crate::{
     args::{CompareArgs, Format},
     output,
+    table::TextTable,
 };
 
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
@@ -19,7 +20,7 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn table(comparison: &Comparison) -> String {
-    let mut lines: Vec<[String; 8]> =
+    let mut rows: Vec<[String; 8]> =
         vec![["task", "metric", "variants", "n", "a", "b", "b − a [95 %]", "p (Holm)"].map(str::to_owned)];
     for row in &comparison.rows {
         let variants = if row.variant_a == row.variant_b {
@@ -28,7 +29,7 @@ fn table(comparison: &Comparison) -> String {
             format!("{} → {}", row.variant_a, row.variant_b)
         };
         let [low, high] = row.interval;
-        lines.push([
+        rows.push([
             row.task.clone(),
             row.metric.clone(),
             variants,
@@ -39,13 +40,7 @@ fn table(comparison: &Comparison) -> String {
             format!("{:.4}", row.p_holm),
         ]);
     }
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 8] = std::array::from_fn(width);
-    let mut text = String::new();
-    for line in &lines {
-        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
+    let mut text = TextTable::new(rows).to_string();
     if comparison.unpaired > 0 {
         let _ = writeln!(text, "\n{} items are in one of the two only and were left out", comparison.unpaired);
     }

@@ -24,6 +24,7 @@ mod run;
 mod runtime;
 mod signal;
 mod strategies;
+mod table;
 mod tape;
 mod tasks;
 mod trace;

@@ -20,6 +20,7 @@ use crate::{
     },
     output, plugin,
     signal::{self, INTERRUPTED},
+    table::TextTable,
 };
 
 /// A replay of the tape as the flags ask for it.
@@ -177,13 +178,7 @@ fn table(outcomes: &[Outcome]) -> String {
         rows.push(row);
     }
     let columns = rows[0].len();
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
-        format!("{}\n", cells.join("  "))
-    };
-    rows.iter().map(line).collect()
+    TextTable::new(rows).right(0..columns).to_string()
 }
 
 fn settings_object(settings: &[Setting]) -> Map<String, Value> {
@@ -237,15 +232,17 @@ fn inspect(path: &Path, format: Format) -> anyhow::Result<ExitCode> {
     let header = tape.header();
     if format == Format::Text {
         let mut page = format!("{} texts of {tokens} tokens, rows {}, all whole\n", tape.texts().len(), header.rows);
-        let _ = writeln!(page, "texts     {}", header.reference);
-        let _ = writeln!(page, "ids       {} of {}", tape.vocabulary().count(), tape.vocabulary().width());
+        let ids = format!("{} of {}", tape.vocabulary().count(), tape.vocabulary().width());
+        let mut facts = vec![["texts", &header.reference].map(str::to_owned), ["ids".to_owned(), ids]];
         for source in &header.sources {
             let roles = if source.roles.is_empty() { "no role".to_owned() } else { source.roles.join(", ") };
-            let _ = writeln!(page, "source    {} ({roles}): {}, sha256 {}", source.name, source.model, source.sha256);
+            let model = format!("{} ({roles}): {}, sha256 {}", source.name, source.model, source.sha256);
+            facts.push(["source".to_owned(), model]);
         }
         if let Some(tail) = tape.tail() {
-            let _ = writeln!(page, "tail      from byte {}: {}", tail.offset, tail.what);
+            facts.push(["tail".to_owned(), format!("from byte {}: {}", tail.offset, tail.what)]);
         }
+        let _ = write!(page, "{}", TextTable::new(facts));
         output::write_all(page.as_bytes())?;
     } else {
         let tail = tape.tail().map(|tail| json!({ "offset": tail.offset, "what": tail.what }));
