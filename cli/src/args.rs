@@ -20,7 +20,7 @@ pub(crate) use self::{
     generate::{GenerateArgs, PrintArgs, SamplingArgs},
     machine::{DemoArgs, InspectArgs, ModelsCommand, RuntimeCommand},
     plan::PlanArgs,
-    run::{CompareArgs, MergeArgs, ReportArgs, RerunArgs, RunArgs, VerifyArgs},
+    run::{CompareArgs, FigureFormat, MergeArgs, ReportArgs, RerunArgs, RunArgs, VerifyArgs},
     strategies::StrategiesCommand,
     tasks::TasksCommand,
 };

@@ -2,10 +2,20 @@
 
 use std::process::ExitCode;
 
-use crate::{args::ReportArgs, output};
+use logitfuse_report::{FigureFormat::*, Report};
+
+use crate::{
+    args::{FigureFormat, ReportArgs},
+    output,
+};
 
 pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
-    let page = logitfuse_report::write(&args.directory)?;
+    let report = Report::of(&args.directory)?;
+    let page = match args.format {
+        None => report.write(&args.directory)?,
+        Some(FigureFormat::Svg) => report.write_as(&args.directory, &[Svg])?,
+        Some(FigureFormat::Png) => report.write_as(&args.directory, &[Svg, Png])?,
+    };
     output::line(&page.display().to_string())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -61,9 +61,8 @@
 //!
 //! # Figures
 //!
-//! `figures/` holds each plot as SVG, light on white, without scripts or fonts of its own, and with the feature `png` (on
-//! by default) as PNG at twice the size, drawn with `DejaVu Sans` so that the pixels are the same on every machine:
-//! `scores`, `gap`, `sweep`, `position-COLUMN`, `distribution-COLUMN`, `time`.
+//! `figures/` holds each plot as SVG, light on white, without scripts or fonts of its own, and with the feature `png` as PNG
+//! at twice the size, drawn with `DejaVu Sans` so that the pixels are the same on every machine: `scores`, `gap`, `sweep`, `position-COLUMN`, `distribution-COLUMN`, `time`.
 //!
 //! # Cost
 //!
@@ -81,6 +80,12 @@ mod page;
 mod palette;
 #[cfg(feature = "png")]
 mod png;
+#[cfg(not(feature = "png"))]
+mod png {
+    pub(crate) fn rasterise(_svg: &str) -> crate::Result<Vec<u8>> {
+        Err(crate::no_png())
+    }
+}
 mod quantile;
 mod ribbon;
 mod text;
@@ -103,6 +108,21 @@ pub struct Report {
     pub figures: Vec<(String, String)>,
 }
 
+/// A file format of the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FigureFormat {
+    /// Vector graphics: in every build.
+    Svg,
+    /// Pixels, for slides and documents that take no SVG: needs the feature `png`.
+    Png,
+}
+
+impl FigureFormat {
+    /// The formats that this build can write.
+    pub const AVAILABLE: &[Self] = if cfg!(feature = "png") { &[Self::Svg, Self::Png] } else { &[Self::Svg] };
+}
+
 impl Report {
     /// Reads a finished run and draws it.
     ///
@@ -120,17 +140,33 @@ impl Report {
         })
     }
 
-    /// Writes `report.html` and `figures/` into the directory; returns the page's path.
+    /// Writes `report.html` and `figures/` into the directory, the figures in every format that this build has; returns the
+    /// page's path.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] where the directory cannot be written.
     pub fn write(&self, dir: &Path) -> Result<PathBuf> {
+        self.write_as(dir, FigureFormat::AVAILABLE)
+    }
+
+    /// The same, with the figures in certain formats.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where the directory cannot be written, [`ErrorKind::Unsupported`] for a format that this build does
+    /// not have.
+    pub fn write_as(&self, dir: &Path, formats: &[FigureFormat]) -> Result<PathBuf> {
+        if formats.iter().any(|format| !FigureFormat::AVAILABLE.contains(format)) {
+            return Err(no_png());
+        }
         let folder = dir.join("figures");
         fs::create_dir_all(&folder).map_err(|e| unwritable(&folder, e))?;
         for (name, svg) in &self.figures {
-            save(&folder.join(format!("{name}.svg")), svg.as_bytes())?;
-            #[cfg(feature = "png")]
-            save(&folder.join(format!("{name}.png")), &png::rasterise(svg)?)?;
+            for format in formats {
+                match format {
+                    FigureFormat::Svg => save(&folder.join(format!("{name}.svg")), svg.as_bytes())?,
+                    FigureFormat::Png => save(&folder.join(format!("{name}.png")), &png::rasterise(svg)?)?,
+                }
+            }
         }
         let page = dir.join("report.html");
         save(&page, self.html.as_bytes())?;
@@ -147,6 +183,14 @@ pub fn write(dir: &Path) -> Result<PathBuf> {
     Report::of(dir)?.write(dir)
 }
 
+/// What a build without the feature `png` answers.
+fn no_png() -> Error {
+    Error::new(ErrorKind::Unsupported, "figures as PNG: this build was made without them").with_help(
+        "`cargo install --path cli --features png` makes a `logitfuse` with them; the page as HTML and every figure as SVG are \
+         always there",
+    )
+}
+
 fn save(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).map_err(|e| unwritable(path, e))
 }
@@ -155,4 +199,18 @@ fn unwritable(path: &Path, e: std::io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("{}: cannot be written: {e}", path.display()))
         .with_help("make room or give write permission; the run's own files are untouched")
         .with_source(e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Always tested, though only a build without PNG says it.
+    #[test]
+    fn a_build_without_png_names_the_command_that_gives_it() {
+        let error = no_png();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let help = error.help().unwrap_or_default();
+        assert!(help.contains("`cargo install --path cli --features png`") && help.contains("SVG"), "{help}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use logitfuse_rundir::Shard;
 
 use super::{Format, OverrideArgs, PrintArgs, at_least_one, key_value};
@@ -146,6 +146,15 @@ pub(crate) struct ReportArgs {
     /// A directory that `logitfuse run` wrote to the end
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
+    /// Figures as svg alone, or as svg and png [default: all that this build has]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<FigureFormat>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum FigureFormat {
+    Svg,
+    Png,
 }
 
 fn shard(text: &str) -> Result<Shard, String> {
