@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Args)]
-#[command(next_help_heading = "Machine")]
+#[command(next_help_heading = "RunContext")]
 pub(crate) struct Global {
     /// ONNX Runtime library to load, or a folder that holds it [default: see `logitfuse runtime show`]
     #[arg(long, global = true, value_name = "PATH")]
@@ -58,7 +58,7 @@ pub(crate) struct Global {
     /// Folder of plugins, before those of `LOGITFUSE_PLUGIN_PATH`; repeat for each
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) plugin_dir: Vec<PathBuf>,
-    /// What to do with a plugin whose sha256 nobody has written down
+    /// What to do with a plugin whose sha256 is pinned nowhere
     #[arg(long, global = true, value_name = "POLICY", default_value = "warn")]
     pub(crate) plugin_trust: Trust,
     /// Load only plugins that `logitfuse.lock` beside the experiment lists, with that sha256
@@ -90,11 +90,11 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Generate text from one prompt
     Generate(Box<GenerateArgs>),
-    /// Run an experiment: its prompts as JSONL, or its tasks into a directory that can be resumed and believed
+    /// Run an experiment: its prompts as JSONL, or its tasks into a directory that can be resumed and verified
     Run(Box<RunArgs>),
-    /// Time an experiment's models on this machine: who should draft, how much, and what it gives
+    /// Time an experiment's models on this machine: which one should draft, how many tokens, and the speed-up
     Plan(PlanArgs),
-    /// Make samples of a run again and name the first one that differs, the step and the source
+    /// Regenerate samples of a run and report the first one that differs, with its step and source
     Verify(VerifyArgs),
     /// Run the experiment of a run directory once more
     Rerun(RerunArgs),
@@ -102,26 +102,26 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Join the directories of `run --shard`
     Merge(MergeArgs),
-    /// Make a run's HTML page and figures again
+    /// Regenerate a run's HTML page and figures
     Report(ReportArgs),
-    /// Look at an experiment's TOML: what it comes down to, whether it is sound, what its keys are
+    /// Inspect an experiment's TOML: show it resolved, check it, print its schema
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Questions with known answers, for an experiment's `[tasks]`
+    /// Evaluation tasks for an experiment's `[tasks]`
     #[command(subcommand)]
     Tasks(TasksCommand),
-    /// What strategies there are, and what they compute
+    /// List the strategies and show what they compute
     #[command(subcommand)]
     Strategies(StrategiesCommand),
-    /// Strategies in shared libraries: find, look at, check, write and pin them
+    /// Strategies in shared libraries: list, show, check, create and pin them
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Record what models say along given texts, and run strategies on the recording without them
+    /// Record models' logits along given texts, and run strategies on the recording without the models
     #[command(subcommand)]
     Tape(TapeCommand),
-    /// Find the parameters of a strategy that suit a tape best; prints a patch for the TOML
+    /// Fit a strategy's parameters to a tape; prints a patch for the TOML
     Calibrate(Box<CalibrateArgs>),
-    /// Look at models
+    /// Inspect models
     #[command(subcommand)]
     Models(ModelsCommand),
     /// Find or install ONNX Runtime

@@ -1,4 +1,4 @@
-//! `logitfuse calibrate`: the parameters that suit a tape best.
+//! `logitfuse calibrate`: parameters of a strategy fitted to a tape.
 
 use std::{fmt::Write, process::ExitCode};
 

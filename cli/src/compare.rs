@@ -1,4 +1,4 @@
-//! `logitfuse compare`: in what two runs differ, item by item.
+//! `logitfuse compare`: paired differences of two runs.
 
 use std::{fmt::Write, process::ExitCode};
 

@@ -41,7 +41,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<ExitCo
         output::json(&record, format == Format::Json)?;
     }
     output::say(global.quiet, &decode::summary(&wired, &generation));
-    plugin::farewell(global, &wired);
+    plugin::print_summary(global, &wired);
     Ok(if generation.finish == FinishReason::Cancelled { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 

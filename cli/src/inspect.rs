@@ -10,7 +10,7 @@ use logitfuse_setup::{Environment, find_runtime};
 use logitfuse_text::{ChatTemplate, SourceVocabulary, Tokenizer, compatibility};
 use serde_json::{Value, json};
 
-use self::chunks::Chunks;
+use self::chunks::ChunkConsistency;
 use crate::{
     args::{Format, Global, InspectArgs},
     output,
@@ -23,7 +23,7 @@ struct Model {
     tokenizer: Result<Tokenizer>,
     template: Result<Option<ChatTemplate>>,
     loaded: Option<(SourceInfo, SourceReport)>,
-    chunks: Option<Chunks>,
+    chunks: Option<ChunkConsistency>,
 }
 
 pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<ExitCode> {
@@ -61,7 +61,7 @@ impl Model {
             let options = OnnxOptions { name: Some(path.display().to_string()), threads, ..OnnxOptions::default() };
             let mut source = OnnxSource::open(runtime, &folder, &options)?;
             if let Ok(tokenizer) = &tokenizer {
-                chunks = Chunks::measure(&mut source, tokenizer)?;
+                chunks = ChunkConsistency::measure(&mut source, tokenizer)?;
             }
             loaded = Some((source.info().clone(), source.report().clone()));
         }

@@ -1,7 +1,7 @@
 //! The `logitfuse` command.
 //!
-//! Glue: flags become a configuration, `logitfuse-experiment` wires it, `logitfuse-engine` decodes, this crate prints.
-//! stdout is data, stderr is talk; exit status 0 is success, 1 means that the answer is "no", 2 that something is wrong.
+//! Glue: flags become a configuration, `logitfuse-experiment` opens the models, `logitfuse-engine` decodes, this crate prints.
+//! stdout is data, stderr is messages; exit status 0 is success, 1 means that the answer is "no", 2 that something is wrong.
 
 mod args;
 mod batch;

@@ -1,4 +1,4 @@
-//! `logitfuse plan`: what an experiment costs on this machine, and whether drafts pay.
+//! `logitfuse plan`: what an experiment costs on this machine, and the speed-up that drafts give.
 
 mod table;
 

@@ -1,4 +1,4 @@
-//! What came of a sample, as JSON.
+//! A generated sample as JSON.
 
 use logitfuse_core::{RoleBinding, TokenId};
 use logitfuse_engine::{FinishReason, Generation, TokenReport};
@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::args::PrintArgs;
 
-/// The names of what an experiment is made of: enough to write a record while the engine is at work.
-pub(crate) struct Labels {
+/// Names of roles, sources and trace columns: what a record needs while the engine is borrowed by a generation.
+pub(crate) struct RecordNames {
     strategy: String,
     columns: Vec<String>,
     bindings: Vec<RoleBinding>,
@@ -17,7 +17,7 @@ pub(crate) struct Labels {
     tokenizer: Tokenizer,
 }
 
-impl Labels {
+impl RecordNames {
     pub(crate) fn of(wired: &Wired) -> Self {
         let info = wired.engine.strategy().info();
         Self {

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use logitfuse_report::{FigureFormat::*, Report};
+use logitfuse_report::{
+    FigureFormat::{Png, Svg},
+    Report,
+};
 
 use crate::{
     args::{FigureFormat, ReportArgs},

@@ -1,6 +1,6 @@
 //! `logitfuse run`: prompts to JSON lines, or tasks to a run directory.
 
-mod meter;
+mod progress;
 mod prompts;
 mod suite;
 mod table;
@@ -12,8 +12,8 @@ use logitfuse_experiment::Experiment;
 use crate::args::{Global, RunArgs};
 
 pub(crate) use self::{
-    meter::Meter,
-    suite::{Machine, print, rerun},
+    progress::ProgressReporter,
+    suite::{RunContext, print, rerun},
 };
 
 pub(crate) fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitCode> {

@@ -1,6 +1,6 @@
 //! Text tables: the layout is that of `comfy-table`, the look is the same everywhere.
 //!
-//! Nothing is drawn around cells and columns stand two blanks apart, so that what reads a pipe can split a line at them.
+//! Nothing is drawn around cells and columns are two blanks apart, so that what reads a pipe can split a line at them.
 //! Lines have no blanks at their ends.
 
 use std::{fmt, ops::Range};

@@ -1,4 +1,4 @@
-//! `logitfuse verify`: whether a run can be made again.
+//! `logitfuse verify`: whether a run is reproducible.
 
 use std::process::ExitCode;
 
@@ -9,18 +9,17 @@ use serde_json::json;
 use crate::{
     args::{Format, Global, VerifyArgs},
     output,
-    run::{Machine, Meter},
+    run::{ProgressReporter, RunContext},
     signal::INTERRUPTED,
 };
 
 pub(crate) fn run(global: &Global, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let run = Run::open(&args.directory)?;
-    let machine = Machine::find(global)?;
-    let mut meter = Meter::new(global);
-    let options = machine.options(global, args.of.batch);
-    let verified =
-        run::verify(&run, args.of.folder.clone(), args.samples, &options, &mut |progress| meter.on(&progress));
-    meter.end();
+    let context = RunContext::find(global)?;
+    let mut progress = ProgressReporter::new(global);
+    let options = context.options(global, args.of.batch);
+    let verified = run::verify(&run, args.of.folder.clone(), args.samples, &options, &mut |event| progress.on(&event));
+    progress.end();
     let Verification { same, first, versions, complete } = verified?;
     for version in &versions {
         output::say(global.quiet, &format!("note: {version}"));

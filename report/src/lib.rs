@@ -2,14 +2,13 @@
 //!
 //! # Why this crate exists
 //!
-//! A table of scores convinces nobody who did not make it. What convinces is to see the interval beside the value, the
-//! base and the ceiling beside the variant, the sweep around the chosen point, and then the tokens themselves: where the
-//! large model's word stood, where an expert's was taken, how hard the fusion pushed. All of that lies in the files of a
-//! run; this crate draws it, with no model, no network and no engine behind it, so that the report of an old run can be
-//! made again by a newer version.
+//! A table of scores alone is hard to judge. A reader wants the interval beside the value, the base and the ceiling beside
+//! the variant, the sweep around the chosen point, and the tokens themselves: where the base's top token was kept, where an
+//! expert's was taken, and how strong the fusion was. All of that is in the files of a run; this crate draws it without a
+//! model, a network or an engine, so that a newer version can redraw the report of an old run.
 //!
-//! The page is one file that asks for nothing from anywhere, not even when a sample says so: every word of a run is
-//! escaped by the template engine, and a content security policy forbids what escaping might have missed. Plots are SVG
+//! The page is one self-contained file that loads nothing, whatever a sample contains: every string of a run is escaped by
+//! the template engine, and a content security policy is the second barrier. Plots are SVG
 //! drawn in Rust, once for a wide window and once for a phone, so tables and figures are there without scripts; a short
 //! script makes tokens answer to pointer and keyboard.
 //!
@@ -50,7 +49,7 @@
 //! | gap closed | `metrics.json` | (variant − base) / (ceiling − base), and the ratio that papers print, labelled so |
 //! | sweeps | `metrics.json` | score against each numeric parameter that variants' names carry: `static[alpha=0.5]` |
 //! | what the fusion did | traces | every trace column over position (median, middle half) and over tokens |
-//! | token by token | traces | ribbons coloured by α, agreement or winning source; each source's favourites |
+//! | token by token | traces | ribbons coloured by α, agreement or winning source; each source's top tokens |
 //! | right where others are wrong | samples | counts by who is right alone, and the items |
 //! | time | `timings.jsonl` | milliseconds of a token by source, fusing, sampling, as a waterfall |
 //! | manifest | `manifest.json` | versions, hashes, machine, `resolved.toml` |
@@ -100,7 +99,7 @@ use logitfuse_core::{Error, ErrorKind, Result};
 
 use crate::{columns::Columns, data::Data, figure::Figures, outline::Outline};
 
-/// What a run directory looks like, in memory.
+/// The report of a run directory, in memory.
 pub struct Report {
     /// `report.html`.
     pub html: String,
@@ -174,8 +173,8 @@ impl Report {
     }
 }
 
-/// Reads a finished run directory and writes its page and figures into it; returns the page's path. A function of the
-/// directory's other files: the same again gives the same bytes.
+/// Reads a finished run directory and writes its page and figures into it; returns the page's path. The output depends on
+/// the directory's other files alone: the same files give the same bytes.
 ///
 /// # Errors
 /// Those of [`Report::of`] and [`Report::write`].

@@ -1,20 +1,20 @@
-//! What drafts were expected to give, and what they gave.
+//! Predicted and achieved speed of speculative decoding.
 
 use logitfuse_core::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::{Run, TimingRecord};
 
-/// What a round of decoding costs on a machine, by how much is drafted in it.
+/// The timed costs of a round of speculative decoding, by draft length.
 ///
 /// ```
 /// use logitfuse_rundir::RoundCosts;
 ///
 /// // 10 ms a round, 2 ms more for every drafted token, 1 ms for every token that comes of it.
 /// let costs = RoundCosts { batch: 1, round_seconds: vec![0.010, 0.012, 0.014], token_seconds: 0.001 };
-/// // Of two drafted tokens 1.5 stand on the mean: 2.5 tokens in 16.5 ms.
+/// // Of two drafted tokens 1.5 are accepted on the mean: 2.5 tokens in 16.5 ms.
 /// assert!((costs.tokens_per_second(2.0, 2.5) - 2.5 / 0.0165).abs() < 1e-9);
-/// // If every drafted token stands with probability 1/2: 1 + 1/2 + 1/4 tokens a round.
+/// // If every drafted token is accepted with probability 1/2: 1 + 1/2 + 1/4 tokens a round.
 /// assert!((costs.at_acceptance(2, 0.5) - 1.75 / 0.01575).abs() < 1e-9);
 /// ```
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -36,7 +36,7 @@ impl RoundCosts {
         tokens / (self.seconds(drafted) + tokens * self.token_seconds)
     }
 
-    /// The same for drafts of `length` tokens, each of which stands with probability `acceptance` if those before it do.
+    /// The same for drafts of `length` tokens, each of which is accepted with probability `acceptance` if those before it are.
     pub fn at_acceptance(&self, length: usize, acceptance: f64) -> f64 {
         let mut run = 1.0;
         let mut tokens = 1.0;
@@ -66,32 +66,32 @@ impl RoundCosts {
     }
 }
 
-/// A line of `forecasts.jsonl`: what a variant's drafts were expected to cost on a task, timed on this machine before it
-/// began. It is apart from everything that equal runs have equal.
+/// A line of `forecasts.jsonl`: the costs of a variant's drafts on a task, timed on this machine before the task began. Times
+/// differ from run to run, so they have a file of their own.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Forecast {
     /// The variant.
     pub variant: String,
     /// The task.
     pub task: String,
-    /// Who drafts: a role, a source, or `prompt_lookup`.
+    /// The drafter: a role, a source, or `prompt_lookup`.
     pub draft: String,
     /// Tokens per draft: a number, or `auto`.
     pub tokens: String,
-    /// What rounds cost.
+    /// Timed costs of rounds.
     pub costs: RoundCosts,
 }
 
-/// What came of drafts.
+/// Acceptance and speed of drafts, summed over samples.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Drafting {
+pub struct DraftStats {
     /// Samples.
     pub samples: usize,
     /// Tokens that were generated.
     pub tokens: usize,
     /// Tokens that were drafted.
     pub drafted: usize,
-    /// Drafted tokens that stood.
+    /// Drafted tokens that were accepted.
     pub accepted: usize,
     /// Rounds of all samples.
     pub rounds: usize,
@@ -99,7 +99,7 @@ pub struct Drafting {
     pub seconds: f64,
 }
 
-impl Drafting {
+impl DraftStats {
     /// Adds a sample.
     pub fn add(&mut self, timing: &TimingRecord) {
         self.samples += 1;
@@ -110,7 +110,7 @@ impl Drafting {
         self.seconds += timing.decode_seconds;
     }
 
-    /// The share of drafted tokens that stood.
+    /// The share of drafted tokens that were accepted.
     pub fn acceptance(&self) -> Option<f64> {
         (self.drafted > 0).then(|| self.accepted as f64 / self.drafted as f64)
     }
@@ -131,30 +131,30 @@ impl Drafting {
 }
 
 impl Forecast {
-    /// The tokens per second that these costs foretell for drafts as long, and as often accepted, as they were.
-    pub fn tokens_per_second(&self, of: &Drafting) -> Option<f64> {
+    /// The tokens per second that these costs predict for drafts of the achieved length and acceptance.
+    pub fn tokens_per_second(&self, of: &DraftStats) -> Option<f64> {
         of.per_round().map(|(drafted, tokens)| self.costs.tokens_per_second(drafted, tokens))
     }
 }
 
 impl Run {
-    /// What each variant and task with drafts was expected to do, and what it did. Empty where nothing was drafted.
+    /// Prediction and result of each variant and task with drafts. Empty where nothing was drafted.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidData`](logitfuse_core::ErrorKind::InvalidData) for a damaged line.
-    pub fn drafting(&self) -> Result<Vec<(Forecast, Drafting)>> {
-        let mut all: Vec<(Forecast, Drafting)> = Vec::new();
+    pub fn drafting(&self) -> Result<Vec<(Forecast, DraftStats)>> {
+        let mut all: Vec<(Forecast, DraftStats)> = Vec::new();
         for forecast in self.forecasts()? {
             // A run that went on later timed its models again.
             all.retain(|(known, _)| (&known.variant, &known.task) != (&forecast.variant, &forecast.task));
-            all.push((forecast, Drafting::default()));
+            all.push((forecast, DraftStats::default()));
         }
         if all.is_empty() {
             return Ok(all);
         }
         for timing in self.timings()? {
             let timing = timing?;
-            let own = |(forecast, _): &&mut (Forecast, Drafting)| {
+            let own = |(forecast, _): &&mut (Forecast, DraftStats)| {
                 let rest = timing.key.strip_prefix(&forecast.variant).and_then(|rest| rest.strip_prefix('/'));
                 rest.and_then(|rest| rest.strip_prefix(&forecast.task)).is_some_and(|rest| rest.starts_with('/'))
             };
@@ -193,10 +193,10 @@ mod tests {
 
     #[test]
     fn first_tokens_come_of_prompts() {
-        let drafting = Drafting { samples: 2, tokens: 22, drafted: 16, accepted: 12, rounds: 8, seconds: 4.0 };
+        let drafting = DraftStats { samples: 2, tokens: 22, drafted: 16, accepted: 12, rounds: 8, seconds: 4.0 };
         assert_eq!(drafting.per_round(), Some((2.0, 2.5)));
         assert_eq!(drafting.acceptance(), Some(0.75));
         assert_eq!(drafting.tokens_per_second(), Some(5.0));
-        assert_eq!(Drafting::default().per_round(), None);
+        assert_eq!(DraftStats::default().per_round(), None);
     }
 }

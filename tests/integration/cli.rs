@@ -94,7 +94,7 @@ fn a_trace_holds_what_the_fusion_did() {
     assert_eq!(first["roles"][0]["top_logprobs"].as_array().map(Vec::len), Some(3));
     let table = run(&args);
     let table = text(&table.stdout);
-    assert!(table.contains("kl_fused_base") && table.contains("anti's favourite"), "{table}");
+    assert!(table.contains("kl_fused_base") && table.contains("anti's top token"), "{table}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ const CASES: &str = "1000";
 pub(crate) fn run(env: &Environment, runner_args: &[String], seed: Option<&str>) -> Result<()> {
     let prepared = Prepared::new(env)?;
     let properties = Properties::new(seed);
-    // Whoever asks for certain tests does not ask for the doctests.
+    // A filter asks for certain tests, so the doctests are left out.
     let doctests = if runner_args.is_empty() {
         step(properties.tell(prepared.tell(&mut everything(["test", "--doc", "--quiet", "--no-fail-fast"]))))
     } else {
@@ -39,7 +39,7 @@ pub(crate) fn run(env: &Environment, runner_args: &[String], seed: Option<&str>)
 }
 
 /// The number of cases of property tests and the seed that they are drawn from: told, so that what failed can be seen to
-/// fail again, and a new one every time unless somebody wants another thing, so that runs add up.
+/// fail again, and a new one every time unless the caller sets one, so that runs add up.
 struct Properties {
     cases: String,
     seed: String,

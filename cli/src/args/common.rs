@@ -10,7 +10,7 @@ pub(crate) enum Format {
     Jsonl,
 }
 
-/// Changes of an experiment's TOML for this once.
+/// Overrides of an experiment's TOML for this invocation.
 #[derive(Args, Default)]
 #[command(next_help_heading = "Experiment")]
 pub(crate) struct OverrideArgs {

@@ -8,7 +8,7 @@ use super::OverrideArgs;
 
 #[derive(Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// The experiment as one TOML, with all that it extends and with --set; or all that one variant comes down to
+    /// The experiment as one TOML, with all that it extends and with --set; or one variant with everything resolved
     Show(ShowArgs),
     /// Find everything that is wrong without loading a model: keys, parameters, roles, folders, templates, data
     Check(CheckArgs),

@@ -110,7 +110,7 @@ pub(crate) struct PrintArgs {
     /// text streams as it is generated; json is one document, jsonl one line a sample
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
-    /// Show for every token what the fusion did: probability, alpha, divergences, each role's favourite
+    /// Show for every token what the fusion did: probability, alpha, divergences, each role's top token
     #[arg(long)]
     pub(crate) trace: bool,
     /// Add timings to JSON output (off by default, so that equal runs give equal bytes)

@@ -40,7 +40,7 @@ pub(crate) struct InspectArgs {
 
 #[derive(Subcommand)]
 pub(crate) enum RuntimeCommand {
-    /// Where ONNX Runtime is looked for, what was found, which one is used
+    /// Show where ONNX Runtime is searched, what was found and which one is used
     Show,
     /// Install the pinned ONNX Runtime into the user's cache, with pip
     Install {

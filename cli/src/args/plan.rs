@@ -8,14 +8,14 @@ use super::{Format, OverrideArgs, at_least_one};
 
 #[derive(Args)]
 #[command(
-    after_help = "A fused token costs a pass of every model. With [speculation] somebody cheap drafts several tokens, all models\n\
-    look at the whole draft in one pass, and the fused distribution accepts a part of it. Whether that pays depends on the\n\
-    machine and on how often drafts stand. This command loads the models and times them:\n  \
+    after_help = "A fused token costs a pass of every model. With [speculation] a cheap model drafts several tokens, all models verify\n\
+    the whole draft in one pass, and the fused distribution accepts a prefix of it. Whether that is faster depends on the\n\
+    machine and on how often drafts are accepted. This command loads the models and times them:\n  \
     passes     of each model, for one row and for several at once: a draft of n tokens needs n + 1 rows\n  \
     steps      of all models, in the waves that their sizes suggest, and one after another\n  \
-    rounds     with drafts of 1 to 8 tokens, by everybody who could draft, with all that a round does besides passes\n\n\
-    Tokens per second follow from the costs of a round and from the acceptance, the probability that a drafted token stands\n\
-    if those before it do. It is assumed to be 0.5, 0.7 or 0.9; --probe measures it.\n\n\
+    rounds     with drafts of 1 to 8 tokens, for every possible drafter, with all that a round does besides passes\n\n\
+    Tokens per second follow from the costs of a round and from the acceptance, the probability that a drafted token is\n\
+    accepted if those before it are. It is assumed to be 0.5, 0.7 or 0.9; --probe measures it.\n\n\
     Examples:\n  \
     logitfuse plan family.toml                          the table, and what to write into the TOML\n  \
     logitfuse plan family.toml --probe 32               measures the acceptance on 32 items, and predicted against achieved\n  \

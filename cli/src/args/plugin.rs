@@ -14,7 +14,7 @@ pub(crate) enum PluginCommand {
         #[arg(long, value_name = "FORMAT", default_value = "text")]
         format: Format,
     },
-    /// What a plugin says of itself, and its sha256; none of its code runs
+    /// A plugin's metadata and sha256; none of its code runs
     Show {
         /// A file, or the id of a strategy
         plugin: String,
@@ -22,7 +22,7 @@ pub(crate) enum PluginCommand {
         #[arg(long, value_name = "FORMAT", default_value = "text")]
         format: Format,
     },
-    /// Try hard to break a plugin, each case in a process of its own
+    /// Test a plugin against the ABI and the strategy laws, each case in a process of its own
     Check(CheckArgs),
     /// Write a plugin to start from, which builds and passes `check` as it is
     New(NewArgs),

@@ -10,11 +10,11 @@ use super::{Format, OverrideArgs};
 
 #[derive(Subcommand)]
 pub(crate) enum TapeCommand {
-    /// Feed every source of an experiment the samples' texts and keep the rows; goes on with a tape that was begun
+    /// Feed every source of an experiment the samples' texts and store the rows; resumes an unfinished tape
     Record(Box<RecordArgs>),
     /// Run the experiment's strategy on a tape: the probability of every text, and where greedy decoding would leave it
     Replay(Box<ReplayArgs>),
-    /// What is on a tape, and whether all of it is whole
+    /// Show what a tape holds and verify its checksums
     Inspect {
         /// The tape
         #[arg(value_name = "TAPE")]

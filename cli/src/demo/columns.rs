@@ -6,7 +6,7 @@ use anstyle::Style;
 
 use crate::table::TextTable;
 
-/// Where nobody says how wide it is, as in a pipe.
+/// Width where the output is no terminal, as in a pipe.
 const USUAL_WIDTH: usize = 100;
 /// Narrower columns are harder to read than texts below each other.
 const LEAST: usize = 20;

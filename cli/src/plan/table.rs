@@ -1,4 +1,4 @@
-//! A survey as a person reads it.
+//! The plan as text tables.
 
 use std::fmt::Write;
 

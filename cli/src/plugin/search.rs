@@ -1,4 +1,4 @@
-//! Where plugins are found, and what is said of one after a run.
+//! The search path of plugins, and the summary of one after a run.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ pub(crate) fn search_path(global: &Global) -> SearchPath {
     SearchPath::new(named.chain(machine))
 }
 
-/// What the flags say of plugins.
+/// Search path and trust policy of plugins, as the flags set them.
 pub(crate) fn settings(global: &Global) -> PluginSettings {
     let policy = match global.plugin_trust {
         Trust::RequirePin => Policy::RequirePin,
@@ -36,8 +36,8 @@ pub(crate) fn settings(global: &Global) -> PluginSettings {
     PluginSettings { search: search_path(global), policy, locked: global.locked }
 }
 
-/// What is worth knowing of a plugin's part in a run that is over.
-pub(crate) fn farewell(global: &Global, wired: &Wired) {
+/// Reports a plugin's failures and slow calls on stderr, once the run has ended.
+pub(crate) fn print_summary(global: &Global, wired: &Wired) {
     let Some(plugin) = &wired.plugin else { return };
     let (id, timing, fallbacks) = (&plugin.record.id, plugin.strategy.timing(), plugin.strategy.fallbacks());
     if fallbacks > 0 {

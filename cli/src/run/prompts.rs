@@ -22,7 +22,7 @@ use crate::{
     signal::{self, INTERRUPTED},
 };
 
-/// Prompts that are decoded at once where nobody says how many.
+/// Prompts that are decoded at once unless `--batch` says otherwise.
 const BATCH: usize = 4;
 
 pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> anyhow::Result<ExitCode> {
@@ -93,7 +93,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> a
     };
     if complete {
         bar.finish_and_clear();
-        plugin::farewell(global, &wired);
+        plugin::print_summary(global, &wired);
         return Ok(ExitCode::SUCCESS);
     }
     bar.abandon();

@@ -1,4 +1,4 @@
-//! `metrics.json` as a person reads it.
+//! `metrics.json` as text tables.
 
 use std::fmt::Write;
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use logitfuse_core::Result;
 use logitfuse_engine::{Cancel, Engine, Event, Request, Speculation};
-use logitfuse_rundir::{Drafting, RoundCosts};
+use logitfuse_rundir::{DraftStats, RoundCosts};
 use serde::Serialize;
 
 use crate::{Plan, Wired, rounds::Stopwatch};
@@ -58,7 +58,7 @@ pub(super) fn fused(
 }
 
 fn decode(engine: &mut Engine, way: &str, costs: &RoundCosts, requests: &[Request]) -> Result<Probe> {
-    let mut sum = Drafting { samples: requests.len(), ..Drafting::default() };
+    let mut sum = DraftStats { samples: requests.len(), ..DraftStats::default() };
     // Whether the last token of a sequence was drafted: then its last round chose none.
     let mut ends_drafted = vec![false; requests.len()];
     let mut on_event = |event: Event<'_>| {
