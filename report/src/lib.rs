@@ -100,6 +100,7 @@ use logitfuse_core::{Error, ErrorKind, Result};
 use crate::{columns::Columns, data::Data, figure::Figures, outline::Outline};
 
 /// The report of a run directory, in memory.
+#[non_exhaustive]
 pub struct Report {
     /// `report.html`.
     pub html: String,

@@ -11,6 +11,7 @@ use crate::{ComparisonRow, Run, SCHEMA_VERSION, SampleRecord, paired::row, sha25
 
 /// What two runs, or two variants of one, differ in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Comparison {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,

@@ -7,6 +7,7 @@ use crate::{BindingToken, Response, SampleRecord, TokenRecord, log::Line};
 
 /// The first thing in which a sample that was made again differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Difference {
     /// The response, from 0.
     pub response: Option<usize>,
@@ -35,6 +36,7 @@ impl std::fmt::Display for Difference {
 
 /// A sample together with its line of `samples.jsonl`, byte by byte.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StoredSample {
     /// The sample.
     pub record: SampleRecord,

@@ -84,6 +84,7 @@ pub struct Forecast {
 
 /// Acceptance and speed of drafts, summed over samples.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct DraftStats {
     /// Samples.
     pub samples: usize,

@@ -58,7 +58,8 @@ pub(super) fn fused(
 }
 
 fn decode(engine: &mut Engine, way: &str, costs: &RoundCosts, requests: &[Request]) -> Result<Probe> {
-    let mut sum = DraftStats { samples: requests.len(), ..DraftStats::default() };
+    let mut sum = DraftStats::default();
+    sum.samples = requests.len();
     // Whether the last token of a sequence was drafted: then its last round chose none.
     let mut ends_drafted = vec![false; requests.len()];
     let mut on_event = |event: Event<'_>| {
