@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use logitfuse_experiment::Overrides;
+use logitfuse_config::Overrides;
 use logitfuse_plugin_host::Policy;
 
 use crate::{

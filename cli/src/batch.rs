@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 
 use logitfuse_core::Result;
 use logitfuse_engine::{Cancel, Event, FinishReason, TokenReport};
-use logitfuse_experiment::{Sample, Wired};
+use logitfuse_pipeline::{Pipeline, Sample};
 use serde_json::Value;
 
 use crate::{args::PrintArgs, record::Labels};
@@ -21,7 +21,7 @@ pub(crate) struct Finished {
 /// early waits for those before it, so that what is written does not depend on `limit`. Returns false if it was
 /// interrupted; samples that were not handed over are as if they had not begun.
 pub(crate) fn samples(
-    wired: &mut Wired,
+    wired: &mut Pipeline,
     todo: &[(usize, &Sample)],
     limit: usize,
     print: PrintArgs,
@@ -30,7 +30,7 @@ pub(crate) fn samples(
 ) -> Result<bool> {
     // One that cannot be made is an error when its turn comes: samples before it are finished first.
     let request = |&(index, sample): &(usize, &Sample)| {
-        let mut request = wired.request(index, &sample.fields).map_err(|e| e.context(&sample.id))?;
+        let mut request = wired.request_for(index, &sample.fields).map_err(|e| e.context(&sample.id))?;
         if print.trace {
             request.top_logprobs = 3;
             request.trace = true;
@@ -64,7 +64,7 @@ pub(crate) fn samples(
         }
         ControlFlow::Continue(())
     };
-    let result = wired.engine.serve(&mut requests, limit, cancel, &mut on_event);
+    let result = wired.decoder().generate_stream(&mut requests, limit, cancel, &mut on_event);
     if let Some(e) = failed {
         return Err(e);
     }

@@ -3,12 +3,10 @@
 use std::{fmt::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
+use logitfuse_config::Experiment;
 use logitfuse_core::{Error, ErrorKind};
-use logitfuse_experiment::{
-    Experiment,
-    tape::{Baseline, Calibration, Fit, Metric, Range, Summary},
-};
 use logitfuse_replay::Tape;
+use logitfuse_tape::{Baseline, Fit, FitOptions, Metric, Range, Summary};
 use serde_json::json;
 
 use crate::{

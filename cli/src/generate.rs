@@ -6,9 +6,10 @@ use std::{
     process::ExitCode,
 };
 
+use logitfuse_config::{Config, Experiment};
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
 use logitfuse_engine::FinishReason;
-use logitfuse_experiment::{Config, Experiment, Names, RunConfig, Sample, SourceConfig, StrategyConfig};
+use logitfuse_pipeline::{Names, RunConfig, Sample, SourceConfig, StrategyConfig};
 use serde_json::{Map, Value, json};
 
 use crate::{

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use logitfuse_core::Result;
-use logitfuse_experiment::run::finish;
+use logitfuse_eval::run::finish;
 use logitfuse_rundir::{Run, merge, missing};
 
 use crate::{

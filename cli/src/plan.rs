@@ -5,11 +5,10 @@ mod table;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
+use logitfuse_config::{Cell, Config, Experiment, OutputType};
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_experiment::{
-    Cell, Config, Experiment, OutputType, Task, TaskRequest,
-    survey::{Requests, Survey, SurveyOptions},
-};
+use logitfuse_eval::{Task, TaskRequest};
+use logitfuse_pipeline::{profile::Profile, profile::ProfileOptions, profile::Requests};
 use serde_json::{Value, json};
 
 use crate::{
@@ -128,7 +127,7 @@ fn probe(config: &Config, cell: Option<&Cell>, args: &PlanArgs) -> Result<Box<Re
             return Err(Error::new(ErrorKind::InvalidConfig, what).with_help("set run.prompts or run.data"));
         }
         return Ok(Box::new(move |wired| {
-            samples.iter().enumerate().map(|(index, sample)| wired.request(index, &sample.fields)).collect()
+            samples.iter().enumerate().map(|(index, sample)| wired.request_for(index, &sample.fields)).collect()
         }));
     };
     let task = Task::load(&cell.task, &cell.task_config)?;

@@ -9,7 +9,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand, ValueEnum};
 use logitfuse_core::Result;
-use logitfuse_experiment::{PluginSettings, Wired};
+use logitfuse_pipeline::{Pipeline, PluginSettings};
 use logitfuse_plugin_host::{Place, PluginFile, SearchPath};
 use logitfuse_setup::{Environment, plugin_dirs};
 
@@ -156,7 +156,7 @@ pub(crate) fn settings(global: &Global) -> PluginSettings {
 }
 
 /// What is worth knowing of a plugin's part in a run that is over.
-pub(crate) fn farewell(global: &Global, wired: &Wired) {
+pub(crate) fn farewell(global: &Global, wired: &Pipeline) {
     let Some(plugin) = &wired.plugin else { return };
     let (id, timing, fallbacks) = (&plugin.record.id, plugin.strategy.timing(), plugin.strategy.fallbacks());
     if fallbacks > 0 {

@@ -8,7 +8,7 @@ mod table;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use logitfuse_experiment::Experiment;
+use logitfuse_config::Experiment;
 use logitfuse_rundir::Shard;
 
 use crate::args::{Global, OverrideArgs, PrintArgs};

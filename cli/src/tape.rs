@@ -8,14 +8,12 @@ use std::{
 
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use logitfuse_config::Experiment;
 use logitfuse_core::Result;
-use logitfuse_experiment::{
-    Experiment,
-    tape::{Grid, Outcome, RecordOptions, Reference, Replay, Setting, Summary, TextOutcome, record},
-};
 use logitfuse_onnx::Runtime;
 use logitfuse_replay::{Rest, RowKind, Tape};
 use logitfuse_setup::{Environment, find_runtime};
+use logitfuse_tape::{Grid, Outcome, RecordOptions, Reference, Replay, Setting, Summary, TextOutcome, record};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -321,7 +319,7 @@ fn text_record(settings: &[Setting], text: &TextOutcome) -> Value {
         record["gold"] = json!(text.info.gold);
     }
     if !text.tokens.is_empty() {
-        let token = |t: &logitfuse_experiment::tape::TokenOutcome| json!({ "token": t.token, "log_prob": t.log_prob, "greedy": t.greedy, "trace": t.trace });
+        let token = |t: &logitfuse_tape::TokenOutcome| json!({ "token": t.token, "log_prob": t.log_prob, "greedy": t.greedy, "trace": t.trace });
         record["trace"] = text.tokens.iter().map(token).collect();
     }
     record

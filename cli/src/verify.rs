@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use logitfuse_experiment::run::{self, Verification};
+use logitfuse_eval::{run, run::Verification};
 use logitfuse_rundir::Run;
 use serde_json::json;
 

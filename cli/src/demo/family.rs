@@ -5,10 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use logitfuse_config::Config;
 use logitfuse_core::Result;
 use logitfuse_engine::Cancel;
-use logitfuse_experiment::{Config, RunConfig, Sample, SourceConfig, StrategyConfig};
 use logitfuse_onnx::Runtime;
+use logitfuse_pipeline::{RunConfig, Sample, SourceConfig, StrategyConfig};
 use logitfuse_setup::Environment;
 use serde_json::json;
 

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use logitfuse_config::Config;
 use logitfuse_core::Result;
 use logitfuse_engine::Cancel;
-use logitfuse_experiment::{Config, RunConfig, Sample, SourceConfig, StrategyConfig};
 use logitfuse_onnx::Runtime;
+use logitfuse_pipeline::{RunConfig, Sample, SourceConfig, StrategyConfig};
 use serde_json::json;
 
 use super::title;

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use logitfuse_experiment::{
-    Cell,
-    survey::{Choice, DrafterSurvey, Probe, SourceSurvey, Survey},
+use logitfuse_config::Cell;
+
+use logitfuse_pipeline::{
+    profile::Choice, profile::DrafterProfile, profile::Probe, profile::Profile, profile::SourceProfile,
 };
 
 /// Models, steps, drafts, probes, and the choice.

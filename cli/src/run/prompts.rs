@@ -9,9 +9,10 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use logitfuse_config::Experiment;
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
 use logitfuse_engine::{Cancel, FinishReason};
-use logitfuse_experiment::{Experiment, Sample, Wired};
+use logitfuse_pipeline::{Pipeline, Sample};
 use serde_json::Value;
 
 use super::RunArgs;
@@ -107,7 +108,7 @@ fn each(
     global: &Global,
     args: &RunArgs,
     format: Format,
-    wired: &mut Wired,
+    wired: &mut Pipeline,
     todo: &[(usize, &Sample)],
     cancel: &Cancel,
     done: &mut dyn FnMut((Value, String, String)) -> Result<()>,
