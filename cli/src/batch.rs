@@ -1,4 +1,4 @@
-//! Many samples at once: sequences join and leave one running batch.
+//! Samples of `run` in one continuous batch.
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
@@ -7,10 +7,10 @@ use logitfuse_engine::{Cancel, Event, FinishReason, TokenReport};
 use logitfuse_pipeline::{Pipeline, Sample};
 use serde_json::Value;
 
-use crate::{args::PrintArgs, record::Labels};
+use crate::{args::PrintArgs, record::RecordNames};
 
 /// A finished sample.
-pub(crate) struct Finished {
+pub(crate) struct FinishedSample {
     pub(crate) id: String,
     pub(crate) tokens: usize,
     /// As JSON, with what the flags ask for.
@@ -26,7 +26,7 @@ pub(crate) fn samples(
     limit: usize,
     print: PrintArgs,
     cancel: &Cancel,
-    done: &mut dyn FnMut(Finished) -> Result<()>,
+    done: &mut dyn FnMut(FinishedSample) -> Result<()>,
 ) -> Result<bool> {
     // One that cannot be made is an error when its turn comes: samples before it are finished first.
     let request = |&(index, sample): &(usize, &Sample)| {
@@ -39,10 +39,10 @@ pub(crate) fn samples(
     };
     let mut requests = todo.iter().map(request).collect::<Vec<_>>().into_iter();
     let mut tokens: BTreeMap<usize, Vec<TokenReport>> = BTreeMap::new();
-    let mut waiting: BTreeMap<usize, Finished> = BTreeMap::new();
+    let mut waiting: BTreeMap<usize, FinishedSample> = BTreeMap::new();
     let mut next = 0;
     let mut failed = None;
-    let labels = Labels::of(wired);
+    let labels = RecordNames::of(wired);
     let mut on_event = |event: Event<'_>| {
         match event {
             Event::Token(report) if print.trace => tokens.entry(report.request).or_default().push(report.clone()),
@@ -51,7 +51,8 @@ pub(crate) fn samples(
                 let (index, sample) = todo[request];
                 let tokens = tokens.remove(&request).unwrap_or_default();
                 let record = labels.sample(index, sample, &generation, print, &tokens);
-                waiting.insert(request, Finished { id: sample.id.clone(), tokens: generation.tokens.len(), record });
+                waiting
+                    .insert(request, FinishedSample { id: sample.id.clone(), tokens: generation.tokens.len(), record });
             }
             _ => {}
         }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     args::{Format, Global, PrintArgs},
     output, plugin,
-    record::Labels,
+    record::RecordNames,
     trace::{self, Table},
 };
 
@@ -130,7 +130,7 @@ pub(crate) fn sample(
     } else if format == Format::Text {
         output::line("")?;
     }
-    let record = Labels::of(wired).sample(index, sample, &generation, print, &tokens);
+    let record = RecordNames::of(wired).sample(index, sample, &generation, print, &tokens);
     Ok(Decoded { generation, record, tokens })
 }
 

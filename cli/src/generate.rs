@@ -13,10 +13,10 @@ use logitfuse_pipeline::{Names, RunConfig, Sample, SourceConfig, StrategyConfig}
 use serde_json::{Map, Value, json};
 
 use crate::{
-    INTERRUPTED,
     args::{Format, GenerateArgs, Global, SamplingArgs},
     decode::{self, Decoded},
-    output, plugin, signal,
+    output, plugin,
+    signal::{self, INTERRUPTED},
 };
 
 pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<ExitCode> {
@@ -42,7 +42,7 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<ExitCo
         output::json(&record, format == Format::Json)?;
     }
     output::say(global.quiet, &decode::summary(&wired, &generation));
-    plugin::farewell(global, &wired);
+    plugin::print_summary(global, &wired);
     Ok(if generation.finish == FinishReason::Cancelled { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 

@@ -1,60 +1,19 @@
-//! `logitfuse plan`: what an experiment costs on this machine, and whether drafts pay.
+//! `logitfuse plan`: what an experiment costs on this machine, and the speed-up that drafts give.
 
 mod table;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::Args;
-use logitfuse_config::{Cell, Config, Experiment, OutputType};
 use logitfuse_core::{Error, ErrorKind, Result};
+use logitfuse_config::{Cell, Config, Experiment, OutputType};
 use logitfuse_eval::{Task, TaskRequest};
-use logitfuse_pipeline::{profile::Profile, profile::ProfileOptions, profile::Requests};
+use logitfuse_pipeline::{profile::Requests, profile::Profile, profile::ProfileOptions};
 use serde_json::{Value, json};
 
 use crate::{
-    args::{Format, Global, OverrideArgs},
+    args::{Format, Global, PlanArgs},
     decode, output, plugin,
-    run::at_least_one,
 };
-
-#[derive(Args)]
-#[command(
-    after_help = "A fused token costs a pass of every model. With [speculation] somebody cheap drafts several tokens, all models\n\
-    look at the whole draft in one pass, and the fused distribution accepts a part of it. Whether that pays depends on the\n\
-    machine and on how often drafts stand. This command loads the models and times them:\n  \
-    passes     of each model, for one row and for several at once: a draft of n tokens needs n + 1 rows\n  \
-    steps      of all models, in the waves that their sizes suggest, and one after another\n  \
-    rounds     with drafts of 1 to 8 tokens, by everybody who could draft, with all that a round does besides passes\n\n\
-    Tokens per second follow from the costs of a round and from the acceptance, the probability that a drafted token stands\n\
-    if those before it do. It is assumed to be 0.5, 0.7 or 0.9; --probe measures it.\n\n\
-    Examples:\n  \
-    logitfuse plan family.toml                          the table, and what to write into the TOML\n  \
-    logitfuse plan family.toml --probe 32               measures the acceptance on 32 items, and predicted against achieved\n  \
-    logitfuse plan family.toml --variant dynamic --task math --batch 16 --probe 64\n  \
-    logitfuse plan family.toml --format json | jq .choice"
-)]
-pub(crate) struct PlanArgs {
-    /// The experiment
-    #[arg(value_name = "FILE.toml")]
-    file: PathBuf,
-    /// This variant, where an experiment has tasks [default: the first one that fuses]
-    #[arg(long, value_name = "NAME")]
-    variant: Option<String>,
-    /// The variant on this task [default: the first]
-    #[arg(long, value_name = "NAME")]
-    task: Option<String>,
-    /// Decode the first N items or prompts, with and without drafts
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    probe: Option<usize>,
-    /// Sequences that are decoded at once [default: `batch` of [run], else 1]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    batch: Option<usize>,
-    /// text or json
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: Format,
-    #[command(flatten)]
-    overrides: OverrideArgs,
-}
 
 pub(crate) fn run(global: &Global, args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let experiment = Experiment::load(&args.file, &args.overrides.overrides())?;

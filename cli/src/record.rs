@@ -1,15 +1,15 @@
-//! What came of a sample, as JSON.
+//! A generated sample as JSON.
 
 use logitfuse_core::{RoleBinding, TokenId};
 use logitfuse_engine::{FinishReason, Generation, TokenReport};
-use logitfuse_pipeline::{Pipeline, Sample};
+use logitfuse_pipeline::{Sample, Pipeline};
 use logitfuse_text::Tokenizer;
 use serde_json::{Map, Value, json};
 
 use crate::args::PrintArgs;
 
-/// The names of what an experiment is made of: enough to write a record while the engine is at work.
-pub(crate) struct Labels {
+/// Names of roles, sources and trace columns: what a record needs while the engine is borrowed by a generation.
+pub(crate) struct RecordNames {
     strategy: String,
     columns: Vec<String>,
     bindings: Vec<RoleBinding>,
@@ -17,7 +17,7 @@ pub(crate) struct Labels {
     tokenizer: Tokenizer,
 }
 
-impl Labels {
+impl RecordNames {
     pub(crate) fn of(wired: &Pipeline) -> Self {
         let info = wired.strategy().info();
         Self {

@@ -1,4 +1,4 @@
-//! `logitfuse tasks`: questions with known answers.
+//! `logitfuse tasks`: evaluation tasks.
 
 use std::process::ExitCode;
 

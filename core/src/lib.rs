@@ -74,7 +74,7 @@ pub use memoryless::Memoryless;
 pub use processor::{Candidates, LogitsProcessor, ProcessorContext, ProcessorFactory, SamplingRow};
 pub use prompt::{PromptReading, PromptScore};
 pub use proxy_rows::ProxyRows;
-pub use round_costs::{Drafting, RoundCosts};
+pub use round_costs::{DraftStats, RoundCosts};
 pub use rows::Rows;
 pub use source::{LogitSource, SequenceId, SourceInfo, Step};
 pub use strategy::{

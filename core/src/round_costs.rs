@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a round of decoding costs on a machine, by how much is drafted in it.
+/// The timed costs of a round of speculative decoding, by draft length.
 ///
 /// ```
 /// use logitfuse_core::RoundCosts;
@@ -63,9 +63,10 @@ impl RoundCosts {
     }
 }
 
-/// What came of drafts.
+/// Acceptance and speed of drafts, summed over samples.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Drafting {
+#[non_exhaustive]
+pub struct DraftStats {
     /// Samples.
     pub samples: usize,
     /// Tokens that were generated.
@@ -80,7 +81,7 @@ pub struct Drafting {
     pub seconds: f64,
 }
 
-impl Drafting {
+impl DraftStats {
     /// The share of drafted tokens that were accepted.
     pub fn acceptance(&self) -> Option<f64> {
         (self.drafted > 0).then(|| self.accepted as f64 / self.drafted as f64)

@@ -1,6 +1,6 @@
-//! What drafts were expected to give, and what they gave.
+//! Predicted and achieved speed of speculative decoding.
 
-use logitfuse_core::{Drafting, Result, RoundCosts};
+use logitfuse_core::{DraftStats, Result, RoundCosts};
 use serde::{Deserialize, Serialize};
 
 use crate::{Run, TimingRecord};
@@ -13,16 +13,16 @@ pub struct Forecast {
     pub variant: String,
     /// The task.
     pub task: String,
-    /// Who drafts: a role, a source, or `prompt_lookup`.
+    /// The drafter: a role, a source, or `prompt_lookup`.
     pub draft: String,
     /// Tokens per draft: a number, or `auto`.
     pub tokens: String,
-    /// What rounds cost.
+    /// Timed costs of rounds.
     pub costs: RoundCosts,
 }
 
 /// Adds a sample.
-fn add(sum: &mut Drafting, timing: &TimingRecord) {
+fn add(sum: &mut DraftStats, timing: &TimingRecord) {
     sum.samples += 1;
     sum.tokens += timing.tokens;
     sum.drafted += timing.drafted;
@@ -32,30 +32,30 @@ fn add(sum: &mut Drafting, timing: &TimingRecord) {
 }
 
 impl Forecast {
-    /// The tokens per second that these costs foretell for drafts as long, and as often accepted, as they were.
-    pub fn tokens_per_second(&self, of: &Drafting) -> Option<f64> {
+    /// The tokens per second that these costs predict for drafts of the achieved length and acceptance.
+    pub fn tokens_per_second(&self, of: &DraftStats) -> Option<f64> {
         of.per_round().map(|(drafted, tokens)| self.costs.tokens_per_second(drafted, tokens))
     }
 }
 
 impl Run {
-    /// What each variant and task with drafts was expected to do, and what it did. Empty where nothing was drafted.
+    /// Prediction and result of each variant and task with drafts. Empty where nothing was drafted.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidData`](logitfuse_core::ErrorKind::InvalidData) for a damaged line.
-    pub fn drafting(&self) -> Result<Vec<(Forecast, Drafting)>> {
-        let mut all: Vec<(Forecast, Drafting)> = Vec::new();
+    pub fn drafting(&self) -> Result<Vec<(Forecast, DraftStats)>> {
+        let mut all: Vec<(Forecast, DraftStats)> = Vec::new();
         for forecast in self.forecasts()? {
             // A run that went on later timed its models again.
             all.retain(|(known, _)| (&known.variant, &known.task) != (&forecast.variant, &forecast.task));
-            all.push((forecast, Drafting::default()));
+            all.push((forecast, DraftStats::default()));
         }
         if all.is_empty() {
             return Ok(all);
         }
         for timing in self.timings()? {
             let timing = timing?;
-            let own = |(forecast, _): &&mut (Forecast, Drafting)| {
+            let own = |(forecast, _): &&mut (Forecast, DraftStats)| {
                 let rest = timing.key.strip_prefix(&forecast.variant).and_then(|rest| rest.strip_prefix('/'));
                 rest.and_then(|rest| rest.strip_prefix(&forecast.task)).is_some_and(|rest| rest.starts_with('/'))
             };
@@ -94,10 +94,10 @@ mod tests {
 
     #[test]
     fn first_tokens_come_of_prompts() {
-        let drafting = Drafting { samples: 2, tokens: 22, drafted: 16, accepted: 12, rounds: 8, seconds: 4.0 };
+        let drafting = DraftStats { samples: 2, tokens: 22, drafted: 16, accepted: 12, rounds: 8, seconds: 4.0 };
         assert_eq!(drafting.per_round(), Some((2.0, 2.5)));
         assert_eq!(drafting.acceptance(), Some(0.75));
         assert_eq!(drafting.tokens_per_second(), Some(5.0));
-        assert_eq!(Drafting::default().per_round(), None);
+        assert_eq!(DraftStats::default().per_round(), None);
     }
 }

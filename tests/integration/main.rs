@@ -3,8 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
 
 mod architecture;
-mod cli;
-mod config_diagnostics;
 mod fingerprints;
 #[cfg(target_os = "linux")]
 mod memory;

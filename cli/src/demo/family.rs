@@ -1,4 +1,4 @@
-//! The family of `examples/family`: a large base that nobody tuned, steered by a small expert.
+//! The family of `examples/family`: a large untuned base, steered by a small expert.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{
     columns::{Column, side_by_side, terminal_width},
-    strengths, title,
+    strengths,
 };
 use crate::{
     args::{Format, Global, PrintArgs},
@@ -37,7 +37,7 @@ pub(super) fn models(env: &Environment) -> Option<PathBuf> {
 }
 
 pub(super) fn show(global: &Global, models: &Path, runtime: &Runtime, cancel: &Cancel) -> Result<()> {
-    title("Weak to strong: a large model that nobody tuned, a small one that somebody tuned for sums, and both fused")?;
+    output::title("Weak to strong: a large untuned model, a small one tuned for sums, and both fused")?;
     output::line(&format!("{PROMPT}\n\nright: {ANSWER}\n"))?;
     let sample = Sample { id: "cards".to_owned(), fields: json!({ "prompt": PROMPT }) };
     let mut columns = Vec::new();

@@ -9,7 +9,6 @@ use logitfuse_onnx::Runtime;
 use logitfuse_pipeline::{RunConfig, Sample, SourceConfig, StrategyConfig};
 use serde_json::json;
 
-use super::title;
 use crate::{
     args::{Format, Global, PrintArgs},
     decode, output,
@@ -25,7 +24,7 @@ const QUESTION: &str = "Who wrote the play Hamlet?";
 const SYSTEM: &str = "You are a helpful assistant. Answer in one short sentence.";
 
 pub(super) fn show(global: &Global, model: &Path, alpha: f64, runtime: &Runtime, cancel: &Cancel) -> Result<()> {
-    title("Context: one model that nobody tuned, with a passage and without it")?;
+    output::title("Context: one untuned model, with a passage and without it")?;
     output::line(&format!("passage:  {PASSAGE}\nquestion: {QUESTION}\n"))?;
     let sample = Sample { id: "hamlet".to_owned(), fields: json!({ "passage": PASSAGE, "question": QUESTION }) };
     let both = "{{ passage }}\n\n{{ question }}";

@@ -10,12 +10,12 @@ use logitfuse_pipeline::Pipeline;
 /// Narrow enough for many tokens a line, wide enough for `0.00`.
 const LEAST: usize = 4;
 
-/// From "the base speaks" to "more than the expert moved": strengths up to each value, with a colour of the 256.
+/// Steps of the scale: strengths up to each value, with a colour of the 256.
 const SCALE: [(f64, u8, &str); 5] = [
-    (0.25, 244, "the base speaks"),
+    (0.25, 244, "base alone"),
     (0.75, 75, "half"),
-    (1.25, 78, "as far as the expert moved"),
-    (1.75, 220, "farther"),
+    (1.25, 78, "1: the expert's own shift"),
+    (1.75, 220, "more"),
     (f64::INFINITY, 209, "twice"),
 ];
 

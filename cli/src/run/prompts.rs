@@ -15,16 +15,15 @@ use logitfuse_engine::{Cancel, FinishReason};
 use logitfuse_pipeline::{Pipeline, Sample};
 use serde_json::Value;
 
-use super::RunArgs;
 use crate::{
-    INTERRUPTED,
-    args::{Format, Global},
+    args::{Format, Global, RunArgs},
     batch,
     decode::{self, Decoded},
-    output, plugin, signal,
+    output, plugin,
+    signal::{self, INTERRUPTED},
 };
 
-/// Prompts that are decoded at once where nobody says how many.
+/// Prompts that are decoded at once unless `--batch` says otherwise.
 const BATCH: usize = 4;
 
 pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> anyhow::Result<ExitCode> {
@@ -95,7 +94,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> a
     };
     if complete {
         bar.finish_and_clear();
-        plugin::farewell(global, &wired);
+        plugin::print_summary(global, &wired);
         return Ok(ExitCode::SUCCESS);
     }
     bar.abandon();

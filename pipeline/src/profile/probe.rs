@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use logitfuse_core::{Drafting, Result, RoundCosts};
+use logitfuse_core::{DraftStats, Result, RoundCosts};
 use logitfuse_engine::{Cancel, Decoder, Event, Request, Speculation};
 use serde::Serialize;
 
@@ -67,7 +67,8 @@ pub(super) fn fused(
 }
 
 fn decode(decoder: &mut Decoder, way: &str, costs: &RoundCosts, requests: &[Request]) -> Result<Probe> {
-    let mut sum = Drafting { samples: requests.len(), ..Drafting::default() };
+    let mut sum = DraftStats::default();
+    sum.samples = requests.len();
     // Whether the last token of a sequence was drafted: then its last round chose none.
     let mut ends_drafted = vec![false; requests.len()];
     let mut on_event = |event: Event<'_>| {

@@ -1,4 +1,4 @@
-//! How far a run is: bars on a terminal, lines elsewhere.
+//! Progress of a run: bars on a terminal, lines elsewhere.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use crate::{args::Global, decode, output};
 /// Lines come this often where there is no terminal.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Tells a run's progress on stderr.
-pub(crate) struct Meter<'a> {
+/// Reports a run's progress on stderr.
+pub(crate) struct ProgressReporter<'a> {
     global: &'a Global,
     bar: ProgressBar,
     cell: String,
@@ -24,7 +24,7 @@ pub(crate) struct Meter<'a> {
     pub(crate) total: usize,
 }
 
-impl<'a> Meter<'a> {
+impl<'a> ProgressReporter<'a> {
     pub(crate) fn new(global: &'a Global) -> Self {
         let (bar, now) = (ProgressBar::hidden(), Instant::now());
         Self { global, bar, cell: String::new(), samples: 0, made: 0, tokens: 0, begun: now, said: now, total: 0 }

@@ -5,11 +5,11 @@ use std::{path::Path, process::Output};
 use assert_cmd::Command;
 use serde_json::{Map, Value, json};
 
-use crate::support::{runtime, tiny};
+use crate::support::{binary, runtime_library, tiny};
 
 fn logitfuse() -> Command {
-    let mut command = Command::cargo_bin("logitfuse").expect("`cargo build` made the command");
-    command.env("LOGITFUSE_ORT_LIB", runtime().library()).env_remove("RUST_BACKTRACE");
+    let mut command = Command::new(binary());
+    command.env("LOGITFUSE_ORT_LIB", runtime_library()).env_remove("RUST_BACKTRACE");
     command
 }
 
@@ -94,7 +94,7 @@ fn a_trace_holds_what_the_fusion_did() {
     assert_eq!(first["roles"][0]["top_logprobs"].as_array().map(Vec::len), Some(3));
     let table = run(&args);
     let table = text(&table.stdout);
-    assert!(table.contains("kl_fused_base") && table.contains("anti's favourite"), "{table}");
+    assert!(table.contains("kl_fused_base") && table.contains("anti's top token"), "{table}");
 }
 
 #[test]
@@ -259,14 +259,39 @@ fn a_missing_runtime_says_how_to_get_one() {
 #[test]
 fn a_closed_stdout_is_an_error_and_no_panic() {
     let model = tiny("gqa_fp32");
-    let binary = assert_cmd::cargo::cargo_bin("logitfuse");
-    let script = format!("{} generate -q --model {} --ignore-eos -n 200 a 2>&3 | true", shown(&binary), shown(&model));
+    let script =
+        format!("{} generate -q --model {} --ignore-eos -n 200 a 2>&3 | true", shown(&binary()), shown(&model));
     let output = std::process::Command::new("bash")
         .args(["-c", &format!("set -o pipefail; {{ {script}; }} 3>&1")])
-        .env("LOGITFUSE_ORT_LIB", runtime().library())
+        .env("LOGITFUSE_ORT_LIB", runtime_library())
         .output()
         .expect("bash starts");
     assert_eq!(output.status.code(), Some(2));
     let said = text(&output.stdout);
     assert!(said.starts_with("error: stdout was closed") && said.contains("help: "), "{said}");
+}
+
+#[test]
+fn figures_are_svg_and_png_where_the_build_has_it() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let (toml, directory) = (folder.path().join("x.toml"), folder.path().join("run"));
+    std::fs::write(folder.path().join("words.jsonl"), "{\"prompt\": \"a b\"}\n{\"prompt\": \"c\"}\n")
+        .expect("the test's folder is writable");
+    let config = format!(
+        "schema = 1\n[run]\nmax_new_tokens = 3\n[sources.base]\nmodel = '{}'\n\
+         [tasks.words]\ndata = 'words.jsonl'\ntarget = 'a'\nmetrics = [{{ metric = 'exact_match' }}]\n",
+        shown(&tiny("gqa_fp32"))
+    );
+    std::fs::write(&toml, config).expect("the test's folder is writable");
+    assert!(run(&["run", "-q", "--no-report", shown(&toml), "-o", shown(&directory)]).status.success());
+    let figure = |ending: &str| directory.join("figures").join(format!("scores.{ending}")).exists();
+    let report = |format: &str| run(&["report", shown(&directory), "--format", format]);
+    assert!(report("svg").status.success() && figure("svg") && !figure("png"));
+    let png = report("png");
+    if cfg!(feature = "png") {
+        assert!(png.status.success() && figure("png"), "{}", text(&png.stderr));
+    } else {
+        refused_output(&png, &["figures as PNG"]);
+        assert!(text(&png.stderr).contains("`cargo install --path cli --features png`"), "{}", text(&png.stderr));
+    }
 }

@@ -4,6 +4,8 @@
 
 use std::{fmt::Write, fs, path::Path, process::Command};
 
+use crate::support::binary;
+
 struct Case {
     title: &'static str,
     /// The first is the experiment.
@@ -163,7 +165,7 @@ fn said(case: &Case) -> String {
     for (name, text) in case.files {
         fs::write(folder.path().join(name), text).unwrap();
     }
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin("logitfuse"));
+    let mut command = Command::new(binary());
     command.args(["config", "check", "e.toml"]).args(case.flags);
     let output =
         command.current_dir(folder.path()).env_remove("RUST_BACKTRACE").env_remove("COLUMNS").output().unwrap();
