@@ -3,12 +3,12 @@
 use std::{fmt::Write, path::Path, process::ExitCode};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use logitfuse_core::Result;
 use logitfuse_config::Experiment;
-use logitfuse_tape::{Grid, Outcome, RecordOptions, Replay, Setting, Summary, TextOutcome, record};
+use logitfuse_core::Result;
 use logitfuse_onnx::Runtime;
 use logitfuse_replay::{Rest, Tape};
 use logitfuse_setup::{Environment, find_runtime};
+use logitfuse_tape::{Grid, Outcome, RecordOptions, Replay, Setting, Summary, TextOutcome, record};
 use serde_json::{Map, Value, json};
 
 use crate::{
