@@ -21,14 +21,16 @@ pub struct Forecast {
     pub costs: RoundCosts,
 }
 
-/// Adds a sample.
-fn add(sum: &mut DraftStats, timing: &TimingRecord) {
-    sum.samples += 1;
-    sum.tokens += timing.tokens;
-    sum.drafted += timing.drafted;
-    sum.accepted += timing.accepted;
-    sum.rounds += timing.rounds;
-    sum.seconds += timing.decode_seconds;
+impl TimingRecord {
+    /// Adds what this sample's drafts gave.
+    pub fn add_to(&self, sum: &mut DraftStats) {
+        sum.samples += 1;
+        sum.tokens += self.tokens;
+        sum.drafted += self.drafted;
+        sum.accepted += self.accepted;
+        sum.rounds += self.rounds;
+        sum.seconds += self.decode_seconds;
+    }
 }
 
 impl Forecast {
@@ -60,44 +62,9 @@ impl Run {
                 rest.and_then(|rest| rest.strip_prefix(&forecast.task)).is_some_and(|rest| rest.starts_with('/'))
             };
             if let Some((_, sum)) = all.iter_mut().find(own) {
-                add(sum, &timing);
+                timing.add_to(sum);
             }
         }
         Ok(all)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn costs() -> RoundCosts {
-        RoundCosts { batch: 2, round_seconds: vec![1.0, 1.5, 3.0], token_seconds: 0.25 }
-    }
-
-    #[test]
-    fn costs_lie_on_lines_between_what_was_timed_and_beyond() {
-        for (drafted, seconds) in [(0.0, 1.0), (0.5, 1.25), (1.0, 1.5), (1.5, 2.25), (2.0, 3.0), (3.0, 4.5)] {
-            assert!((costs().seconds(drafted) - seconds).abs() < 1e-12, "{drafted}");
-        }
-        let lone = RoundCosts { round_seconds: vec![2.0], ..costs() };
-        assert!((lone.seconds(3.0) - 2.0).abs() < 1e-12);
-    }
-
-    #[test]
-    fn a_batch_shares_its_round_and_every_token_pays_for_itself() {
-        // Two sequences of 1 + 1/2 tokens each: 3 tokens in 1.5 s and 3 times 0.25 s.
-        assert!((costs().tokens_per_second(1.0, 1.5) - 3.0 / 2.25).abs() < 1e-12);
-        assert_eq!(costs().best_at(0.0).0, 0);
-        assert_eq!(costs().best_at(1.0).0, 1);
-    }
-
-    #[test]
-    fn first_tokens_come_of_prompts() {
-        let drafting = DraftStats { samples: 2, tokens: 22, drafted: 16, accepted: 12, rounds: 8, seconds: 4.0 };
-        assert_eq!(drafting.per_round(), Some((2.0, 2.5)));
-        assert_eq!(drafting.acceptance(), Some(0.75));
-        assert_eq!(drafting.tokens_per_second(), Some(5.0));
-        assert_eq!(DraftStats::default().per_round(), None);
     }
 }
