@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use logitfuse_core::Result;
-use logitfuse_engine::{Cancel, Event, FinishReason, TokenReport};
-use logitfuse_experiment::{Sample, Wired};
+use logitfuse_engine::{Cancel, Decoder, Event, FinishReason, TokenReport};
+use logitfuse_pipeline::{Pipeline, Sample};
 use serde_json::Value;
 
 use crate::{args::PrintArgs, record::RecordNames};
@@ -21,7 +21,8 @@ pub(crate) struct FinishedSample {
 /// early waits for those before it, so that what is written does not depend on `limit`. Returns false if it was
 /// interrupted; samples that were not handed over are as if they had not begun.
 pub(crate) fn samples(
-    wired: &mut Wired,
+    pipeline: &Pipeline,
+    decoder: &mut Decoder,
     todo: &[(usize, &Sample)],
     limit: usize,
     print: PrintArgs,
@@ -30,7 +31,7 @@ pub(crate) fn samples(
 ) -> Result<bool> {
     // One that cannot be made is an error when its turn comes: samples before it are finished first.
     let request = |&(index, sample): &(usize, &Sample)| {
-        let mut request = wired.request(index, &sample.fields).map_err(|e| e.context(&sample.id))?;
+        let mut request = pipeline.request_for(index, &sample.fields).map_err(|e| e.context(&sample.id))?;
         if print.trace {
             request.top_logprobs = 3;
             request.trace = true;
@@ -42,7 +43,7 @@ pub(crate) fn samples(
     let mut waiting: BTreeMap<usize, FinishedSample> = BTreeMap::new();
     let mut next = 0;
     let mut failed = None;
-    let labels = RecordNames::of(wired);
+    let labels = RecordNames::of(pipeline);
     let mut on_event = |event: Event<'_>| {
         match event {
             Event::Token(report) if print.trace => tokens.entry(report.request).or_default().push(report.clone()),
@@ -65,7 +66,7 @@ pub(crate) fn samples(
         }
         ControlFlow::Continue(())
     };
-    let result = wired.engine.serve(&mut requests, limit, cancel, &mut on_event);
+    let result = decoder.generate_stream(&mut requests, limit, cancel, &mut on_event);
     if let Some(e) = failed {
         return Err(e);
     }

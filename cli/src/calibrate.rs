@@ -2,12 +2,10 @@
 
 use std::{fmt::Write, process::ExitCode};
 
+use logitfuse_config::Experiment;
 use logitfuse_core::{Error, ErrorKind};
-use logitfuse_experiment::{
-    Experiment,
-    tape::{Baseline, Calibration, Fit, Range, Summary},
-};
 use logitfuse_replay::Tape;
+use logitfuse_tape::{Baseline, Fit, FitOptions, Range, Summary};
 use serde_json::json;
 
 use crate::{
@@ -29,11 +27,11 @@ pub(crate) fn run(global: &Global, args: &CalibrateArgs) -> anyhow::Result<ExitC
             .with_help("give one for all, or one each in the order of --param")
             .into());
     }
-    let mut task = Calibration {
+    let mut task = FitOptions {
         parameters: args.param.iter().cloned().zip(ranges).collect(),
         metric: args.metric,
         points: args.points,
-        ..Calibration::default()
+        ..FitOptions::default()
     };
     task.bootstrap.draws = args.draws;
     task.bootstrap.seed = args.seed;

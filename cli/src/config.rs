@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+use logitfuse_config::{Experiment, json_schema, json_schema_with};
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_experiment::{Experiment, built_in, json_schema, json_schema_with, preflight};
+use logitfuse_eval::preflight;
+use logitfuse_pipeline::built_in;
 use serde_json::Value;
 
 use crate::{

@@ -1,7 +1,7 @@
 //! Diagnostics of a configuration, rendered: message, the underlined part of the file, help.
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
-use logitfuse_experiment::{Diagnostic, Diagnostics, Place};
+use logitfuse_config::{Diagnostic, Diagnostics, Place};
 
 /// The diagnostics behind an error, if it has any.
 pub(crate) fn of(error: &logitfuse_core::Error) -> Option<&Diagnostics> {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use logitfuse_core::Result;
-use logitfuse_experiment::run::finish;
+use logitfuse_eval::run::finish;
 use logitfuse_rundir::{Run, merge, missing};
 
 use crate::{

@@ -4,11 +4,10 @@ mod table;
 
 use std::process::ExitCode;
 
+use logitfuse_config::{Cell, Config, Experiment, OutputType};
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_experiment::{
-    Cell, Config, Experiment, OutputType, Task, TaskRequest,
-    survey::{Requests, Survey, SurveyOptions},
-};
+use logitfuse_eval::{Task, TaskRequest};
+use logitfuse_pipeline::profile::{Profile, ProfileOptions, Requests};
 use serde_json::{Value, json};
 
 use crate::{
@@ -30,13 +29,13 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> anyhow::Result<ExitCode> 
     let plugins = plugin::settings(global);
     let batch = args.batch.or(config.run.batch).unwrap_or(1);
     let temperature = config.run.temperature;
-    let options = SurveyOptions { runtime: &runtime, plugins: &plugins, threads: global.threads, batch };
+    let options = ProfileOptions { runtime: &runtime, plugins: &plugins, threads: global.threads, batch };
     output::say(global.quiet, "timing the models …");
-    let survey = Survey::take(config, &options, &*probe)?;
+    let profile = Profile::take(config.options(), &options, &*probe)?;
     if args.format == Format::Text {
-        output::line(&table::table(&survey, cell, temperature))?;
+        output::line(&table::table(&profile, cell, temperature))?;
     } else {
-        let mut document = serde_json::to_value(&survey)?;
+        let mut document = serde_json::to_value(&profile)?;
         let of = |name: fn(&Cell) -> &String| cell.map_or(Value::Null, |cell| json!(name(cell)));
         document["schema_version"] = json!(1);
         document["variant"] = of(|cell| &cell.variant);
@@ -86,8 +85,8 @@ fn probe(config: &Config, cell: Option<&Cell>, args: &PlanArgs) -> Result<Box<Re
             let what = format!("{}: nothing to probe with", args.file.display());
             return Err(Error::new(ErrorKind::InvalidConfig, what).with_help("set run.prompts or run.data"));
         }
-        return Ok(Box::new(move |wired| {
-            samples.iter().enumerate().map(|(index, sample)| wired.request(index, &sample.fields)).collect()
+        return Ok(Box::new(move |pipeline| {
+            samples.iter().enumerate().map(|(index, sample)| pipeline.request_for(index, &sample.fields)).collect()
         }));
     };
     let task = Task::load(&cell.task, &cell.task_config)?;
@@ -95,10 +94,10 @@ fn probe(config: &Config, cell: Option<&Cell>, args: &PlanArgs) -> Result<Box<Re
         let what = format!("--probe: task `{}` scores texts, and drafts have no part in that", cell.task);
         return Err(Error::new(ErrorKind::InvalidConfig, what).with_help("name a task that generates with --task"));
     }
-    Ok(Box::new(move |wired| {
+    Ok(Box::new(move |pipeline| {
         let mut requests = Vec::new();
         for doc in task.docs().iter().take(count) {
-            requests.extend(task.requests(wired, doc, 0)?.into_iter().filter_map(|request| match request {
+            requests.extend(task.requests(pipeline, doc, 0)?.into_iter().filter_map(|request| match request {
                 TaskRequest::Generate(request) => Some(request),
                 TaskRequest::Score { .. } => None,
             }));

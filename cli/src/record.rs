@@ -2,7 +2,7 @@
 
 use logitfuse_core::{RoleBinding, TokenId};
 use logitfuse_engine::{FinishReason, Generation, TokenReport};
-use logitfuse_experiment::{Sample, Wired};
+use logitfuse_pipeline::{Pipeline, Sample};
 use logitfuse_text::Tokenizer;
 use serde_json::{Map, Value, json};
 
@@ -18,14 +18,14 @@ pub(crate) struct RecordNames {
 }
 
 impl RecordNames {
-    pub(crate) fn of(wired: &Wired) -> Self {
-        let info = wired.engine.strategy().info();
+    pub(crate) fn of(pipeline: &Pipeline) -> Self {
+        let info = pipeline.strategy().info();
         Self {
             strategy: info.id.clone(),
             columns: info.trace.iter().map(|column| column.name.clone()).collect(),
-            bindings: wired.engine.session().bindings.clone(),
-            sources: wired.engine.sources().map(|source| source.name.clone()).collect(),
-            tokenizer: wired.tokenizer.clone(),
+            bindings: pipeline.session().bindings.clone(),
+            sources: pipeline.sources().map(|source| source.name.clone()).collect(),
+            tokenizer: pipeline.tokenizer().clone(),
         }
     }
 

@@ -7,7 +7,7 @@ mod table;
 
 use std::process::ExitCode;
 
-use logitfuse_experiment::Experiment;
+use logitfuse_config::Experiment;
 
 use crate::args::{Global, RunArgs};
 

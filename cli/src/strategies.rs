@@ -2,8 +2,9 @@
 
 use std::{fmt::Write, process::ExitCode};
 
+use logitfuse_config::example;
 use logitfuse_core::{Arity, Error, ErrorKind, Result, StrategyInfo};
-use logitfuse_experiment::{Parameter, built_in, example, parameters, wrappers};
+use logitfuse_pipeline::{Parameter, built_in, parameters, wrappers};
 use serde_json::{Value, json};
 
 use crate::{args::Format, output, table::TextTable};

@@ -3,14 +3,12 @@
 use std::{fmt::Write, path::Path, process::ExitCode};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use logitfuse_config::Experiment;
 use logitfuse_core::Result;
-use logitfuse_experiment::{
-    Experiment,
-    tape::{Grid, Outcome, RecordOptions, Replay, Setting, Summary, TextOutcome, record},
-};
 use logitfuse_onnx::Runtime;
 use logitfuse_replay::{Rest, Tape};
 use logitfuse_setup::{Environment, find_runtime};
+use logitfuse_tape::{Grid, Outcome, RecordOptions, Replay, Setting, Summary, TextOutcome, record};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -213,7 +211,7 @@ fn text_record(settings: &[Setting], text: &TextOutcome) -> Value {
         record["gold"] = json!(text.info.gold);
     }
     if !text.tokens.is_empty() {
-        let token = |t: &logitfuse_experiment::tape::TokenOutcome| json!({ "token": t.token, "log_prob": t.log_prob, "greedy": t.greedy, "trace": t.trace });
+        let token = |t: &logitfuse_tape::TokenOutcome| json!({ "token": t.token, "log_prob": t.log_prob, "greedy": t.greedy, "trace": t.trace });
         record["trace"] = text.tokens.iter().map(token).collect();
     }
     record

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use logitfuse_experiment::task::import;
+use logitfuse_eval::task::import;
 
 use crate::{args::TasksCommand, output};
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anstyle::Style;
 use logitfuse_core::TokenId;
 use logitfuse_engine::TokenReport;
-use logitfuse_experiment::Wired;
+use logitfuse_pipeline::Pipeline;
 use logitfuse_text::Tokenizer;
 
 /// The legend of the table.
@@ -23,15 +23,15 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(wired: &Wired) -> Self {
-        let info = wired.engine.strategy().info();
-        let bindings = &wired.engine.session().bindings;
+    pub(crate) fn new(pipeline: &Pipeline) -> Self {
+        let info = pipeline.strategy().info();
+        let bindings = &pipeline.session().bindings;
         let twice = |role: &str| bindings.iter().filter(|b| b.role == role).count() > 1;
         let label = |b: &logitfuse_core::RoleBinding| {
             if twice(&b.role) { format!("{}:{}", b.role, b.source) } else { b.role.clone() }
         };
         Self {
-            tokenizer: wired.tokenizer.clone(),
+            tokenizer: pipeline.tokenizer().clone(),
             columns: info.trace.iter().map(|c| c.name.clone()).collect(),
             roles: bindings.iter().map(label).collect(),
         }

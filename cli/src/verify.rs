@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use logitfuse_experiment::run::{self, Verification};
+use logitfuse_eval::{run, run::Verification};
 use logitfuse_rundir::Run;
 use serde_json::json;
 

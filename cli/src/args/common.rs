@@ -1,7 +1,7 @@
 //! Flags and values that several commands share.
 
 use clap::{Args, ValueEnum};
-use logitfuse_experiment::Overrides;
+use logitfuse_config::Overrides;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {

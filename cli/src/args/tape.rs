@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use logitfuse_experiment::tape::{Grid, Metric, Range, Reference};
 use logitfuse_replay::RowKind;
+use logitfuse_tape::{Grid, Metric, Range, Reference};
 
 use super::{Format, OverrideArgs};
 

@@ -5,10 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use logitfuse_config::Config;
 use logitfuse_core::Result;
 use logitfuse_engine::Cancel;
-use logitfuse_experiment::{Config, RunConfig, Sample, SourceConfig, StrategyConfig};
 use logitfuse_onnx::Runtime;
+use logitfuse_pipeline::{RunConfig, Sample, SourceConfig, StrategyConfig};
 use logitfuse_setup::Environment;
 use serde_json::json;
 
@@ -46,14 +47,15 @@ pub(super) fn show(global: &Global, models: &Path, runtime: &Runtime, cancel: &C
         ("expert: small, 0.27 M, tuned for sums", &["S-math"]),
         ("fused: base + α · (expert − small untuned)", &["L", "S-math", "S"]),
     ] {
-        let mut wired = decode::wire(global, config(models, roles), runtime)?;
+        let pipeline = decode::wire(global, config(models, roles), runtime)?;
         let print = PrintArgs { format: None, trace: true, timings: false };
-        let decoded = decode::sample(global, &mut wired, 0, &sample, print, Format::Jsonl, cancel)?;
+        let decoded =
+            decode::sample(global, &pipeline, &mut pipeline.decoder(), 0, &sample, print, Format::Jsonl, cancel)?;
         if cancel.is_cancelled() {
             return Ok(());
         }
         columns.push(Column { title, text: decoded.generation.text.trim().to_owned() });
-        trace = strengths::strip(&wired, &decoded.tokens, terminal_width())?;
+        trace = strengths::strip(&pipeline, &decoded.tokens, terminal_width())?;
     }
     output::write_all(side_by_side(&columns, terminal_width()).as_bytes())?;
     output::write_all(

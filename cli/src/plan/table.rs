@@ -2,32 +2,31 @@
 
 use std::fmt::Write;
 
-use logitfuse_experiment::{
-    Cell,
-    survey::{Choice, DrafterSurvey, Probe, SourceSurvey, Survey},
-};
+use logitfuse_config::Cell;
+
+use logitfuse_pipeline::profile::{Choice, DrafterProfile, Probe, Profile, SourceProfile};
 
 use crate::table::TextTable;
 
 /// Models, steps, drafts, probes, and the choice.
-pub(crate) fn table(survey: &Survey, cell: Option<&Cell>, temperature: f64) -> String {
+pub(crate) fn table(profile: &Profile, cell: Option<&Cell>, temperature: f64) -> String {
     let mut text = String::new();
     let how = if temperature == 0.0 { "greedy".to_owned() } else { format!("temperature {temperature}") };
     let at_once =
-        if survey.batch == 1 { "one sequence".to_owned() } else { format!("{} sequences at once", survey.batch) };
+        if profile.batch == 1 { "one sequence".to_owned() } else { format!("{} sequences at once", profile.batch) };
     let what = cell.map_or(String::new(), |cell| format!("{} × {}, ", cell.variant, cell.task));
     let _ = writeln!(text, "{what}{at_once}, {how}\n");
-    sources(&mut text, &survey.sources);
-    step(&mut text, survey);
-    drafters(&mut text, survey);
-    probes(&mut text, &survey.probes);
-    text += &choice(&survey.choice, survey, temperature);
+    sources(&mut text, &profile.sources);
+    step(&mut text, profile);
+    drafters(&mut text, profile);
+    probes(&mut text, &profile.probes);
+    text += &choice(&profile.choice, profile, temperature);
     text
 }
 
-fn sources(text: &mut String, sources: &[SourceSurvey]) {
+fn sources(text: &mut String, sources: &[SourceProfile]) {
     let rows = sources.first().map_or(0, |source| source.forward_ms.len());
-    let name = |source: &SourceSurvey| match &*source.roles.join(", ") {
+    let name = |source: &SourceProfile| match &*source.roles.join(", ") {
         roles if roles.is_empty() || *roles == *source.source => source.source.clone(),
         roles => format!("{} ({roles})", source.source),
     };
@@ -41,8 +40,8 @@ fn sources(text: &mut String, sources: &[SourceSurvey]) {
     let _ = writeln!(text, "{}", numbers(table, 1));
 }
 
-fn step(text: &mut String, survey: &Survey) {
-    let step = &survey.step;
+fn step(text: &mut String, profile: &Profile) {
+    let step = &profile.step;
     let waves: Vec<String> = step.waves.iter().map(|wave| wave.join(" + ")).collect();
     let planned = format!("{} as planned ({})", milliseconds(step.planned_ms), waves.join(", then "));
     let mut times = vec![["ms of a step:".to_owned(), planned]];
@@ -53,25 +52,25 @@ fn step(text: &mut String, survey: &Survey) {
     let _ = writeln!(
         text,
         "fused, no drafts: {} tokens/s{}\n",
-        rate(survey.plain_tokens_per_second),
-        of_base(survey, survey.plain_tokens_per_second)
+        rate(profile.plain_tokens_per_second),
+        of_base(profile, profile.plain_tokens_per_second)
     );
 }
 
 /// A rate beside that of the base alone.
-fn of_base(survey: &Survey, tokens_per_second: f64) -> String {
-    let base = survey.sources.iter().find(|source| source.roles.iter().any(|role| role == "base"));
+fn of_base(profile: &Profile, tokens_per_second: f64) -> String {
+    let base = profile.sources.iter().find(|source| source.roles.iter().any(|role| role == "base"));
     base.filter(|base| base.tokens_per_second > 0.0).map_or(String::new(), |base| {
         format!(", {:.2} × {} alone", tokens_per_second / base.tokens_per_second, base.source)
     })
 }
 
-fn drafters(text: &mut String, survey: &Survey) {
-    let longest = survey.drafters.iter().map(|drafter| drafter.costs.round_seconds.len()).max().unwrap_or(1);
+fn drafters(text: &mut String, profile: &Profile) {
+    let longest = profile.drafters.iter().map(|drafter| drafter.costs.round_seconds.len()).max().unwrap_or(1);
     let mut table =
         vec![["tokens/s by tokens per draft", "speed-up above 1", "acceptance"].map(str::to_owned).to_vec()];
     table[0].extend((1..longest).map(|length| length.to_string()));
-    for drafter in &survey.drafters {
+    for drafter in &profile.drafters {
         let mut names = [format!("  {}", drafter.draft), speed_up(drafter)];
         for prediction in &drafter.predictions {
             let known = if prediction.measured { "measured " } else { "" };
@@ -85,7 +84,7 @@ fn drafters(text: &mut String, survey: &Survey) {
 }
 
 /// From which acceptance on decoding with these drafts is faster than without.
-fn speed_up(drafter: &DrafterSurvey) -> String {
+fn speed_up(drafter: &DrafterProfile) -> String {
     drafter.pays_from.map_or("never".to_owned(), |from| format!("from {from:.2}"))
 }
 
@@ -106,8 +105,8 @@ fn probes(text: &mut String, probes: &[Probe]) {
     let _ = writeln!(text, "{}", TextTable::new(table).right(1..5));
 }
 
-fn choice(choice: &Choice, survey: &Survey, temperature: f64) -> String {
-    let order = if choice.in_turn && survey.step.waves.iter().any(|wave| wave.len() > 1) {
+fn choice(choice: &Choice, profile: &Profile, temperature: f64) -> String {
+    let order = if choice.in_turn && profile.step.waves.iter().any(|wave| wave.len() > 1) {
         "\nmodels one after another are faster than in the planned waves; `tokens = \"auto\"` sees that by itself when greedy"
     } else {
         ""
@@ -121,7 +120,7 @@ fn choice(choice: &Choice, survey: &Survey, temperature: f64) -> String {
     format!(
         "choice: {} tokens/s{}; {}{order}\n\n[speculation]\ndraft = \"{draft}\"\ntokens = {tokens}{best}",
         rate(choice.tokens_per_second),
-        of_base(survey, choice.tokens_per_second),
+        of_base(profile, choice.tokens_per_second),
         choice.why
     )
 }

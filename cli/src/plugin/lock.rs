@@ -5,8 +5,8 @@ use std::{
     process::ExitCode,
 };
 
+use logitfuse_config::{Config, Experiment, Overrides};
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
-use logitfuse_experiment::{Config, Experiment, Overrides};
 use logitfuse_plugin_host::{Lock, PluginFile};
 
 use super::search::search_path;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use logitfuse_core::Result;
-use logitfuse_experiment::{PluginSettings, Wired};
+use logitfuse_pipeline::{Pipeline, PluginSettings};
 use logitfuse_plugin_host::{Place, PluginFile, Policy, SearchPath};
 use logitfuse_setup::{Environment, plugin_dirs};
 
@@ -37,8 +37,8 @@ pub(crate) fn settings(global: &Global) -> PluginSettings {
 }
 
 /// Reports a plugin's failures and slow calls on stderr, once the run has ended.
-pub(crate) fn print_summary(global: &Global, wired: &Wired) {
-    let Some(plugin) = &wired.plugin else { return };
+pub(crate) fn print_summary(global: &Global, pipeline: &Pipeline) {
+    let Some(plugin) = pipeline.plugin() else { return };
     let (id, timing, fallbacks) = (&plugin.record.id, plugin.strategy.timing(), plugin.strategy.fallbacks());
     if fallbacks > 0 {
         output::say(global.quiet, &format!("warning: {id} failed; {fallbacks} tokens are those of the base alone"));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use logitfuse_experiment::run::Progress;
+use logitfuse_eval::run::Progress;
 
 use crate::{args::Global, decode, output};
 
@@ -32,7 +32,7 @@ impl<'a> ProgressReporter<'a> {
 
     pub(crate) fn on(&mut self, progress: &Progress<'_>) {
         match *progress {
-            Progress::Wired(wired) => self.bar.suspend(|| decode::notes(self.global, wired)),
+            Progress::Opened(pipeline) => self.bar.suspend(|| decode::notes(self.global, pipeline)),
             Progress::Cell { variant, task, index, of, samples, kept } => {
                 self.bar.finish_and_clear();
                 self.cell = format!("{variant} × {task} [{}/{of}]", index + 1);

@@ -2,13 +2,12 @@
 
 use std::{path::Path, process::ExitCode};
 
+use logitfuse_config::Experiment;
 use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_engine::Cancel;
-use logitfuse_experiment::{
-    Experiment, PluginSettings,
-    run::{RunOptions, Suite, failures},
-};
+use logitfuse_eval::{run::RunOptions, run::Suite, run::failures};
 use logitfuse_onnx::Runtime;
+use logitfuse_pipeline::PluginSettings;
 use logitfuse_rundir::{Metrics, Run, Scope};
 
 use super::{progress::ProgressReporter, table::table};

@@ -45,7 +45,7 @@ impl Round {
         for timing in run.timings()? {
             let timing = timing?;
             if let [variant, task, ..] = timing.key.split('/').collect::<Vec<_>>()[..] {
-                round.done.entry((variant.to_owned(), task.to_owned())).or_default().add(&timing);
+                timing.add_to(round.done.entry((variant.to_owned(), task.to_owned())).or_default());
             }
         }
         round.forecasts =
