@@ -4,6 +4,7 @@ mod check;
 mod list;
 mod lock;
 mod new;
+mod scaffold;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -130,7 +131,7 @@ pub(crate) fn run(global: &Global, command: &PluginCommand) -> anyhow::Result<Ex
         PluginCommand::New(args) => new::run(global, args),
         PluginCommand::Lock { files } => lock::run(global, files),
         PluginCommand::CheckCase { request, record } => {
-            logitfuse_plugin_host::check::serve(request, record)?;
+            logitfuse_plugin_check::serve(request, record)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -27,7 +27,7 @@ fn build() -> BTreeMap<String, PathBuf> {
         .iter()
         .filter(|p| {
             p.manifest_path.starts_with(within("plugins/bundled"))
-                || p.manifest_path.starts_with(within("plugins/misbehave"))
+                || p.manifest_path.starts_with(within("plugins/check/fixtures"))
         })
         .map(|p| p.name.to_string())
         .collect();

@@ -6,20 +6,19 @@ use std::{
 };
 
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_plugin_host::Scaffold;
 
 use crate::{
     args::Global,
     output,
-    plugin::{Language, NewArgs},
+    plugin::{Language, NewArgs, scaffold::Scaffold},
 };
 
 pub(crate) fn run(global: &Global, args: &NewArgs) -> anyhow::Result<ExitCode> {
     let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(&args.name));
     let (scaffold, next) = match args.lang {
-        Language::C => (Scaffold::new(&args.name, logitfuse_plugin_host::Language::C)?, "make"),
+        Language::C => (Scaffold::new(&args.name, Language::C)?, "make"),
         Language::Rust => {
-            let scaffold = Scaffold::new(&args.name, logitfuse_plugin_host::Language::Rust)?;
+            let scaffold = Scaffold::new(&args.name, Language::Rust)?;
             (scaffold.with_sdk(&sdk(args.source.as_deref())?), "cargo build --release")
         }
     };

@@ -29,7 +29,7 @@ fn the_example_in_c_builds() {
 
 #[test]
 fn the_template_in_c_builds() {
-    let template = root().join("plugins/host/templates/c/strategy.c");
+    let template = root().join("cli/templates/plugin/c/strategy.c");
     let text = std::fs::read_to_string(template).expect("the template is there");
     let file = source("my_rule.c", &text.replace("{{name}}", "my-rule"));
     for standard in ["c99", "c11", "c17"] {

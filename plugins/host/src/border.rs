@@ -98,7 +98,7 @@ impl ErrorBuffers {
         // The plugin may have changed pointers and capacities; only its lengths are believed, as far as they fit.
         let text = |buffer: &[u8], len: u64| {
             let len = usize::try_from(len).unwrap_or(usize::MAX).min(buffer.len());
-            text::clean(&buffer[..len])
+            text::printable(&buffer[..len])
         };
         let mut message = text(&self.message, said.message.len);
         if message.is_empty() {

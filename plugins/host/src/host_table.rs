@@ -97,7 +97,7 @@ unsafe extern "C" fn log(ctx: *mut c_void, level: u32, message: lf_str) {
         4 => LogLevel::Debug,
         _ => LogLevel::Trace,
     };
-    context.line(level, &text::clean(message));
+    context.line(level, &text::printable(message));
 }
 
 /// Says something about a plugin in its log.

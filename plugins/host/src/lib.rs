@@ -43,14 +43,12 @@
 //!
 //! * Finding: [`SearchPath`], [`PluginFile`], [`Metadata`].
 //! * Admitting: [`Policy`], [`Pin`], [`Lock`], [`struct@Hash`].
-//! * Trying hard to break one, each case in a process of its own: [`check`].
-//! * Starting one: [`Scaffold`].
 //! * Running: [`Plugin`], [`PluginStrategy`], [`OnError`], [`Timing`], [`forward_log`].
+//! * For tools that test plugins, such as `logitfuse-plugin-check`: [`Schema`], [`FpControl`], [`printable`].
 
 #![deny(missing_docs)]
 
 mod border;
-pub mod check;
 mod discover;
 mod fenv;
 #[doc(hidden)]
@@ -61,7 +59,6 @@ mod library;
 mod metadata;
 mod object_file;
 mod plugin;
-mod scaffold;
 mod scan;
 mod schema;
 mod sound;
@@ -72,11 +69,13 @@ mod timing;
 mod trust;
 
 pub use discover::{Found, Place, SearchPath};
+pub use fenv::FpControl;
 pub use host_table::{LINES_PER_SECOND, LogLevel, forward_log};
 pub use metadata::{Metadata, StrategyMetadata};
 pub use plugin::{OnError, Plugin};
-pub use scaffold::{Language, Scaffold};
 pub use scan::{Hash, PluginFile};
+pub use schema::{Refusal, Schema};
 pub use strategy::PluginStrategy;
+pub use text::printable;
 pub use timing::Timing;
 pub use trust::{Lock, Locked, Pin, Policy};

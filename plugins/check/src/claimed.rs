@@ -2,16 +2,17 @@
 
 use logitfuse_conformance::{Violation, strategy_laws};
 use logitfuse_core::FusionStrategy;
+use logitfuse_plugin_host::OnError;
 use serde_json::{Value, json};
 
-use super::{
+use crate::{
     Outcome,
     child::{Tried, unknown},
     laws::hold,
     subject::{self, Written},
 };
 
-pub(super) fn run(law: &str, tried: Tried<'_>) -> Outcome {
+pub(crate) fn run(law: &str, tried: Tried<'_>) -> Outcome {
     match law {
         "deterministic" => {
             hold(tried, |strategy, case| same("deterministic", &play(strategy, case)?, &play(strategy, case)?))
@@ -75,7 +76,7 @@ fn with_params(
     params: &Value,
     law: fn(&dyn FusionStrategy, &logitfuse_conformance::Case) -> Result<(), Violation>,
 ) -> Outcome {
-    match subject.plugin.strategy(&subject.described.info.id, params, crate::OnError::Fail) {
+    match subject.plugin.strategy(&subject.described.info.id, params, OnError::Fail) {
         Ok(strategy) => hold((subject, &strategy, arrangements), law),
         Err(e) => Outcome::Failed(format!("{params} is refused: {e}")),
     }
@@ -89,7 +90,7 @@ fn monotone(tried: Tried<'_>, param: &str) -> Outcome {
         let mut params = subject.params.clone();
         params[param] = json!(value);
         // Values that the schema or the plugin refuses are no part of the claim.
-        if let Ok(strategy) = subject.plugin.strategy(&subject.described.info.id, &params, crate::OnError::Fail) {
+        if let Ok(strategy) = subject.plugin.strategy(&subject.described.info.id, &params, OnError::Fail) {
             strategies.push(strategy);
         }
     }

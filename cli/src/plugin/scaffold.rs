@@ -1,45 +1,31 @@
+//! The files that `logitfuse plugin new` writes.
+
 use std::path::{Path, PathBuf};
 
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
 
-/// A language that a plugin can be started in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Language {
-    /// Rust, on the SDK.
-    Rust,
-    /// C, on the header alone.
-    C,
-}
+use super::Language;
 
 const RUST: &[(&str, &str)] = &[
-    ("Cargo.toml", include_str!("../templates/rust/Cargo.toml.in")),
-    ("build.rs", include_str!("../templates/rust/build.rs")),
-    ("src/lib.rs", include_str!("../templates/rust/src/lib.rs")),
-    ("src/strategy.rs", include_str!("../templates/rust/src/strategy.rs")),
-    ("README.md", include_str!("../templates/rust/README.md")),
-    (".gitignore", include_str!("../templates/rust/gitignore")),
+    ("Cargo.toml", include_str!("../../templates/plugin/rust/Cargo.toml.in")),
+    ("build.rs", include_str!("../../templates/plugin/rust/build.rs")),
+    ("src/lib.rs", include_str!("../../templates/plugin/rust/src/lib.rs")),
+    ("src/strategy.rs", include_str!("../../templates/plugin/rust/src/strategy.rs")),
+    ("README.md", include_str!("../../templates/plugin/rust/README.md")),
+    (".gitignore", include_str!("../../templates/plugin/rust/gitignore")),
 ];
 
 const C: &[(&str, &str)] = &[
-    ("Makefile", include_str!("../templates/c/Makefile")),
-    ("strategy.c", include_str!("../templates/c/strategy.c")),
+    ("Makefile", include_str!("../../templates/plugin/c/Makefile")),
+    ("strategy.c", include_str!("../../templates/plugin/c/strategy.c")),
     ("logitfuse_plugin.h", logitfuse_plugin_abi::HEADER),
-    ("README.md", include_str!("../templates/c/README.md")),
-    (".gitignore", include_str!("../templates/c/gitignore")),
+    ("README.md", include_str!("../../templates/plugin/c/README.md")),
+    (".gitignore", include_str!("../../templates/plugin/c/gitignore")),
 ];
 
-/// A plugin to start from: it builds, and passes `plugin check` as it is.
-///
-/// ```
-/// use logitfuse_plugin_host::{Language, Scaffold};
-///
-/// let folder = tempfile::tempdir()?;
-/// let files = Scaffold::new("my-rule", Language::C)?.write(&folder.path().join("my-rule"))?;
-/// assert!(files.iter().any(|file| file.ends_with("strategy.c")));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// The files of a new plugin: they build, and pass `plugin check` as they are.
 #[derive(Clone, Debug)]
-pub struct Scaffold {
+pub(crate) struct Scaffold {
     name: String,
     language: Language,
     sdk: Option<PathBuf>,
@@ -50,7 +36,7 @@ impl Scaffold {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] for a name that is not in kebab-case.
-    pub fn new(name: &str, language: Language) -> Result<Self> {
+    pub(crate) fn new(name: &str, language: Language) -> Result<Self> {
         let kebab = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let whole = name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.ends_with('-') && !name.contains("--");
         if whole && name.len() <= 64 && name.chars().all(kebab) {
@@ -62,7 +48,7 @@ impl Scaffold {
 
     /// Says where the SDK's crate is; a plugin in Rust needs it.
     #[must_use]
-    pub fn with_sdk(mut self, folder: &Path) -> Self {
+    pub(crate) fn with_sdk(mut self, folder: &Path) -> Self {
         self.sdk = Some(folder.to_owned());
         self
     }
@@ -71,7 +57,7 @@ impl Scaffold {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] if the folder exists, [`ErrorKind::Io`].
-    pub fn write(&self, folder: &Path) -> Result<Vec<PathBuf>> {
+    pub(crate) fn write(&self, folder: &Path) -> Result<Vec<PathBuf>> {
         if folder.exists() {
             return Err(Error::new(ErrorKind::InvalidConfig, format!("{}: exists already", folder.display()))
                 .with_help("name another folder with --dir; nothing is overwritten"));
@@ -101,6 +87,15 @@ impl Scaffold {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plugin_in_c_brings_its_source_and_the_header() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Scaffold::new("my-rule", Language::C).unwrap().write(&folder.path().join("my-rule")).unwrap();
+        for name in ["strategy.c", "logitfuse_plugin.h"] {
+            assert!(files.iter().any(|file| file.ends_with(name)), "{name}");
+        }
+    }
 
     #[test]
     fn no_placeholder_is_left() {

@@ -3,8 +3,8 @@ use std::{fmt::Write, path::Path};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{CaseResult, CompatibilityReport};
-use crate::PluginFile;
+use crate::{CaseResult, Verdict};
+use logitfuse_plugin_host::PluginFile;
 
 /// All results of a check, with what they are about.
 #[derive(Clone, Debug, Serialize)]
@@ -24,19 +24,19 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn new(path: &Path, seed: u64) -> Self {
+    pub(crate) fn new(path: &Path, seed: u64) -> Self {
         let path = path.display().to_string();
         Self { path, plugin: String::new(), version: String::new(), sha256: String::new(), seed, results: Vec::new() }
     }
 
-    pub(super) fn describe(&mut self, file: &PluginFile) {
+    pub(crate) fn describe(&mut self, file: &PluginFile) {
         self.plugin.clone_from(&file.metadata().id);
         self.version.clone_from(&file.metadata().version);
         self.sha256 = file.hash().to_string();
     }
 
     /// How many results have this verdict.
-    pub fn count(&self, verdict: CompatibilityReport) -> usize {
+    pub fn count(&self, verdict: Verdict) -> usize {
         self.results.iter().filter(|result| result.verdict == verdict).count()
     }
 
@@ -69,7 +69,7 @@ impl Report {
         for group in groups {
             let of_group: Vec<&CaseResult> = self.results.iter().filter(|result| result.group == group).collect();
             let failures = of_group.iter().filter(|result| result.verdict.is_finding()).count();
-            let skipped = of_group.iter().filter(|result| result.verdict == CompatibilityReport::Skipped).count();
+            let skipped = of_group.iter().filter(|result| result.verdict == Verdict::Skipped).count();
             let tests = of_group.len();
             let _ = writeln!(
                 xml,
@@ -81,16 +81,16 @@ impl Report {
                 let _ =
                     write!(xml, "    <testcase classname=\"{class}\" name=\"{name}\" time=\"{:.3}\"", result.seconds);
                 let _ = match result.verdict {
-                    CompatibilityReport::Passed => writeln!(xml, "/>"),
-                    CompatibilityReport::Skipped => writeln!(xml, "><skipped message=\"{detail}\"/></testcase>"),
-                    CompatibilityReport::Warning => {
+                    Verdict::Passed => writeln!(xml, "/>"),
+                    Verdict::Skipped => writeln!(xml, "><skipped message=\"{detail}\"/></testcase>"),
+                    Verdict::Warning => {
                         writeln!(xml, "><system-out>warning: {detail}</system-out></testcase>")
                     }
-                    CompatibilityReport::Failed => writeln!(xml, "><failure message=\"{detail}\"/></testcase>"),
-                    CompatibilityReport::Crashed => {
+                    Verdict::Failed => writeln!(xml, "><failure message=\"{detail}\"/></testcase>"),
+                    Verdict::Crashed => {
                         writeln!(xml, "><failure type=\"crashed\" message=\"{detail}\"/></testcase>")
                     }
-                    CompatibilityReport::Hung => {
+                    Verdict::Hung => {
                         writeln!(xml, "><failure type=\"hung\" message=\"{detail}\"/></testcase>")
                     }
                 };
@@ -121,7 +121,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::Group;
+    use crate::Group;
 
     #[test]
     fn junit_counts_and_escapes() {
@@ -136,8 +136,8 @@ mod tests {
                 seconds: 0.5,
             });
         };
-        add(Group::Load, CompatibilityReport::Passed, "");
-        add(Group::Memory, CompatibilityReport::Crashed, "<\"\u{1b}>");
+        add(Group::Load, Verdict::Passed, "");
+        add(Group::Memory, Verdict::Crashed, "<\"\u{1b}>");
         let xml = report.to_junit();
         assert!(xml.contains("<testsuites name=\"a&amp;b.so\" tests=\"2\" failures=\"1\" time=\"1.000\">"), "{xml}");
         assert!(xml.contains("<failure type=\"crashed\" message=\"&lt;&quot;\u{fffd}&gt;\"/>"), "{xml}");

@@ -3,12 +3,12 @@
 use logitfuse_core::{ErrorKind, FusionStrategy};
 use serde_json::json;
 
-use super::{Outcome, child::unknown, propose, subject::Subject};
-use crate::text;
+use crate::{Outcome, child::unknown, propose, subject::Subject};
+use logitfuse_plugin_host::printable;
 
-pub(super) const CASES: &[&str] = &["defaults", "valid", "invalid", "garbage", "roles"];
+pub(crate) const CASES: &[&str] = &["defaults", "valid", "invalid", "garbage", "roles"];
 
-pub(super) fn run(name: &str, subject: &Subject) -> Outcome {
+pub(crate) fn run(name: &str, subject: &Subject) -> Outcome {
     match name {
         "defaults" => defaults(subject),
         "valid" => valid(subject),
@@ -32,7 +32,7 @@ fn valid(subject: &Subject) -> Outcome {
     let tries = subject.cases;
     let mut refusals = Vec::new();
     for _ in 0..tries {
-        let params = propose::allowed(&subject.described.schema, &subject.params, &mut dice);
+        let params = propose::allowed(subject.described.schema(), &subject.params, &mut dice);
         match subject.create(&params) {
             Ok(_) => {}
             Err(e) if e.kind() == ErrorKind::InvalidConfig => refusals.push(format!("{params} ({e})")),
@@ -50,7 +50,7 @@ fn valid(subject: &Subject) -> Outcome {
 
 fn invalid(subject: &Subject) -> Outcome {
     let mut vague = None;
-    let wrong = propose::refused(&subject.described.schema, &subject.params);
+    let wrong = propose::refused(subject.described.schema(), &subject.params);
     for (params, pointer) in &wrong {
         match subject.create(params) {
             Ok(_) => return Outcome::Failed(format!("{params} is accepted, and {pointer} breaks the schema")),
@@ -93,13 +93,13 @@ fn roles(subject: &Subject) -> Outcome {
     if let Some(role) = stranger {
         return Outcome::Failed(format!(
             "describe names the role {}, which the metadata do not",
-            text::clean(role.name.as_bytes())
+            printable(role.name.as_bytes())
         ));
     }
-    if let Err(what) = super::subject::arrangements(&strategy) {
+    if let Err(what) = crate::subject::arrangements(&strategy) {
         return Outcome::Failed(what);
     }
-    if strategy.start(&super::subject::session(&Vec::new(), 7)).is_ok() {
+    if strategy.start(&crate::subject::session(&Vec::new(), 7)).is_ok() {
         return Outcome::Warning("a session in which nobody plays any role is accepted".to_owned());
     }
     Outcome::passed()

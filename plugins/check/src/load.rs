@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{Outcome, child::unknown, subject::Subject};
-use crate::PluginFile;
+use crate::{Outcome, child::unknown, subject::Subject};
+use logitfuse_plugin_host::PluginFile;
 
-pub(super) const CASES: &[&str] = &["library", "capabilities"];
+pub(crate) const CASES: &[&str] = &["library", "capabilities"];
 
-pub(super) fn run(name: &str, subject: &Subject) -> Outcome {
+pub(crate) fn run(name: &str, subject: &Subject) -> Outcome {
     match name {
         "library" => again(subject),
         "capabilities" => capabilities(subject),

@@ -13,11 +13,11 @@ use std::{
 use logitfuse_core::{ErrorKind, Result, ResultExt};
 use serde::Deserialize;
 
-use super::{
-    CaseResult, CompatibilityReport, Group, Options, Outcome, Place, Report, Request, child, config, environment,
-    files, laws, load, memory, numeric, perf, threads,
+use crate::{
+    CaseResult, Group, Options, Outcome, Place, Report, Request, Verdict, child, config, environment, files, laws,
+    load, memory, numeric, perf, threads,
 };
-use crate::{PluginFile, text};
+use logitfuse_plugin_host::{PluginFile, printable};
 
 /// A fuzzing child ends after so long, so that a crash costs little of what was tried.
 const SLICE: Duration = Duration::from_secs(10);
@@ -152,7 +152,7 @@ fn perform_all(
     })
 }
 
-fn result(request: &Request, verdict: CompatibilityReport, detail: String, took: Duration) -> CaseResult {
+fn result(request: &Request, verdict: Verdict, detail: String, took: Duration) -> CaseResult {
     CaseResult {
         group: request.group,
         name: request.name.clone(),
@@ -166,7 +166,7 @@ fn result(request: &Request, verdict: CompatibilityReport, detail: String, took:
 #[derive(Deserialize)]
 struct Record {
     nonce: String,
-    verdict: CompatibilityReport,
+    verdict: Verdict,
     detail: String,
 }
 
@@ -194,15 +194,14 @@ fn in_child(request: &Request, timeout: Duration, program: &Path, arguments: &[S
     let record: Option<Record> = std::fs::read(&record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let record = record.filter(|record| record.nonce == request.nonce);
     let (mut verdict, mut detail) = verdict(status, record, limit);
-    if verdict == CompatibilityReport::Crashed
+    if verdict == Verdict::Crashed
         && let Some(last) = last_words(&said)
     {
         detail = format!("{detail}; its last words: {last}");
     }
     let noise = std::fs::metadata(&printed).map_or(0, |about| about.len());
     if noise > 0 && !verdict.is_finding() {
-        (verdict, detail) =
-            (CompatibilityReport::Failed, format!("wrote {noise} bytes to stdout, which is the host's"));
+        (verdict, detail) = (Verdict::Failed, format!("wrote {noise} bytes to stdout, which is the host's"));
     }
     Ok(result(request, verdict, detail, took))
 }
@@ -232,19 +231,18 @@ fn wait(process: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStat
 }
 
 /// What a process that ended so, and left such a record, says about its case.
-fn verdict(status: Option<ExitStatus>, record: Option<Record>, limit: Duration) -> (CompatibilityReport, String) {
+fn verdict(status: Option<ExitStatus>, record: Option<Record>, limit: Duration) -> (Verdict, String) {
     match (status, record) {
-        (None, None) => (CompatibilityReport::Hung, format!("did not end within {} s", limit.as_secs())),
-        (None, Some(_)) => (
-            CompatibilityReport::Hung,
-            format!("the process did not end within {} s, although the case did", limit.as_secs()),
-        ),
-        (Some(status), Some(record)) if status.success() => (record.verdict, record.detail),
-        (Some(status), Some(_)) => (CompatibilityReport::Crashed, format!("{} when the process ended", ended(status))),
-        (Some(status), None) if status.success() => {
-            (CompatibilityReport::Crashed, "ended with status 0 before the case did: it calls exit".to_owned())
+        (None, None) => (Verdict::Hung, format!("did not end within {} s", limit.as_secs())),
+        (None, Some(_)) => {
+            (Verdict::Hung, format!("the process did not end within {} s, although the case did", limit.as_secs()))
         }
-        (Some(status), None) => (CompatibilityReport::Crashed, ended(status)),
+        (Some(status), Some(record)) if status.success() => (record.verdict, record.detail),
+        (Some(status), Some(_)) => (Verdict::Crashed, format!("{} when the process ended", ended(status))),
+        (Some(status), None) if status.success() => {
+            (Verdict::Crashed, "ended with status 0 before the case did: it calls exit".to_owned())
+        }
+        (Some(status), None) => (Verdict::Crashed, ended(status)),
     }
 }
 
@@ -273,7 +271,7 @@ fn ended(status: ExitStatus) -> String {
 fn last_words(stderr: &Path) -> Option<String> {
     let bytes = std::fs::read(stderr).ok()?;
     let lines: Vec<String> =
-        bytes.split(|b| *b == b'\n').map(text::clean).filter(|line| !line.trim().is_empty()).collect();
+        bytes.split(|b| *b == b'\n').map(printable).filter(|line| !line.trim().is_empty()).collect();
     let panic = lines.iter().position(|line| line.contains("panicked at"));
     match panic {
         Some(at) => Some(lines[at..lines.len().min(at + 2)].join(" ")),

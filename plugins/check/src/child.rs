@@ -5,14 +5,15 @@ use std::path::Path;
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
 use serde_json::json;
 
-use super::{
+use crate::{
     Group, Outcome, Request, claimed, config, environment, fuzz, laws, load, memory, numeric, perf, subject,
-    subject::Subject, threads,
+    subject::{Arrangement, Subject},
+    threads,
 };
-use crate::PluginFile;
+use logitfuse_plugin_host::PluginFile;
 
 /// Runs the case of a request file and writes its record. This is what the program of
-/// [`Place::Child`](super::Place::Child) calls with its last two arguments.
+/// [`Place::Child`](crate::Place::Child) calls with its last two arguments.
 ///
 /// # Errors
 /// If the request cannot be read or the record not be written; what is wrong with the plugin is in the record.
@@ -29,7 +30,7 @@ pub fn serve(request: &Path, record: &Path) -> Result<()> {
 }
 
 /// Runs a case here.
-pub(super) fn perform(request: &Request) -> Outcome {
+pub(crate) fn perform(request: &Request) -> Outcome {
     match examine(request) {
         Ok(outcome) => outcome,
         Err(e) => Outcome::Failed(e.to_string()),
@@ -74,8 +75,8 @@ fn examine(request: &Request) -> Result<Outcome> {
 }
 
 /// What all groups from `memory` on are given.
-pub(super) type Tried<'a> = (&'a Subject, &'a crate::PluginStrategy, &'a [super::subject::Arrangement]);
+pub(crate) type Tried<'a> = (&'a Subject, &'a logitfuse_plugin_host::PluginStrategy, &'a [Arrangement]);
 
-pub(super) fn unknown(name: &str) -> Outcome {
+pub(crate) fn unknown(name: &str) -> Outcome {
     Outcome::Skipped(format!("this version has no case {name}"))
 }

@@ -4,7 +4,7 @@ use logitfuse_conformance::{Case, Violation, generators, strategy_laws};
 use logitfuse_core::FusionStrategy;
 use proptest::test_runner::{TestCaseError, TestError};
 
-use super::{
+use crate::{
     Outcome,
     child::{Tried, unknown},
 };
@@ -21,11 +21,11 @@ const LAWS: &[(&str, Law)] = &[
     ("early-exit-equals-fuse", strategy_laws::early_exit_equals_fuse),
 ];
 
-pub(super) fn cases() -> impl Iterator<Item = &'static str> {
+pub(crate) fn cases() -> impl Iterator<Item = &'static str> {
     LAWS.iter().map(|(name, _)| *name)
 }
 
-pub(super) fn run(name: &str, tried: Tried<'_>) -> Outcome {
+pub(crate) fn run(name: &str, tried: Tried<'_>) -> Outcome {
     let Some((_, law)) = LAWS.iter().find(|(known, _)| *known == name) else { return unknown(name) };
     let there = tried.0.plugin.optional_functions(tried.0.index);
     let lacks = |function: &str| there.contains(&"commit") && !there.contains(&function);
@@ -36,7 +36,7 @@ pub(super) fn run(name: &str, tried: Tried<'_>) -> Outcome {
 }
 
 /// Holds a law against random cases of every arrangement. A broken one is told with the smallest case that breaks it.
-pub(super) fn hold(
+pub(crate) fn hold(
     (subject, strategy, arrangements): Tried<'_>,
     law: impl Fn(&dyn FusionStrategy, &Case) -> Result<(), Violation>,
 ) -> Outcome {

@@ -4,21 +4,21 @@ use std::time::Instant;
 
 use logitfuse_core::FusionStrategy;
 
-use super::{
+use crate::{
     Outcome,
     child::{Tried, unknown},
     propose::Dice,
     subject::{self, session},
 };
 
-pub(super) const CASES: &[&str] = &["step"];
+pub(crate) const CASES: &[&str] = &["step"];
 
 /// The vocabulary of a small model of today.
 const WIDTH: usize = 49_152;
 /// Nanoseconds for each entry of each row; a pass over memory takes a tenth of one, an exponential a few.
 const BUDGET: f64 = 20.0;
 
-pub(super) fn run(name: &str, (subject, strategy, arrangements): Tried<'_>) -> Outcome {
+pub(crate) fn run(name: &str, (subject, strategy, arrangements): Tried<'_>) -> Outcome {
     if !CASES.contains(&name) {
         return unknown(name);
     }

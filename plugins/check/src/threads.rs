@@ -5,16 +5,16 @@ use std::thread;
 use logitfuse_conformance::strategy_laws;
 use logitfuse_core::FusionStrategy;
 
-use super::{
+use crate::{
     Outcome,
     child::{Tried, unknown},
     laws::hold,
     subject::{draw, fuse, play},
 };
 
-pub(super) const CASES: &[&str] = &["at-the-same-time", "from-thread-to-thread", "made-everywhere"];
+pub(crate) const CASES: &[&str] = &["at-the-same-time", "from-thread-to-thread", "made-everywhere"];
 
-pub(super) fn run(name: &str, tried: Tried<'_>) -> Outcome {
+pub(crate) fn run(name: &str, tried: Tried<'_>) -> Outcome {
     match name {
         "at-the-same-time" => hold(tried, strategy_laws::threads_agree),
         "from-thread-to-thread" => hop(tried).into(),

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use logitfuse_conformance::strategy_laws;
 
-use super::{
+use crate::{
     Outcome,
     child::Tried,
     propose::{self, Dice},
     subject::draw,
 };
 
-pub(super) fn run((subject, _, arrangements): Tried<'_>) -> Outcome {
+pub(crate) fn run((subject, _, arrangements): Tried<'_>) -> Outcome {
     let end = Instant::now() + Duration::from_millis(subject.fuzz_ms);
     let mut runner = subject.runner(41);
     let mut dice = Dice::new(subject.seed);
@@ -19,7 +19,7 @@ pub(super) fn run((subject, _, arrangements): Tried<'_>) -> Outcome {
     let whole = !functions.contains(&"commit") || (functions.contains(&"rollback") && functions.contains(&"fork"));
     let mut cases = 0_u64;
     while Instant::now() < end {
-        let params = propose::allowed(&subject.described.schema, &subject.params, &mut dice);
+        let params = propose::allowed(subject.described.schema(), &subject.params, &mut dice);
         // What the schema allows and the plugin refuses is told by config/valid.
         let Ok(strategy) = subject.create(&params) else { continue };
         for _ in 0..8 {

@@ -3,19 +3,19 @@
 use logitfuse_conformance::Case;
 use logitfuse_core::{FusionStrategy, TokenId};
 
-use super::{
+use crate::{
     Outcome,
     child::{Tried, unknown},
     propose::Dice,
     subject::{Arrangement, play, session},
 };
 
-pub(super) const CASES: &[&str] =
+pub(crate) const CASES: &[&str] =
     &["ordinary", "extremes", "denormals", "equal-masks", "own-masks", "one-possible", "constant", "wide"];
 
 const WIDTHS: [usize; 7] = [1, 2, 3, 5, 64, 1023, 4097];
 
-pub(super) fn run(name: &str, (subject, strategy, arrangements): Tried<'_>) -> Outcome {
+pub(crate) fn run(name: &str, (subject, strategy, arrangements): Tried<'_>) -> Outcome {
     let widths = if name == "wide" { &[262_144][..] } else { &WIDTHS };
     if !CASES.contains(&name) {
         return unknown(name);

@@ -1,15 +1,15 @@
 //! Group environment: what belongs to the process and not to a plugin.
 
-use super::{
+use crate::{
     Outcome,
     child::{Tried, unknown},
     subject::{draw, play},
 };
-use crate::fenv::FpControl;
+use logitfuse_plugin_host::FpControl;
 
-pub(super) const CASES: &[&str] = &["unchanged", "threads"];
+pub(crate) const CASES: &[&str] = &["unchanged", "threads"];
 
-pub(super) fn run(name: &str, tried: Tried<'_>) -> Outcome {
+pub(crate) fn run(name: &str, tried: Tried<'_>) -> Outcome {
     match name {
         "unchanged" => unchanged(tried),
         "threads" => own_threads(tried),
@@ -99,14 +99,14 @@ mod process {
     /// Signals that a program may handle, without those above, which differ between systems.
     const SIGNALS: std::ops::Range<i32> = 1..32;
 
-    pub(super) fn locale() -> Option<String> {
+    pub(crate) fn locale() -> Option<String> {
         // SAFETY: a null locale asks and changes nothing.
         let name = unsafe { libc::setlocale(libc::LC_ALL, ptr::null()) };
         // SAFETY: null or a terminated text, which is copied before anything else could ask for the locale.
         (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
     }
 
-    pub(super) fn signal_handlers() -> Vec<usize> {
+    pub(crate) fn signal_handlers() -> Vec<usize> {
         let handler = |signal| {
             let mut action = MaybeUninit::<libc::sigaction>::zeroed();
             // SAFETY: without a new action this asks for the present one, and writes it to `action`, which all-zero bytes make
@@ -119,7 +119,7 @@ mod process {
         SIGNALS.map(handler).collect()
     }
 
-    pub(super) fn blocked_signals() -> Vec<bool> {
+    pub(crate) fn blocked_signals() -> Vec<bool> {
         let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
         // SAFETY: without a new set this asks for the present one, and writes it to `set`, which all-zero bytes make valid
         // before.
@@ -134,15 +134,15 @@ mod process {
 
 #[cfg(not(unix))]
 mod process {
-    pub(super) fn locale() -> Option<String> {
+    pub(crate) fn locale() -> Option<String> {
         None
     }
 
-    pub(super) fn signal_handlers() -> Vec<usize> {
+    pub(crate) fn signal_handlers() -> Vec<usize> {
         Vec::new()
     }
 
-    pub(super) fn blocked_signals() -> Vec<bool> {
+    pub(crate) fn blocked_signals() -> Vec<bool> {
         Vec::new()
     }
 }

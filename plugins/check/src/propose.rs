@@ -2,18 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::schema::Schema;
+use logitfuse_plugin_host::Schema;
 
 /// Numbers without an end, from a seed.
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed ^ 0x6a09_e667_f3bc_c909)
     }
 
     /// The next number: splitmix64.
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -21,13 +21,13 @@ impl Dice {
     }
 
     /// One of so many.
-    pub(super) fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         usize::try_from(self.next() % n.max(1) as u64).unwrap_or(0)
     }
 }
 
 /// As few parameters as the schema allows: none, unless it requires some.
-pub(super) fn least(schema: &Schema) -> Value {
+pub(crate) fn least(schema: &Schema) -> Value {
     let mut dice = Dice::new(0);
     let mut table = Map::new();
     if schema.check(&json!({})).is_err() {
@@ -46,7 +46,7 @@ fn required(schema: &Value) -> Vec<&str> {
 }
 
 /// `base` with some parameters set to others that the schema allows.
-pub(super) fn allowed(schema: &Schema, base: &Value, dice: &mut Dice) -> Value {
+pub(crate) fn allowed(schema: &Schema, base: &Value, dice: &mut Dice) -> Value {
     let mut table = base.clone();
     for (name, property) in properties(schema) {
         if dice.below(2) == 0 {
@@ -73,7 +73,7 @@ fn allowed_with_company(schema: &Schema, table: Value, dice: &mut Dice) -> Optio
 }
 
 /// Parameters that the schema refuses, each with one thing wrong, and the JSON pointer of that thing.
-pub(super) fn refused(schema: &Schema, base: &Value) -> Vec<(Value, String)> {
+pub(crate) fn refused(schema: &Schema, base: &Value) -> Vec<(Value, String)> {
     let strangers = [
         json!(null),
         json!(true),

@@ -10,47 +10,47 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::Value;
 
-use super::Request;
-use crate::{OnError, Plugin, PluginFile, PluginStrategy, StrategyMetadata};
+use crate::Request;
+use logitfuse_plugin_host::{OnError, Plugin, PluginFile, PluginStrategy, StrategyMetadata};
 
 /// How many rows play each role.
-pub(super) type Arrangement = Vec<(String, usize)>;
+pub(crate) type Arrangement = Vec<(String, usize)>;
 
-pub(super) struct Subject {
-    pub(super) plugin: Plugin,
-    pub(super) index: usize,
-    pub(super) described: StrategyMetadata,
-    pub(super) params: Value,
-    pub(super) seed: u64,
-    pub(super) cases: u32,
-    pub(super) fuzz_ms: u64,
+pub(crate) struct Subject {
+    pub(crate) plugin: Plugin,
+    pub(crate) index: usize,
+    pub(crate) described: StrategyMetadata,
+    pub(crate) params: Value,
+    pub(crate) seed: u64,
+    pub(crate) cases: u32,
+    pub(crate) fuzz_ms: u64,
 }
 
 impl Subject {
     /// Loads the plugin of a request, and picks the strategy.
-    pub(super) fn load(file: &PluginFile, request: &Request) -> Result<Self> {
+    pub(crate) fn load(file: &PluginFile, request: &Request) -> Result<Self> {
         let plugin = file.load()?;
         let strategies = &plugin.metadata().strategies;
         let wanted = request.strategy.as_deref();
         let index = strategies.iter().position(|s| wanted.is_none_or(|id| s.info.id == id)).unwrap_or(0);
         let described = strategies[index].clone();
-        let params = request.params.clone().unwrap_or_else(|| super::propose::least(&described.schema));
+        let params = request.params.clone().unwrap_or_else(|| crate::propose::least(described.schema()));
         let Request { seed, cases, fuzz_ms, .. } = *request;
         Ok(Self { plugin, index, described, params, seed, cases, fuzz_ms })
     }
 
     /// The strategy with the parameters of this check.
-    pub(super) fn strategy(&self) -> Result<PluginStrategy> {
+    pub(crate) fn strategy(&self) -> Result<PluginStrategy> {
         self.plugin.strategy(&self.described.info.id, &self.params, OnError::Fail)
     }
 
     /// As the plugin takes them, whatever the schema says.
-    pub(super) fn create(&self, params: &Value) -> Result<PluginStrategy> {
+    pub(crate) fn create(&self, params: &Value) -> Result<PluginStrategy> {
         self.plugin.strategy_unchecked(&self.described.info.id, params)
     }
 
     /// A runner whose chance comes from the seed and `salt`.
-    pub(super) fn runner(&self, salt: u64) -> TestRunner {
+    pub(crate) fn runner(&self, salt: u64) -> TestRunner {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.seed.to_le_bytes());
         seed[8..16].copy_from_slice(&salt.to_le_bytes());
@@ -63,7 +63,7 @@ impl Subject {
 /// The arrangements of roles that the strategy accepts: as few sources as it allows, and more.
 ///
 /// The error says that it accepts none.
-pub(super) fn arrangements(strategy: &dyn FusionStrategy) -> Result<Vec<Arrangement>, String> {
+pub(crate) fn arrangements(strategy: &dyn FusionStrategy) -> Result<Vec<Arrangement>, String> {
     let mut refusal = String::new();
     let mut accepted: Vec<Arrangement> = Vec::new();
     for arrangement in proposals(strategy.info()) {
@@ -93,7 +93,7 @@ fn proposals(info: &StrategyInfo) -> Vec<Arrangement> {
     all.into_iter().filter(|arrangement| !arrangement.is_empty()).collect()
 }
 
-pub(super) fn session(arrangement: &Arrangement, width: usize) -> SessionInfo {
+pub(crate) fn session(arrangement: &Arrangement, width: usize) -> SessionInfo {
     let bindings = arrangement.iter().flat_map(|(role, count)| {
         (0..*count).map(move |i| RoleBinding { role: role.clone(), source: format!("{role}-{i}") })
     });
@@ -101,20 +101,20 @@ pub(super) fn session(arrangement: &Arrangement, width: usize) -> SessionInfo {
 }
 
 /// A case of the generators of the laws.
-pub(super) fn draw(arrangement: &Arrangement, runner: &mut TestRunner) -> Result<Case, String> {
+pub(crate) fn draw(arrangement: &Arrangement, runner: &mut TestRunner) -> Result<Case, String> {
     let roles: Vec<(&str, usize)> = arrangement.iter().map(|(role, count)| (role.as_str(), *count)).collect();
     generators::case(&roles).new_tree(runner).map(|tree| tree.current()).map_err(|e| e.to_string())
 }
 
 /// What was written at one position.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Written {
-    pub(super) logits: Vec<u32>,
-    pub(super) trace: Vec<u64>,
+pub(crate) struct Written {
+    pub(crate) logits: Vec<u32>,
+    pub(crate) trace: Vec<u64>,
 }
 
 /// Fuses one position of a case.
-pub(super) fn fuse(state: &mut dyn FusionState, case: &Case, step: usize, columns: usize) -> Result<Written> {
+pub(crate) fn fuse(state: &mut dyn FusionState, case: &Case, step: usize, columns: usize) -> Result<Written> {
     let rows: Vec<RoleRow<'_>> = rows(case, step);
     let (mut logits, mut trace) = (vec![f32::NAN; case.width()], vec![f64::NAN; columns]);
     state.fuse(
@@ -128,7 +128,7 @@ pub(super) fn fuse(state: &mut dyn FusionState, case: &Case, step: usize, column
 }
 
 /// Fuses and commits all of a case with a fresh state.
-pub(super) fn play(strategy: &dyn FusionStrategy, case: &Case) -> Result<Vec<Written>> {
+pub(crate) fn play(strategy: &dyn FusionStrategy, case: &Case) -> Result<Vec<Written>> {
     let mut state = strategy.start(&case.session)?;
     let columns = strategy.info().trace.len();
     let play = |step: usize| {
@@ -140,12 +140,12 @@ pub(super) fn play(strategy: &dyn FusionStrategy, case: &Case) -> Result<Vec<Wri
 }
 
 /// The rows of a position, with the numbers that an engine would hand over.
-pub(super) fn rows(case: &Case, step: usize) -> Vec<RoleRow<'_>> {
+pub(crate) fn rows(case: &Case, step: usize) -> Vec<RoleRow<'_>> {
     let rows = case.steps[step].iter().enumerate();
     rows.map(|(row, logits)| RoleRow::new(logits, log_sum_exp(logits), sequence_log_prob(case, row, step))).collect()
 }
 
-pub(super) fn sequence_log_prob(case: &Case, row: usize, step: usize) -> f64 {
+pub(crate) fn sequence_log_prob(case: &Case, row: usize, step: usize) -> f64 {
     let of =
         |(token, rows): (&TokenId, &Vec<Vec<f32>>)| f64::from(rows[row][*token as usize]) - log_sum_exp(&rows[row]);
     case.tokens[..step].iter().zip(&case.steps).map(of).sum()

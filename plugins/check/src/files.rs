@@ -2,8 +2,8 @@
 
 use object::Object;
 
-use super::{CaseResult, Group, Outcome};
-use crate::{PluginFile, StrategyMetadata, schema::Schema};
+use crate::{CaseResult, Group, Outcome};
+use logitfuse_plugin_host::{PluginFile, Schema, StrategyMetadata};
 
 /// Laws that somebody checks.
 const LAWS: &[&str] =
@@ -11,7 +11,7 @@ const LAWS: &[&str] =
 /// Laws with something behind a colon.
 const LAWS_OF: &[&str] = &["identity-at: ", "linear-in: ", "monotone-kl-in: "];
 
-pub(super) fn results(file: &PluginFile) -> Vec<CaseResult> {
+pub(crate) fn results(file: &PluginFile) -> Vec<CaseResult> {
     let mut results = vec![
         result(None, "licence", licence(&file.metadata().license)),
         result(None, "onnx-runtime", onnx_runtime(file.bytes())),
@@ -19,13 +19,13 @@ pub(super) fn results(file: &PluginFile) -> Vec<CaseResult> {
     for strategy in &file.metadata().strategies {
         let id = Some(strategy.info.id.as_str());
         results.push(result(id, "described", described(strategy)));
-        results.push(result(id, "defaults", defaults(&strategy.schema)));
+        results.push(result(id, "defaults", defaults(strategy.schema())));
         results.push(result(id, "laws", laws(strategy)));
     }
     results
 }
 
-pub(super) fn result(strategy: Option<&str>, name: &str, outcome: Outcome) -> CaseResult {
+pub(crate) fn result(strategy: Option<&str>, name: &str, outcome: Outcome) -> CaseResult {
     let (verdict, detail) = outcome.parts();
     CaseResult {
         group: Group::Static,
@@ -92,7 +92,7 @@ fn described(strategy: &StrategyMetadata) -> Outcome {
     missing.extend(
         info.trace.iter().filter(|column| column.unit.is_empty()).map(|column| format!("unit of {}", column.name)),
     );
-    let properties = strategy.schema.root().get("properties").and_then(serde_json::Value::as_object);
+    let properties = strategy.schema().root().get("properties").and_then(serde_json::Value::as_object);
     let silent = |schema: &serde_json::Value| schema.get("description").is_none();
     missing.extend(
         properties.into_iter().flatten().filter(|(_, s)| silent(s)).map(|(name, _)| format!("description of {name}")),
@@ -112,7 +112,7 @@ fn defaults(schema: &Schema) -> Outcome {
         else {
             continue;
         };
-        let mut table = super::propose::least(schema);
+        let mut table = crate::propose::least(schema);
         table[name] = default.clone();
         if !default.is_null()
             && let Err(refusal) = schema.check(&table)

@@ -143,7 +143,7 @@ pub enum Place {
 /// How a case ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum CompatibilityReport {
+pub enum Verdict {
     /// Nothing was found.
     Passed,
     /// It does not apply, or could not be tried; the detail says why.
@@ -158,7 +158,7 @@ pub enum CompatibilityReport {
     Hung,
 }
 
-impl CompatibilityReport {
+impl Verdict {
     /// Whether it speaks against the plugin.
     pub fn is_finding(self) -> bool {
         matches!(self, Self::Failed | Self::Crashed | Self::Hung)
@@ -175,7 +175,7 @@ pub struct CaseResult {
     /// The strategy that it is about; `None` for the plugin as a whole.
     pub strategy: Option<String>,
     /// How it ended.
-    pub verdict: CompatibilityReport,
+    pub verdict: Verdict,
     /// What was found, in one line; empty if there is nothing to say.
     pub detail: String,
     /// How long it took.
@@ -212,12 +212,12 @@ impl Outcome {
         Self::Passed(String::new())
     }
 
-    fn parts(self) -> (CompatibilityReport, String) {
+    fn parts(self) -> (Verdict, String) {
         match self {
-            Self::Passed(detail) => (CompatibilityReport::Passed, detail),
-            Self::Skipped(detail) => (CompatibilityReport::Skipped, detail),
-            Self::Warning(detail) => (CompatibilityReport::Warning, detail),
-            Self::Failed(detail) => (CompatibilityReport::Failed, detail),
+            Self::Passed(detail) => (Verdict::Passed, detail),
+            Self::Skipped(detail) => (Verdict::Skipped, detail),
+            Self::Warning(detail) => (Verdict::Warning, detail),
+            Self::Failed(detail) => (Verdict::Failed, detail),
         }
     }
 }

@@ -8,19 +8,19 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 
 /// Where the wall touches the array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wall {
+pub(crate) enum Wall {
     Before,
     Behind,
 }
 
 /// Numbers, of which every bit pattern is one.
-pub(super) trait Plain: Copy {}
+pub(crate) trait Plain: Copy {}
 impl Plain for f32 {}
 impl Plain for f64 {}
 impl Plain for u32 {}
 
 /// An array in pages of its own, between two pages that nobody may touch.
-pub(super) struct Fenced<T: Plain> {
+pub(crate) struct Fenced<T: Plain> {
     map: *mut c_void,
     mapped: usize,
     page: usize,
@@ -30,7 +30,7 @@ pub(super) struct Fenced<T: Plain> {
 
 impl<T: Plain> Fenced<T> {
     /// A copy of these values.
-    pub(super) fn new(values: &[T], wall: Wall) -> io::Result<Self> {
+    pub(crate) fn new(values: &[T], wall: Wall) -> io::Result<Self> {
         // At least as large as any page of the machines that we build for.
         let page = 65_536;
         let bytes = size_of_val(values);
@@ -51,13 +51,13 @@ impl<T: Plain> Fenced<T> {
     }
 
     /// Makes it read-only.
-    pub(super) fn read_only(self) -> io::Result<Self> {
+    pub(crate) fn read_only(self) -> io::Result<Self> {
         self.protect(MprotectFlags::READ)?;
         Ok(self)
     }
 
     /// Walls it in: who touches it from now on, dies. The addresses stay taken, so that nothing else comes to lie there.
-    pub(super) fn forbid(self) -> io::Result<Forbidden<T>> {
+    pub(crate) fn forbid(self) -> io::Result<Forbidden<T>> {
         self.protect(MprotectFlags::empty())?;
         Ok(Forbidden { _wall: self })
     }
@@ -69,14 +69,14 @@ impl<T: Plain> Fenced<T> {
         Ok(unsafe { mprotect(body, self.mapped - 2 * self.page, rights) }?)
     }
 
-    pub(super) fn as_slice(&self) -> &[T] {
+    pub(crate) fn as_slice(&self) -> &[T] {
         // SAFETY: `len` values behind `first` were written by `new` and can be read: a `Fenced` that cannot be is a `Forbidden`,
         // which gives no slices.
         unsafe { slice::from_raw_parts(self.first, self.len) }
     }
 
     /// Only for one that is not [`read_only`](Self::read_only); writing to one that is ends the process.
-    pub(super) fn as_mut_slice(&mut self) -> &mut [T] {
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
         // SAFETY: as for `as_slice`; `&mut self` makes it exclusive.
         unsafe { slice::from_raw_parts_mut(self.first, self.len) }
     }
@@ -90,7 +90,7 @@ impl<T: Plain> Drop for Fenced<T> {
 }
 
 /// A [`Fenced`] that nobody may touch any more.
-pub(super) struct Forbidden<T: Plain> {
+pub(crate) struct Forbidden<T: Plain> {
     _wall: Fenced<T>,
 }
 

@@ -1,19 +1,19 @@
 //! Group memory: rows between walls, inputs that cannot be written, answers that were never written, pointers that were
 //! kept, memory that grows.
 
-use super::{
+use crate::{
     Outcome,
     child::{Tried, unknown},
 };
 
-pub(super) const CASES: &[&str] = &["wall-behind", "wall-before", "growth"];
+pub(crate) const CASES: &[&str] = &["wall-behind", "wall-before", "growth"];
 
-pub(super) fn run(name: &str, tried: Tried<'_>) -> Outcome {
+pub(crate) fn run(name: &str, tried: Tried<'_>) -> Outcome {
     match name {
         #[cfg(unix)]
-        "wall-behind" => walled::run(tried, super::fence::Wall::Behind).into(),
+        "wall-behind" => walled::run(tried, crate::fence::Wall::Behind).into(),
         #[cfg(unix)]
-        "wall-before" => walled::run(tried, super::fence::Wall::Before).into(),
+        "wall-before" => walled::run(tried, crate::fence::Wall::Before).into(),
         #[cfg(not(unix))]
         "wall-behind" | "wall-before" => Outcome::Skipped("walls need mmap".to_owned()),
         "growth" => growth::run(tried),
@@ -30,7 +30,7 @@ mod walled {
     use proptest::strategy::{Strategy, ValueTree};
     use proptest::test_runner::TestRunner;
 
-    use crate::check::{
+    use crate::{
         child::Tried,
         fence::{Fenced, Forbidden, Wall},
         subject::{Arrangement, draw, sequence_log_prob, session},
@@ -41,7 +41,7 @@ mod walled {
     /// Around the lanes of vector units, and around a page.
     const WIDTHS: [usize; 8] = [1, 2, 3, 17, 64, 1023, 1024, 4099];
 
-    pub(super) fn run((subject, strategy, arrangements): Tried<'_>, wall: Wall) -> Result<(), String> {
+    pub(crate) fn run((subject, strategy, arrangements): Tried<'_>, wall: Wall) -> Result<(), String> {
         let mut runner = subject.runner(11);
         for arrangement in arrangements {
             for width in WIDTHS {
@@ -123,14 +123,14 @@ mod walled {
 mod growth {
     use logitfuse_core::FusionStrategy;
 
-    use crate::check::{Outcome, child::Tried, subject};
+    use crate::{Outcome, child::Tried, subject};
 
     /// What the allocator may keep for itself, in bytes a call.
     const SLACK: f64 = 256.0;
     const CALLS: u32 = 4_000;
 
     /// `fuse` without a commit has no lasting effect, so it has no lasting memory either.
-    pub(super) fn run((subject, strategy, arrangements): Tried<'_>) -> Outcome {
+    pub(crate) fn run((subject, strategy, arrangements): Tried<'_>) -> Outcome {
         let Some(before_all) = resident() else { return Outcome::Skipped("this system does not tell".to_owned()) };
         let case = match subject::draw(&arrangements[0], &mut subject.runner(12)) {
             Ok(case) => case,
