@@ -53,11 +53,3 @@ pub(crate) fn prompts(
     };
     owners.iter().map(of_owner).collect::<Result<_>>().map(Some)
 }
-
-/// Refuses calibration prompts for a strategy of a plugin, which would never see them.
-pub(crate) fn refuse_for_plugin(config: &Config, roles: &[(String, String)]) -> Result<()> {
-    let given = roles.iter().find(|(_, source)| config.sources[source].calibration.is_some());
-    let Some((_, source)) = given else { return Ok(()) };
-    let what = format!("sources.{source}.calibration: strategies of plugins take no calibration prompts");
-    Err(Error::new(ErrorKind::InvalidConfig, what).with_help("leave it out, or use a strategy that is built in"))
-}

@@ -125,12 +125,7 @@ impl Wired {
 
         // The engine orders bindings by role and keeps the order within one, as `assign` does.
         let prompters: Vec<Prompter> = roles.iter().map(|(_, source)| prompter_of[source].clone()).collect();
-        let calibration = if plugin.is_some() {
-            calibration::refuse_for_plugin(&config, &roles)?;
-            None
-        } else {
-            calibration::prompts(&config, strategy.info(), &roles, &prompters)?
-        };
+        let calibration = calibration::prompts(&config, strategy.info(), &roles, &prompters)?;
 
         let weights: Vec<u64> = models.iter().map(|m| m.folder.weight_bytes()).collect();
         let mut plan = Plan::new(&weights, threads);

@@ -100,4 +100,6 @@ fn constants_are_those_of_the_header() {
     assert_eq!(define("LF_ABI_MINOR"), logitfuse_plugin_abi::ABI_MINOR.to_string());
     assert_eq!(define("LF_EXT_CONFIG"), logitfuse_plugin_abi::EXT_CONFIG);
     assert_eq!(define("LF_EXT_BATCH"), logitfuse_plugin_abi::EXT_BATCH);
+    assert_eq!(define("LF_EXT_PROMPT"), logitfuse_plugin_abi::EXT_PROMPT);
+    assert_eq!(define("LF_EXT_CALIBRATION"), logitfuse_plugin_abi::EXT_CALIBRATION);
 }

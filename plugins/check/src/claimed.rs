@@ -51,7 +51,7 @@ fn stateless(strategy: &dyn FusionStrategy, case: &logitfuse_conformance::Case) 
     const LAW: &str = "stateless";
     let expected = subject::play(strategy, case).map_err(violation(LAW))?;
     for (step, expected) in expected.iter().enumerate() {
-        let mut fresh = strategy.start(&case.session).map_err(violation(LAW))?;
+        let mut fresh = case.start(strategy).map_err(violation(LAW))?;
         let seen = subject::fuse(fresh.as_mut(), case, step, strategy.info().trace.len()).map_err(violation(LAW))?;
         same(LAW, std::slice::from_ref(expected), &[seen])?;
     }

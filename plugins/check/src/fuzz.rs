@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use logitfuse_conformance::strategy_laws;
+use logitfuse_conformance::{Violation, strategy_laws};
 
 use crate::{
     Outcome,
@@ -28,12 +28,17 @@ pub(crate) fn run((subject, _, arrangements): Tried<'_>) -> Outcome {
                 Ok(case) => case,
                 Err(what) => return Outcome::Failed(what),
             };
-            let held = if whole {
-                strategy_laws::contract(&strategy, &case)
-            } else {
-                strategy_laws::valid_output(&strategy, &case)
-            };
-            if let Err(violation) = held.and_then(|()| strategy_laws::claimed(&strategy, &case)) {
+            let failed = |e: logitfuse_core::Error| Violation { law: "calibration", detail: e.to_string() };
+            let held = case.in_each_form(&strategy, failed, |form| {
+                if whole {
+                    strategy_laws::contract(form, &case)?;
+                } else {
+                    strategy_laws::valid_output(form, &case)?;
+                }
+                strategy_laws::claimed(form, &case)
+            });
+            let held = held.and_then(|()| strategy_laws::calibration_is_repeatable(&strategy, &case));
+            if let Err(violation) = held {
                 return Outcome::Failed(format!(
                     "{params}: {violation} (width {}, {} positions)",
                     case.width(),

@@ -1,13 +1,16 @@
 //! Group state-laws: what holds for every strategy without being claimed.
 
 use logitfuse_conformance::{Case, Violation, generators, strategy_laws};
-use logitfuse_core::FusionStrategy;
+use logitfuse_core::{FusionStrategy, StrategyInfo};
 use proptest::test_runner::{TestCaseError, TestError};
 
 use crate::{
     Outcome,
     child::{Tried, unknown},
 };
+
+/// The law of strategies that take calibration prompts.
+const CALIBRATION: &str = "calibration-is-repeatable";
 
 type Law = fn(&dyn FusionStrategy, &Case) -> Result<(), Violation>;
 
@@ -21,11 +24,15 @@ const LAWS: &[(&str, Law)] = &[
     ("early-exit-equals-fuse", strategy_laws::early_exit_equals_fuse),
 ];
 
-pub(crate) fn cases() -> impl Iterator<Item = &'static str> {
-    LAWS.iter().map(|(name, _)| *name)
+pub(crate) fn cases(strategy: &StrategyInfo) -> impl Iterator<Item = &'static str> + use<> {
+    let calibration = strategy.calibration.is_some().then_some(CALIBRATION);
+    LAWS.iter().map(|(name, _)| *name).chain(calibration)
 }
 
 pub(crate) fn run(name: &str, tried: Tried<'_>) -> Outcome {
+    if name == CALIBRATION {
+        return hold_as_it_is(tried, strategy_laws::calibration_is_repeatable);
+    }
     let Some((_, law)) = LAWS.iter().find(|(known, _)| *known == name) else { return unknown(name) };
     let there = tried.0.plugin.optional_functions(tried.0.index);
     let lacks = |function: &str| there.contains(&"commit") && !there.contains(&function);
@@ -35,8 +42,14 @@ pub(crate) fn run(name: &str, tried: Tried<'_>) -> Outcome {
     hold(tried, law)
 }
 
-/// Holds a law against random cases of every arrangement. A broken one is told with the smallest case that breaks it.
-pub(crate) fn hold(
+/// Holds a law against random cases of every arrangement, for the strategy as it is and calibrated, as far as it can be both.
+/// A broken one is told with the smallest case that breaks it.
+pub(crate) fn hold(tried: Tried<'_>, law: impl Fn(&dyn FusionStrategy, &Case) -> Result<(), Violation>) -> Outcome {
+    let failed = |e: logitfuse_core::Error| Violation { law: CALIBRATION, detail: e.to_string() };
+    hold_as_it_is(tried, |strategy, case| case.in_each_form(strategy, failed, |form| law(form, case)))
+}
+
+fn hold_as_it_is(
     (subject, strategy, arrangements): Tried<'_>,
     law: impl Fn(&dyn FusionStrategy, &Case) -> Result<(), Violation>,
 ) -> Outcome {

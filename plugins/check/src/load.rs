@@ -24,6 +24,13 @@ fn capabilities(subject: &Subject) -> Outcome {
     let there: BTreeSet<&str> = subject.plugin.optional_functions(subject.index).into_iter().collect();
     let claimed: BTreeSet<&str> = subject.described.capabilities.iter().map(String::as_str).collect();
     let functions = ["commit", "rollback", "fork", "settle", "describe"];
+    // Those of extensions may be there for other strategies of the plugin, so that not to name them is no fault.
+    let of_extensions = ["begin", "read_prompt", "calibrate"];
+    if let Some(name) = of_extensions.iter().find(|name| claimed.contains(**name) && !there.contains(**name)) {
+        return Outcome::Failed(format!(
+            "the metadata claim {name}, and the plugin's extensions have no such function"
+        ));
+    }
     if let Some(name) = functions.iter().find(|name| claimed.contains(**name) && !there.contains(**name)) {
         return Outcome::Failed(format!("the metadata claim {name}, and the table has no such function"));
     }

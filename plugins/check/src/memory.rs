@@ -33,7 +33,7 @@ mod walled {
     use crate::{
         child::Tried,
         fence::{Fenced, Forbidden, Wall},
-        subject::{Arrangement, draw, sequence_log_prob, session},
+        subject::{Arrangement, draw, fitted, session},
     };
 
     /// A signalling NaN that no computation gives.
@@ -70,24 +70,42 @@ mod walled {
     fn play(strategy: &dyn FusionStrategy, case: &Case, wall: Wall) -> Result<(), String> {
         let text = |e: logitfuse_core::Error| e.to_string();
         let io = |e: std::io::Error| format!("memory could not be protected: {e}");
+        let fitted = fitted(strategy, case).map_err(text)?;
+        let strategy = fitted.as_deref().unwrap_or(strategy);
         let mut state = strategy.start(&case.session).map_err(text)?;
         let mut gone: Vec<Forbidden<f32>> = Vec::new();
         let mut tokens_gone: Vec<Forbidden<u32>> = Vec::new();
+        let fence = |row: &Vec<f32>| Fenced::new(row, wall).and_then(Fenced::read_only);
+        for (rows, next) in case.prompt(strategy) {
+            let rows: Vec<Fenced<f32>> = rows.iter().map(fence).collect::<Result<_, _>>().map_err(io)?;
+            state.read_prompt(&FusionStep::new(&lend(&rows, |_| 0.0), &[]), next).map_err(text)?;
+            gone.extend(forbid(rows).map_err(io)?);
+        }
+        let rows: Vec<Fenced<f32>> = case.steps[0].iter().map(fence).collect::<Result<_, _>>().map_err(io)?;
+        let scores = case.prompt_scores(strategy);
+        state.begin(&FusionStep::new(&lend(&rows, |_| 0.0), &[]), &scores).map_err(text)?;
+        gone.extend(forbid(rows).map_err(io)?);
         for step in 0..case.steps.len() {
-            let fence = |row: &Vec<f32>| Fenced::new(row, wall).and_then(Fenced::read_only);
             let rows: Vec<Fenced<f32>> = case.steps[step].iter().map(fence).collect::<Result<_, _>>().map_err(io)?;
             let committed = Fenced::new(&case.tokens[..step], wall).and_then(Fenced::read_only).map_err(io)?;
             let columns = if step % 2 == 0 { strategy.info().trace.len() } else { 0 };
             fuse(state.as_mut(), case, step, &rows, &committed, wall, columns)?;
             let chosen = Fenced::new(&case.tokens[step..=step], wall).and_then(Fenced::read_only).map_err(io)?;
-            for row in rows {
-                gone.push(row.forbid().map_err(io)?);
-            }
+            gone.extend(forbid(rows).map_err(io)?);
             tokens_gone.push(committed.forbid().map_err(io)?);
             state.commit(chosen.as_slice()).map_err(text)?;
             tokens_gone.push(chosen.forbid().map_err(io)?);
         }
         Ok(())
+    }
+
+    fn lend(rows: &[Fenced<f32>], sequence_log_prob: impl Fn(usize) -> f64) -> Vec<RoleRow<'_>> {
+        let rows = rows.iter().map(Fenced::as_slice).enumerate();
+        rows.map(|(index, row)| RoleRow::new(row, log_sum_exp(row), sequence_log_prob(index))).collect()
+    }
+
+    fn forbid(rows: Vec<Fenced<f32>>) -> std::io::Result<Vec<Forbidden<f32>>> {
+        rows.into_iter().map(Fenced::forbid).collect()
     }
 
     fn fuse(
@@ -100,13 +118,7 @@ mod walled {
         columns: usize,
     ) -> Result<(), String> {
         let io = |e: std::io::Error| format!("memory could not be protected: {e}");
-        let lent: Vec<RoleRow<'_>> = rows
-            .iter()
-            .enumerate()
-            .map(|(index, row)| {
-                RoleRow::new(row.as_slice(), log_sum_exp(row.as_slice()), sequence_log_prob(case, index, step))
-            })
-            .collect();
+        let lent = lend(rows, |index| case.sequence_log_prob(index, step));
         let mut logits = Fenced::new(&vec![f32::from_bits(SENTINEL); case.width()], wall).map_err(io)?;
         let mut trace = Fenced::new(&vec![f64::NAN; columns], wall).map_err(io)?;
         let mut out = FusedRow { logits: logits.as_mut_slice(), trace: trace.as_mut_slice() };
@@ -121,8 +133,6 @@ mod walled {
 }
 
 mod growth {
-    use logitfuse_core::FusionStrategy;
-
     use crate::{Outcome, child::Tried, subject};
 
     /// What the allocator may keep for itself, in bytes a call.
@@ -137,7 +147,9 @@ mod growth {
             Err(what) => return Outcome::Failed(what),
         };
         let fuse_often = |times: u32| -> Result<(), logitfuse_core::Error> {
-            let mut state = strategy.start(&case.session)?;
+            let fitted = subject::fitted(strategy, &case)?;
+            let strategy = fitted.as_deref().unwrap_or(strategy);
+            let mut state = case.start(strategy)?;
             (0..times).try_for_each(|_| subject::fuse(state.as_mut(), &case, 0, strategy.info().trace.len()).map(drop))
         };
         // The first calls fill caches and scratch buffers.

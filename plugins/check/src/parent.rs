@@ -81,7 +81,7 @@ fn plan(file: &PluginFile, options: &Options) -> Vec<Request> {
             (Group::Config, config::CASES.to_vec()),
             (Group::Memory, memory::CASES.to_vec()),
             (Group::Numeric, numeric::CASES.to_vec()),
-            (Group::StateLaws, laws::cases().collect()),
+            (Group::StateLaws, laws::cases(&strategy.info).collect()),
             (Group::ClaimedLaws, strategy.info.laws.iter().map(String::as_str).collect()),
             (Group::Threads, threads::CASES.to_vec()),
             (Group::Environment, environment::CASES.to_vec()),

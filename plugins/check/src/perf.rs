@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use logitfuse_core::FusionStrategy;
-
 use crate::{
     Outcome,
     child::{Tried, unknown},
@@ -28,7 +26,11 @@ pub(crate) fn run(name: &str, (subject, strategy, arrangements): Tried<'_>) -> O
     let rows: Vec<Vec<f32>> = session.bindings.iter().map(|_| row()).collect();
     let rows_per_step = rows.len();
     let case = logitfuse_conformance::Case { session, steps: vec![rows], tokens: vec![0] };
-    let mut state = match strategy.start(&case.session) {
+    let fitted = match subject::fitted(strategy, &case) {
+        Ok(fitted) => fitted,
+        Err(e) => return Outcome::Failed(e.to_string()),
+    };
+    let mut state = match case.start(fitted.as_deref().unwrap_or(strategy)) {
         Ok(state) => state,
         Err(e) => return Outcome::Failed(e.to_string()),
     };

@@ -1,10 +1,10 @@
 //! What a case works on: a loaded plugin, a strategy of it, its parameters, a source of chance.
 
+use std::sync::Arc;
+
 use logitfuse_conformance::{Case, generators};
-use logitfuse_core::numerics::log_sum_exp;
 use logitfuse_core::{
-    FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleBinding, RoleRow, SessionInfo, SharedVocabulary,
-    StrategyInfo, TokenId,
+    FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleBinding, SessionInfo, SharedVocabulary, StrategyInfo,
 };
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -67,9 +67,9 @@ pub(crate) fn arrangements(strategy: &dyn FusionStrategy) -> Result<Vec<Arrangem
     let mut refusal = String::new();
     let mut accepted: Vec<Arrangement> = Vec::new();
     for arrangement in proposals(strategy.info()) {
-        match strategy.start(&session(&arrangement, 7)) {
-            Ok(_) if !accepted.contains(&arrangement) => accepted.push(arrangement),
-            Ok(_) => {}
+        match Case::accepts(strategy, &session(&arrangement, 7)) {
+            Ok(()) if !accepted.contains(&arrangement) => accepted.push(arrangement),
+            Ok(()) => {}
             Err(e) => refusal = e.to_string(),
         }
     }
@@ -115,7 +115,7 @@ pub(crate) struct Written {
 
 /// Fuses one position of a case.
 pub(crate) fn fuse(state: &mut dyn FusionState, case: &Case, step: usize, columns: usize) -> Result<Written> {
-    let rows: Vec<RoleRow<'_>> = rows(case, step);
+    let rows = case.rows(step);
     let (mut logits, mut trace) = (vec![f32::NAN; case.width()], vec![f64::NAN; columns]);
     state.fuse(
         &FusionStep::new(&rows, &case.tokens[..step]),
@@ -127,9 +127,11 @@ pub(crate) fn fuse(state: &mut dyn FusionState, case: &Case, step: usize, column
     })
 }
 
-/// Fuses and commits all of a case with a fresh state.
+/// Fuses and commits all of a case with a fresh state, of a strategy that is calibrated if it must be.
 pub(crate) fn play(strategy: &dyn FusionStrategy, case: &Case) -> Result<Vec<Written>> {
-    let mut state = strategy.start(&case.session)?;
+    let fitted = fitted(strategy, case)?;
+    let strategy = fitted.as_deref().unwrap_or(strategy);
+    let mut state = case.start(strategy)?;
     let columns = strategy.info().trace.len();
     let play = |step: usize| {
         let written = fuse(state.as_mut(), case, step, columns)?;
@@ -139,14 +141,8 @@ pub(crate) fn play(strategy: &dyn FusionStrategy, case: &Case) -> Result<Vec<Wri
     (0..case.steps.len()).map(play).collect()
 }
 
-/// The rows of a position, with the numbers that an engine would hand over.
-pub(crate) fn rows(case: &Case, step: usize) -> Vec<RoleRow<'_>> {
-    let rows = case.steps[step].iter().enumerate();
-    rows.map(|(row, logits)| RoleRow::new(logits, log_sum_exp(logits), sequence_log_prob(case, row, step))).collect()
-}
-
-pub(crate) fn sequence_log_prob(case: &Case, row: usize, step: usize) -> f64 {
-    let of =
-        |(token, rows): (&TokenId, &Vec<Vec<f32>>)| f64::from(rows[row][*token as usize]) - log_sum_exp(&rows[row]);
-    case.tokens[..step].iter().zip(&case.steps).map(of).sum()
+/// The calibrated strategy, if it cannot run otherwise.
+pub(crate) fn fitted(strategy: &dyn FusionStrategy, case: &Case) -> Result<Option<Arc<dyn FusionStrategy>>> {
+    let required = strategy.info().calibration.as_ref().is_some_and(|spec| spec.required);
+    if required { case.calibrated(strategy) } else { Ok(None) }
 }

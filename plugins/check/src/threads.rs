@@ -3,13 +3,12 @@
 use std::thread;
 
 use logitfuse_conformance::strategy_laws;
-use logitfuse_core::FusionStrategy;
 
 use crate::{
     Outcome,
     child::{Tried, unknown},
     laws::hold,
-    subject::{draw, fuse, play},
+    subject::{draw, fitted, fuse, play},
 };
 
 pub(crate) const CASES: &[&str] = &["at-the-same-time", "from-thread-to-thread", "made-everywhere"];
@@ -30,7 +29,9 @@ fn hop((subject, strategy, arrangements): Tried<'_>) -> Result<(), String> {
         for _ in 0..subject.cases.min(16) {
             let case = draw(arrangement, &mut runner)?;
             let expected = play(strategy, &case).map_err(|e| e.to_string())?;
-            let elsewhere = || thread::scope(|scope| scope.spawn(|| strategy.start(&case.session)).join());
+            let fitted = fitted(strategy, &case).map_err(|e| e.to_string())?;
+            let strategy = fitted.as_deref().unwrap_or(strategy);
+            let elsewhere = || thread::scope(|scope| scope.spawn(|| case.start(strategy)).join());
             let mut state = elsewhere().map_err(|_| "a thread panicked".to_owned())?.map_err(|e| e.to_string())?;
             for (step, expected) in expected.iter().enumerate() {
                 let columns = strategy.info().trace.len();

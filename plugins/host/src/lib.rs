@@ -48,9 +48,11 @@
 
 #![deny(missing_docs)]
 
-mod border;
+mod calibration;
 mod discover;
+mod extensions;
 mod fenv;
+mod ffi;
 #[doc(hidden)]
 pub mod fuzzing;
 mod host_table;
@@ -61,12 +63,12 @@ mod object_file;
 mod plugin;
 mod scan;
 mod schema;
-mod sound;
 mod state;
 mod strategy;
 mod text;
 mod timing;
 mod trust;
+mod validate_row;
 
 pub use discover::{Found, Place, SearchPath};
 pub use fenv::FpControl;

@@ -15,7 +15,8 @@ use logitfuse_plugin_abi::{ABI_MINOR, ENTRY_SYMBOL, end_of, lf_plugin_entry, lf_
 
 use crate::{
     Hash, PluginFile,
-    border::{self, ErrorBuffers},
+    extensions::Extensions,
+    ffi::{self, ErrorBuffers},
     host_table,
     image::Image,
 };
@@ -28,13 +29,15 @@ const LARGEST_STRUCT: u32 = 1 << 14;
 pub(crate) struct Library {
     /// The checked table of each strategy, in the order of the metadata.
     pub(crate) tables: Vec<lf_strategy_v1>,
+    /// The extensions of the plugin that the host calls.
+    pub(crate) extensions: Extensions,
     /// What the library was given as its host.
     pub(crate) host: &'static logitfuse_plugin_abi::lf_host_v1,
     _handle: ManuallyDrop<Handle>,
     _image: ManuallyDrop<Image>,
 }
 
-// SAFETY: the tables are copies of constants. Their functions may be called from any thread, as far as the ABI says so of
+// SAFETY: the tables and extensions are copies of constants. Their functions may be called from any thread, as far as the ABI says so of
 // each; instances and states, which carry the restrictions, are other types. The host table is constant as well, and its
 // functions are `[any]`. The handle is never used after loading.
 unsafe impl Send for Library {}
@@ -65,7 +68,8 @@ impl Library {
         let plugin = enter(&handle, host)?;
         let tables = Self::tables(file, &plugin)?;
         Self::same_metadata(file, &plugin)?;
-        Ok(Self { tables, host, _handle: handle, _image: image })
+        let extensions = Extensions::of(&plugin)?;
+        Ok(Self { tables, extensions, host, _handle: handle, _image: image })
     }
 
     fn tables(file: &PluginFile, plugin: &lf_plugin_v1) -> Result<Vec<lf_strategy_v1>> {
@@ -87,7 +91,7 @@ impl Library {
             let table =
                 unsafe { prefix::<lf_strategy_v1>(table, end_of!(lf_strategy_v1, fuse), &format!("strategy {id}")) }?;
             // SAFETY: by the ABI a constant text, in a table that is valid for ever.
-            if unsafe { border::bytes(table.id) } != Some(id.as_bytes()) {
+            if unsafe { ffi::bytes(table.id) } != Some(id.as_bytes()) {
                 return Err(broken(format!(
                     "strategy {index}: the table has another id than the metadata, which says {id}"
                 )));
@@ -113,7 +117,7 @@ impl Library {
         let section = object.metadata.unwrap_or_default();
         let end = section.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         // SAFETY: by the ABI a constant text, in a table that is valid for ever.
-        let running = unsafe { border::bytes(plugin.meta) };
+        let running = unsafe { ffi::bytes(plugin.meta) };
         if running == Some(&section[..end]) {
             return Ok(());
         }
@@ -219,7 +223,7 @@ pub(crate) unsafe fn prefix<T: Copy>(from: *const T, required: usize, what: &str
     }
 }
 
-fn broken(what: String) -> Error {
+pub(crate) fn broken(what: String) -> Error {
     Error::new(ErrorKind::InvalidData, what)
         .with_help("this is a fault of the plugin; `logitfuse plugin check` lists all that it finds")
 }

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 
-use logitfuse_core::{Arity, Error, ErrorKind, Result, RoleSpec, StrategyInfo, TraceColumn, params};
+use logitfuse_core::{
+    Arity, CalibrationSpec, Error, ErrorKind, PromptReading, Result, RoleSpec, StrategyInfo, TraceColumn, params,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -113,6 +115,28 @@ struct RawStrategy {
     trace: Vec<RawColumn>,
     #[serde(default)]
     lead: Option<String>,
+    #[serde(default)]
+    prompt: RawPrompt,
+    #[serde(default)]
+    calibration: Option<RawCalibration>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RawPrompt {
+    #[default]
+    End,
+    LogProbs,
+    Rows,
+}
+
+#[derive(Deserialize)]
+struct RawCalibration {
+    role: String,
+    rows_of: Vec<String>,
+    prompts: usize,
+    #[serde(default)]
+    required: bool,
 }
 
 #[derive(Deserialize)]
@@ -244,6 +268,10 @@ impl RawStrategy {
                 text::printable(lead.as_bytes())
             ));
         }
+        let calibration = match self.calibration {
+            Some(raw) => Some(raw.check(&format!("{at}/calibration"), &roles)?),
+            None => None,
+        };
         let mut trace = Vec::new();
         for (index, column) in self.trace.into_iter().enumerate() {
             name(&format!("{at}/trace/{index}/name"), &column.name)?;
@@ -256,11 +284,34 @@ impl RawStrategy {
         info.laws = self.laws.iter().map(|law| text::printable(law.as_bytes())).collect();
         info.trace = trace;
         info.lead_role = self.lead;
+        info.prompt = match self.prompt {
+            RawPrompt::End => PromptReading::End,
+            RawPrompt::LogProbs => PromptReading::LogProbs,
+            RawPrompt::Rows => PromptReading::Rows,
+        };
+        info.calibration = calibration;
         let params =
             self.params.unwrap_or_else(|| serde_json::json!({ "type": "object", "additionalProperties": false }));
         let schema = Schema::new(&params).map_err(|what| format!("{at}/params{what}"))?;
         info.params_schema = params.to_string();
         Ok(StrategyMetadata { info, capabilities: self.capabilities, schema })
+    }
+}
+
+impl RawCalibration {
+    fn check(self, at: &str, roles: &[RoleSpec]) -> Result<CalibrationSpec, String> {
+        let stranger = |name: &&String| !roles.iter().any(|role| role.name == **name);
+        if let Some(name) = [&self.role].into_iter().chain(&self.rows_of).find(stranger) {
+            return Err(format!("{at}: {} is none of the roles", text::printable(name.as_bytes())));
+        }
+        if self.rows_of.is_empty() {
+            return Err(format!("{at}/rows_of: there is none"));
+        }
+        if self.prompts == 0 {
+            return Err(format!("{at}/prompts: must be 1 or more"));
+        }
+        let Self { role, rows_of, prompts, required } = self;
+        Ok(CalibrationSpec { role, rows_of, prompts, required })
     }
 }
 

@@ -93,10 +93,12 @@ impl Plugin {
         self.create(index, described, params, OnError::Fail)
     }
 
-    /// The optional functions that the table of the strategy at `index` of the metadata has: `commit`, `rollback`, `fork`,
-    /// `settle`, `describe`.
+    /// The optional functions that the table of the strategy at `index` of the metadata has (`commit`, `rollback`, `fork`,
+    /// `settle`, `describe`), and those of the plugin's extensions (`begin`, `read_prompt`, `calibrate`), whichever strategy
+    /// they are for.
     pub fn optional_functions(&self, index: usize) -> Vec<&'static str> {
-        self.library.tables.get(index).map(crate::library::present).unwrap_or_default()
+        let table = self.library.tables.get(index).map(crate::library::present).unwrap_or_default();
+        table.into_iter().chain(self.library.extensions.present()).collect()
     }
 
     fn create(

@@ -6,8 +6,8 @@ use std::slice;
 
 use logitfuse_core::{Error, ErrorKind, params};
 use logitfuse_plugin_abi::{
-    LF_E_CANCELLED, LF_E_CONFIG, LF_E_INCOMPATIBLE, LF_E_IO, LF_E_NUMERIC, LF_E_PANIC, LF_E_STATE, LF_E_UNSUPPORTED,
-    has, lf_buf, lf_error, lf_status, lf_str,
+    LF_E_CANCELLED, LF_E_CONFIG, LF_E_INCOMPATIBLE, LF_E_INTERNAL, LF_E_IO, LF_E_NUMERIC, LF_E_PANIC, LF_E_STATE,
+    LF_E_UNSUPPORTED, has, lf_buf, lf_error, lf_status, lf_str,
 };
 
 use crate::text;
@@ -155,6 +155,19 @@ impl Failure {
             LF_E_IO => ErrorKind::Io,
             _ => ErrorKind::Backend,
         }
+    }
+}
+
+/// The status by which the host reports an error of this kind to a plugin.
+pub(crate) fn status_of(kind: ErrorKind) -> lf_status {
+    match kind {
+        ErrorKind::InvalidConfig => LF_E_CONFIG,
+        ErrorKind::Incompatible => LF_E_INCOMPATIBLE,
+        ErrorKind::Unsupported => LF_E_UNSUPPORTED,
+        ErrorKind::Numeric => LF_E_NUMERIC,
+        ErrorKind::Cancelled => LF_E_CANCELLED,
+        ErrorKind::Io | ErrorKind::NotFound | ErrorKind::InvalidData | ErrorKind::Backend => LF_E_IO,
+        _ => LF_E_INTERNAL,
     }
 }
 
