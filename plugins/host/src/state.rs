@@ -236,6 +236,7 @@ impl PluginState {
 }
 
 /// What a prompt call is about.
+#[derive(Clone, Copy)]
 enum Prompt<'a> {
     /// A position within the prompt, and the token that follows.
     Next(TokenId),
