@@ -23,6 +23,7 @@ fn tables_that_break_the_abi_are_refused_with_a_reason() {
         ("other-metadata", "the metadata that the entry returns differ from those in section .lfmeta"),
         ("strategies-miscounted", "the table has 2 strategies, and the metadata has 1"),
         ("future-minor", "needs ABI 1.7, and this host speaks up to 1.0"),
+        ("extension-without-begin", "lf.prompt/1: the required function begin is null"),
         ("table-misaligned", "the plugin's table is not aligned"),
     ] {
         let found = check(good(), &["--filter", "load/library"], Some(rule));
@@ -61,10 +62,14 @@ fn what_the_host_cannot_see_check_finds() {
         ("read-past-end", "memory/wall-behind", "crashed", "SIGSEGV"),
         ("keep-pointer", "memory/wall-before", "crashed", "SIGSEGV"),
         ("free-host-memory", "memory/wall-before", "crashed", ""),
+        ("begin-keeps-pointer", "memory/wall-before", "crashed", "SIGSEGV"),
         // Wrong results.
         ("partial", "memory/wall-behind", "failed", "was never written"),
         ("not-idempotent", "state-laws/fuse-is-idempotent", "failed", "fuse-is-idempotent"),
         ("rollback-ignored", "state-laws/rollback-is-replay", "failed", "rollback-is-replay"),
+        ("begin-undone-by-rollback", "state-laws/rollback-is-replay", "failed", "rollback-is-replay"),
+        ("begin-fails", "numeric/ordinary", "failed", "the beginning is hard"),
+        ("calibrates-anew", "state-laws/calibration-is-repeatable", "failed", "calibration-is-repeatable"),
         ("fork-shares", "state-laws/fork-is-a-copy", "failed", "fork-is-a-copy"),
         ("global-state", "threads/at-the-same-time", "failed", "threads-agree"),
         ("nondeterministic", "claimed-laws/deterministic", "failed", "differently the second time"),

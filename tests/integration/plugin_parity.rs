@@ -139,9 +139,8 @@ fn calibration_prompts_of_an_experiment_reach_a_plugin() {
     };
     prompts("one.jsonl", &["a b", "a c", "b c"]);
     prompts("two.jsonl", &["c c c", "c b c", "c a c"]);
-    let source = |name: &str, model: &str, more: &str| {
-        format!("[sources.{name}]\nmodel = '{}'\nprompt = \"raw\"\n{more}", tiny(model).display())
-    };
+    let source =
+        |name: &str, model: &str, more: &str| format!("[sources.{name}]\nmodel = '{}'\n{more}", tiny(model).display());
     let run = |strategy: &str, calibration: bool| {
         let file = |name: &str| if calibration { format!("calibration = \"{name}\"\n") } else { String::new() };
         let sources = [

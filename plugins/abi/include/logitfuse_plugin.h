@@ -316,7 +316,8 @@ LF_EXPORT const lf_plugin_v1 *LF_CALL lf_plugin_entry_v1(const lf_host_v1 *host,
 /*
  * An extension is a struct, found by a name that ends in its revision.  A draft keeps its name when it becomes stable; until
  * then it may vanish, so ask for it and do without it.
- * Functions of an extension of the plugin are called for those of its strategies whose capabilities name them.
+ * Functions of an extension of the plugin are called for those of its strategies whose capabilities name them.  Where an
+ * argument `strategy` says which, it is the very pointer that lf_plugin_v1.strategies holds.
  * Reserved: lf.batch/1, lf.calibration/1, lf.config/1, lf.device/1, lf.metrics/1, lf.prompt/1, lf.state-io/1.
  */
 
@@ -382,12 +383,14 @@ typedef struct lf_prompt_v1 {
   uint32_t reserved;
   /* [state] Required.  The prompt is over; `step` is the first position to generate, with nothing committed.  Called once,
      before every fuse, settle and commit.  What the state learns here no rollback undoes, and a fork has it too.  n_scores is
-     n_rows of the session, in the order of its bindings, or 0 with "end". */
-  lf_status(LF_CALL *begin)(lf_state *self, const lf_step *step, const lf_prompt_score *scores, uint64_t n_scores,
-                            lf_error *err) LF_NOEXCEPT;
+     n_rows of the session, in the order of its bindings, or 0 with "end".  A strategy that has it has a memory: without a
+     state_fork, the host refuses what needs copies of its states. */
+  lf_status(LF_CALL *begin)(const lf_strategy_v1 *strategy, lf_state *self, const lf_step *step,
+                            const lf_prompt_score *scores, uint64_t n_scores, lf_error *err) LF_NOEXCEPT;
   /* [state] The rows of one position within the prompt, and the token of the prompt that follows there.  Called in order,
      before begin, with "rows" only.  Positions before a masked token are left out.  NULL: "rows" is not possible. */
-  lf_status(LF_CALL *read_prompt)(lf_state *self, const lf_step *step, uint32_t next, lf_error *err) LF_NOEXCEPT;
+  lf_status(LF_CALL *read_prompt)(const lf_strategy_v1 *strategy, lf_state *self, const lf_step *step, uint32_t next,
+                                  lf_error *err) LF_NOEXCEPT;
 } lf_prompt_v1;
 
 /*
@@ -433,8 +436,8 @@ typedef struct lf_calibration_v1 {
   /* [any] Makes a fitted instance, which the host then uses instead and destroys like any other; `self` stays as it is.  The
      fitted instance has the same roles and lead, and may have more trace columns; its describe says `calibration` null.
      Without describe, it is as the metadata say. */
-  lf_status(LF_CALL *calibrate)(const lf_instance *self, const lf_session *session, const lf_calibration_source *source,
-                                lf_instance **out, lf_error *err) LF_NOEXCEPT;
+  lf_status(LF_CALL *calibrate)(const lf_strategy_v1 *strategy, const lf_instance *self, const lf_session *session,
+                                const lf_calibration_source *source, lf_instance **out, lf_error *err) LF_NOEXCEPT;
 } lf_calibration_v1;
 
 #ifdef __cplusplus

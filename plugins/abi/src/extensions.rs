@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use crate::{lf_buf, lf_error, lf_instance, lf_out, lf_session, lf_state, lf_status, lf_step, lf_str};
+use crate::{lf_buf, lf_error, lf_instance, lf_out, lf_session, lf_state, lf_status, lf_step, lf_str, lf_strategy_v1};
 
 /// The name of [`lf_config_v1`].
 pub const EXT_CONFIG: &str = "lf.config/1";
@@ -97,6 +97,7 @@ pub struct lf_prompt_v1 {
     /// `[state]` Required. The prompt is over; `step` is the first position to generate.
     pub begin: Option<
         unsafe extern "C" fn(
+            strategy: *const lf_strategy_v1,
             this: *mut lf_state,
             step: *const lf_step,
             scores: *const lf_prompt_score,
@@ -106,7 +107,13 @@ pub struct lf_prompt_v1 {
     >,
     /// `[state]` The rows of one position within the prompt, and the token that follows there.
     pub read_prompt: Option<
-        unsafe extern "C" fn(this: *mut lf_state, step: *const lf_step, next: u32, err: *mut lf_error) -> lf_status,
+        unsafe extern "C" fn(
+            strategy: *const lf_strategy_v1,
+            this: *mut lf_state,
+            step: *const lf_step,
+            next: u32,
+            err: *mut lf_error,
+        ) -> lf_status,
     >,
 }
 
@@ -170,6 +177,7 @@ pub struct lf_calibration_v1 {
     /// `[any]` Makes a fitted instance.
     pub calibrate: Option<
         unsafe extern "C" fn(
+            strategy: *const lf_strategy_v1,
             this: *const lf_instance,
             session: *const lf_session,
             source: *const lf_calibration_source,

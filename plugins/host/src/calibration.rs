@@ -64,8 +64,16 @@ pub(crate) fn calibrate(shared: &Shared, session: &Session, rows_after: RowsAfte
         let mut err = buffers.lend();
         // SAFETY: a function of the plugin that made this instance; session and source, with the context behind it, live for
         // the call, and nothing else uses the context meanwhile.
-        let status =
-            unsafe { function(shared.instance.as_ptr(), session, &raw const source, &raw mut instance, &raw mut err) };
+        let status = unsafe {
+            function(
+                shared.original,
+                shared.instance.as_ptr(),
+                session,
+                &raw const source,
+                &raw mut instance,
+                &raw mut err,
+            )
+        };
         (status, err)
     });
     if let Some(panic) = context.panic {

@@ -24,11 +24,20 @@ use crate::{
 /// No table of this major is anywhere near as large; what claims to be is not a table.
 const LARGEST_STRUCT: u32 = 1 << 14;
 
+/// The table of one strategy.
+#[derive(Clone, Copy)]
+pub(crate) struct Table {
+    /// A copy, in which absent functions are null.
+    pub(crate) functions: lf_strategy_v1,
+    /// The plugin's own, by which extensions are told the strategy. Not read again.
+    pub(crate) original: *const lf_strategy_v1,
+}
+
 /// A loaded library. It stays loaded until the process ends: thread-local destructors, threads and pointers into its code
 /// make unloading unsound, and no loader promises to do it.
 pub(crate) struct Library {
     /// The checked table of each strategy, in the order of the metadata.
-    pub(crate) tables: Vec<lf_strategy_v1>,
+    pub(crate) tables: Vec<Table>,
     /// The extensions of the plugin that the host calls.
     pub(crate) extensions: Extensions,
     /// What the library was given as its host.
@@ -72,7 +81,7 @@ impl Library {
         Ok(Self { tables, extensions, host, _handle: handle, _image: image })
     }
 
-    fn tables(file: &PluginFile, plugin: &lf_plugin_v1) -> Result<Vec<lf_strategy_v1>> {
+    fn tables(file: &PluginFile, plugin: &lf_plugin_v1) -> Result<Vec<Table>> {
         let described = &file.metadata().strategies;
         if plugin.n_strategies != described.len() as u64 {
             let what =
@@ -86,10 +95,11 @@ impl Library {
         for (index, described) in described.iter().enumerate() {
             let id = &described.info.id;
             // SAFETY: not null, aligned, and by the ABI the first of `n_strategies` pointers; `index` is below that.
-            let table = unsafe { *plugin.strategies.add(index) };
+            let original = unsafe { *plugin.strategies.add(index) };
             // SAFETY: by the ABI null, or the start of a constant `lf_strategy_v1` of some minor.
-            let table =
-                unsafe { prefix::<lf_strategy_v1>(table, end_of!(lf_strategy_v1, fuse), &format!("strategy {id}")) }?;
+            let table = unsafe {
+                prefix::<lf_strategy_v1>(original, end_of!(lf_strategy_v1, fuse), &format!("strategy {id}"))
+            }?;
             // SAFETY: by the ABI a constant text, in a table that is valid for ever.
             if unsafe { ffi::bytes(table.id) } != Some(id.as_bytes()) {
                 return Err(broken(format!(
@@ -106,7 +116,7 @@ impl Library {
             if let Some((name, _)) = required.iter().find(|(_, missing)| *missing) {
                 return Err(broken(format!("strategy {id}: the required function {name} is null")));
             }
-            tables.push(table);
+            tables.push(Table { functions: table, original });
         }
         Ok(tables)
     }

@@ -97,7 +97,8 @@ impl Plugin {
     /// `settle`, `describe`), and those of the plugin's extensions (`begin`, `read_prompt`, `calibrate`), whichever strategy
     /// they are for.
     pub fn optional_functions(&self, index: usize) -> Vec<&'static str> {
-        let table = self.library.tables.get(index).map(crate::library::present).unwrap_or_default();
+        let table =
+            self.library.tables.get(index).map(|table| crate::library::present(&table.functions)).unwrap_or_default();
         table.into_iter().chain(self.library.extensions.present()).collect()
     }
 

@@ -146,7 +146,7 @@ impl PluginState {
         }
         let inputs = inputs(step.rows());
         let step = c_step(&inputs, width, step.committed);
-        let (functions, state) = (self.shared.extensions.prompt, self.state.as_ptr());
+        let (functions, strategy, state) = (self.shared.extensions.prompt, self.shared.original, self.state.as_ptr());
         let mut err = self.buffers.lend();
         let control = FpControl::now();
         let (status, call) = match told {
@@ -154,7 +154,7 @@ impl PluginState {
                 let Some(read) = functions.read_prompt else { return Ok(()) };
                 // SAFETY: the state is this plugin's and not poisoned, `&mut self` makes this its only call, and step and rows
                 // are borrowed for it.
-                (unsafe { read(state, &raw const step, next, &raw mut err) }, "read_prompt")
+                (unsafe { read(strategy, state, &raw const step, next, &raw mut err) }, "read_prompt")
             }
             Prompt::End(scores) => {
                 let Some(begin) = functions.begin else { return Ok(()) };
@@ -162,8 +162,9 @@ impl PluginState {
                     |score: &PromptScore| lf_prompt_score { log_prob: score.log_prob, tokens: score.tokens as u64 };
                 let scores: SmallVec<[lf_prompt_score; 8]> = scores.iter().map(score).collect();
                 // SAFETY: as for `read_prompt`; the scores live on this stack.
-                let status =
-                    unsafe { begin(state, &raw const step, scores.as_ptr(), scores.len() as u64, &raw mut err) };
+                let status = unsafe {
+                    begin(strategy, state, &raw const step, scores.as_ptr(), scores.len() as u64, &raw mut err)
+                };
                 (status, "begin")
             }
         };

@@ -21,7 +21,7 @@ use crate::{
     calibration::calibrate,
     extensions::Extensions,
     ffi::{self, ErrorBuffers, size_u32},
-    library::Library,
+    library::{Library, Table},
     metadata::describe,
     state::PluginState,
 };
@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) plugin: String,
     pub(crate) table: lf_strategy_v1,
+    /// The plugin's own table, by which its extensions are told the strategy.
+    pub(crate) original: *const lf_strategy_v1,
     pub(crate) extensions: Extensions,
     pub(crate) instance: NonNull<lf_instance>,
     pub(crate) on_error: OnError,
@@ -63,7 +65,7 @@ pub(crate) struct Shared {
     library: Arc<Library>,
 }
 
-// SAFETY: by the ABI an instance is immutable once created, and its functions `state_new` and `describe` are `[any]`; `destroy`
+// SAFETY: the plugin's table is constant. By the ABI an instance is immutable once created, and its functions `state_new` and `describe` are `[any]`; `destroy`
 // is `[once]`, which `Drop` is. Everything else in here is `Send` and `Sync` by itself.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
@@ -90,7 +92,7 @@ impl PluginStrategy {
     ) -> Result<Self> {
         let absent =
             || Error::new(ErrorKind::Internal, format!("plugin {plugin}: a validated table has lost a function"));
-        let table = *library.tables.get(index).ok_or_else(absent)?;
+        let Table { functions: table, original } = *library.tables.get(index).ok_or_else(absent)?;
         let create = table.create.ok_or_else(absent)?;
         let params = params.to_string();
         let mut buffers = ErrorBuffers::new();
@@ -113,6 +115,7 @@ impl PluginStrategy {
             name: format!("{plugin}/{}", described.info.id),
             plugin: plugin.to_owned(),
             table,
+            original,
             extensions: library.extensions.of_strategy(&described.capabilities),
             instance,
             on_error,
@@ -137,6 +140,7 @@ impl PluginStrategy {
             name: from.name.clone(),
             plugin: from.plugin.clone(),
             table: from.table,
+            original: from.original,
             extensions: from.extensions,
             instance,
             on_error: from.on_error,

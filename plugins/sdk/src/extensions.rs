@@ -1,4 +1,5 @@
-//! What the plugin's `get_extension` finds: `lf.prompt/1` and `lf.calibration/1`.
+//! What the plugin's `get_extension` finds: `lf.prompt/1` and `lf.calibration/1`. All strategies have objects of the same
+//! types here, so that no function needs to be told which strategy it is called for.
 //!
 //! Safety, for all functions: pointers are null or as `logitfuse_plugin.h` says, which the host promises by calling.
 
@@ -11,7 +12,7 @@ use logitfuse_core::{CalibrationRows, FusionStep, PromptScore, Result};
 use logitfuse_plugin_abi::{
     EXT_CALIBRATION, EXT_PROMPT, LF_OK, lf_calibration_row, lf_calibration_rows, lf_calibration_source,
     lf_calibration_v1, lf_error, lf_instance, lf_prompt_score, lf_prompt_v1, lf_session, lf_state, lf_status, lf_step,
-    lf_str,
+    lf_str, lf_strategy_v1,
 };
 use smallvec::SmallVec;
 
@@ -42,6 +43,7 @@ pub(crate) unsafe extern "C" fn get(name: lf_str) -> *const c_void {
 }
 
 unsafe extern "C" fn read_prompt(
+    _strategy: *const lf_strategy_v1,
     this: *mut lf_state,
     step: *const lf_step,
     next: u32,
@@ -57,6 +59,7 @@ unsafe extern "C" fn read_prompt(
 }
 
 unsafe extern "C" fn begin(
+    _strategy: *const lf_strategy_v1,
     this: *mut lf_state,
     step: *const lf_step,
     scores: *const lf_prompt_score,
@@ -83,6 +86,7 @@ unsafe extern "C" fn begin(
 }
 
 unsafe extern "C" fn calibrate(
+    _strategy: *const lf_strategy_v1,
     this: *const lf_instance,
     session: *const lf_session,
     source: *const lf_calibration_source,
