@@ -4,6 +4,8 @@
 
 mod architecture;
 mod fingerprints;
+#[path = "../../plugins/host/tests/support/libraries.rs"]
+mod libraries;
 #[cfg(target_os = "linux")]
 mod memory;
 mod onnx_bad_input;
@@ -12,8 +14,8 @@ mod onnx_programs;
 mod oracles;
 mod peers;
 mod plan;
+mod plugin_check;
 mod plugin_messages;
-mod plugin_misbehave;
 mod plugin_new;
 mod plugin_parity;
 mod plugin_real_decode;

@@ -10,4 +10,4 @@ mod queue;
 mod scoring;
 mod sequences;
 mod speculation;
-// mod speculation_every;
+mod speculation_every;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use logitfuse_core::{FusionStrategy, TokenId};
-use logitfuse_engine::{Draft, DraftLength, Decoder, Request, Role, Sampling, Speculation};
+use logitfuse_engine::{Decoder, Draft, DraftLength, Request, Role, Sampling, Speculation};
 use logitfuse_pipeline::{StrategyConfig, built_in, configured};
 use logitfuse_plugin_host::{OnError, PluginFile};
 use serde_json::{Value, json};
 
 use crate::{
-    speculation::{adaptive, assert_distributed, exact, prompt, run, source},
     plugins::library,
+    speculation::{adaptive, assert_distributed, exact, prompt, run, source},
 };
 
 type Strategy = Arc<dyn FusionStrategy>;

@@ -170,7 +170,7 @@ mod tests {
         let gap = GapConfig {
             base: "L".into(),
             ceiling: "T".into(),
-            metric: crate::GapMetric::All("em,none".into()),
+            metric: logitfuse_config::GapMetric::All("em,none".into()),
             scores: None,
         };
         let of_tasks: Vec<_> = [("qa", 60), ("sum", 80)]
