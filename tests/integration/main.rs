@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
 
 mod architecture;
+#[path = "../../engine/tests/decoder/exactness.rs"]
+mod exactness;
 mod fingerprints;
 #[path = "../../plugins/host/tests/support/libraries.rs"]
 mod libraries;
@@ -26,6 +28,7 @@ mod run_directories;
 mod run_kills;
 mod run_support;
 mod second_opinion;
+mod speculation_every;
 mod strategies;
 mod support;
 mod tape;

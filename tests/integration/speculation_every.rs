@@ -9,8 +9,8 @@ use logitfuse_plugin_host::{OnError, PluginFile};
 use serde_json::{Value, json};
 
 use crate::{
-    plugins::library,
-    speculation::{adaptive, assert_distributed, exact, prompt, run, source},
+    exactness::{adaptive, assert_distributed, exact, prompt, run, source},
+    libraries::library,
 };
 
 type Strategy = Arc<dyn FusionStrategy>;
@@ -130,9 +130,17 @@ fn sampled_text_has_the_exact_distribution_with_memory_and_in_a_plugin() {
     for (name, strategy) in cases {
         let plain = &mut engine(&strategy, VOCAB, None);
         let prompts = vec![vec![2, 0, 3, 1]; plain.session().bindings.len()];
-        let expected = exact(plain, &prompts, &shaped, 3);
+        let expected = exact(plain, &prompts, &shaped, &[], 3);
         let speculation = Speculation { draft: Draft::Binding(1), length: DraftLength::Fixed(2) };
-        assert_distributed(&mut engine(&strategy, VOCAB, Some(speculation)), &prompts, &shaped, &expected, 8_000, name);
+        assert_distributed(
+            &mut engine(&strategy, VOCAB, Some(speculation)),
+            &prompts,
+            &shaped,
+            &[],
+            &expected,
+            8_000,
+            name,
+        );
     }
 }
 
@@ -143,8 +151,8 @@ fn a_hundred_thousand_draws_have_the_exact_distribution() {
     let sampling = Sampling { temperature: 0.9, min_p: 0.01, ..Sampling::default() };
     let plain = &mut engine(&strategy, VOCAB, None);
     let prompts = vec![vec![5, 1, 7]; plain.session().bindings.len()];
-    let expected = exact(plain, &prompts, &sampling, 2);
+    let expected = exact(plain, &prompts, &sampling, &[], 2);
     let speculation = Speculation { draft: Draft::Source(3), length: DraftLength::Fixed(1) };
     let drafting = &mut engine(&strategy, VOCAB, Some(speculation));
-    assert_distributed(drafting, &prompts, &sampling, &expected, 100_000, "dynamic-kl");
+    assert_distributed(drafting, &prompts, &sampling, &[], &expected, 100_000, "dynamic-kl");
 }
