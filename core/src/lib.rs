@@ -53,6 +53,7 @@
 #![deny(missing_docs)]
 
 mod calibration;
+mod detokenizer;
 mod error;
 mod memoryless;
 pub mod numerics;
@@ -65,6 +66,7 @@ mod strategy;
 mod vocabulary;
 
 pub use calibration::{CalibrationRows, CalibrationSpec};
+pub use detokenizer::{Detokenize, Detokenizer, TextDelta};
 pub use error::{Error, ErrorKind, Result, ResultExt};
 pub use memoryless::Memoryless;
 pub use prompt::{PromptReading, PromptScore};

@@ -12,6 +12,7 @@
 //! # From a prompt to streamed text
 //!
 //! ```
+//! use logitfuse_core::Detokenizer;
 //! use logitfuse_text::{ChatTemplate, Message, OutputText, Tokenizer};
 //!
 //! # fn main() -> logitfuse_core::Result<()> {
@@ -45,7 +46,7 @@ mod testing;
 mod tokenizer;
 
 pub use compatibility::{CompatibilityReport, Difference, SourceReport, SourceVocabulary, compatibility};
-pub use output::{OutputText, TextDelta};
+pub use output::{DetokenizeOptions, OutputText};
 pub use prompt_template::PromptTemplate;
 pub use special::SpecialTokens;
 pub use stop::StopStrings;
@@ -59,5 +60,6 @@ const _: () = {
     const fn sent<T: Send>() {}
     shared::<Tokenizer>();
     shared::<ChatTemplate>();
+    shared::<DetokenizeOptions>();
     sent::<OutputText>();
 };
