@@ -2,8 +2,7 @@
 
 use std::{ops::ControlFlow, time::Instant};
 
-use logitfuse_core::{Error, ErrorKind, Result, RoleRow, TokenId, numerics};
-use logitfuse_text::OutputText;
+use logitfuse_core::{Detokenizer as _, Error, ErrorKind, Result, RoleRow, TokenId, numerics};
 
 use crate::{
     Drafted, Engine, Event, FinishReason, RoleReport, Timings,
@@ -105,7 +104,7 @@ impl Engine {
         self.report.position = r.sequence.tokens.len() - 1;
         let flow = (outlet.on_event)(Event::Token(&self.report));
         if let Some(reason) = &r.finish {
-            let text = r.output.take().map_or_else(|| Ok(String::new()), OutputText::finish)?;
+            let text = r.output.take().map_or_else(|| Ok(String::new()), |mut output| output.finish())?;
             r.text.push_str(&text);
             let finished = (outlet.on_event)(Event::Finished { request: r.index, text, reason: reason.clone() });
             let flow = if flow.is_break() { flow } else { finished };

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use logitfuse_core::{Error, ErrorKind, Result, TokenId};
+use logitfuse_core::{Detokenizer as _, Error, ErrorKind, Result, TokenId};
 use logitfuse_text::OutputText;
 use smallvec::SmallVec;
 
