@@ -2,13 +2,13 @@ use std::fmt::Debug;
 
 use crate::{Result, TokenId};
 
-/// The text that one token added to a generation.
+/// Text that became final with a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TextDelta {
-    /// The text to append to what was shown before; may be empty.
+    /// The text; may be empty, or longer than the token.
     pub text: String,
-    /// The stop string that ends the text here. It is not part of `text`, and no text follows.
+    /// The stop string that ends the text here, if one appeared; it is not part of the text.
     pub stopped: Option<String>,
 }
 
@@ -19,35 +19,31 @@ impl TextDelta {
     }
 }
 
-/// The incremental detokenizer of one sequence: turns generated tokens into text, one token at a time.
+/// The detokenizer of one sequence: turns generated tokens into text, one token at a time.
 ///
-/// The deltas add up to the text that detokenizing all tokens at once gives, cut off before the first stop string. None of
-/// them has to be taken back: text that later tokens may still change (part of a character, the possible beginning of a
-/// stop string) is held until it is certain.
+/// The deltas and what [`finish`](Self::finish) returns add up to the text of all tokens. Text that may still change with the
+/// next token is held back: part of a character, the beginning of a stop string.
 pub trait Detokenizer: Send {
-    /// Takes the next token. Returns the text that became certain with it, and the stop string if one is complete; after
-    /// that all text is empty.
+    /// Adds a token. After a stop string all further text is empty.
     ///
     /// # Errors
     /// If the tokenizer's decoder cannot decode the token.
     fn push(&mut self, token: TokenId) -> Result<TextDelta>;
 
-    /// Ends the text. Returns what was held back; empty if a stop string ended the text before. Called once, after the
-    /// last token.
+    /// Ends the text and returns what was held back; empty if a stop string ended it before.
     ///
     /// # Errors
     /// If the tokenizer's decoder cannot decode what was held back.
-    fn finish(&mut self) -> Result<String>;
+    fn finish(self: Box<Self>) -> Result<String>;
 
     /// An independent copy that continues at the same place. Speculative decoding pushes draft tokens into it.
     fn fork(&self) -> Box<dyn Detokenizer>;
 
-    /// Whether the text can end at a stop string. If it cannot, a draft needs no detokenizing.
+    /// Whether a stop string may end the text. If none may, a draft needs no detokenizing.
     fn has_stops(&self) -> bool;
 }
 
-/// Starts the [`Detokenizer`] of each sequence: the tokenizer and the stop strings, which sequences share and which do not
-/// change.
+/// Starts the [`Detokenizer`] of each sequence; immutable and shared.
 ///
 /// ```
 /// use logitfuse_core::{Detokenize, Detokenizer, Result, TextDelta, TokenId};
@@ -61,7 +57,7 @@ pub trait Detokenizer: Send {
 ///         let c = char::from_u32(token).unwrap_or(char::REPLACEMENT_CHARACTER);
 ///         Ok(TextDelta::new(c.to_string(), None))
 ///     }
-///     fn finish(&mut self) -> Result<String> {
+///     fn finish(self: Box<Self>) -> Result<String> {
 ///         Ok(String::new())
 ///     }
 ///     fn fork(&self) -> Box<dyn Detokenizer> {
@@ -81,7 +77,7 @@ pub trait Detokenizer: Send {
 /// assert_eq!(Chars.start().push(0x1f642)?.text, "🙂");
 /// # Ok::<(), logitfuse_core::Error>(())
 /// ```
-pub trait Detokenize: Send + Sync + Debug {
-    /// A detokenizer before the first generated token.
+pub trait Detokenize: Debug + Send + Sync {
+    /// A detokenizer that has seen no token.
     fn start(&self) -> Box<dyn Detokenizer>;
 }

@@ -54,7 +54,7 @@ impl Pipeline {
     }
 
     /// The rest of the text, now that no token follows.
-    pub(crate) fn finish(&mut self) -> Result<String> {
+    pub(crate) fn finish(mut self) -> Result<String> {
         let mut flow = Vec::new();
         for stage in &mut self.0 {
             flow = stage.push_all(flow)?;

@@ -12,7 +12,6 @@
 //! # From a prompt to streamed text
 //!
 //! ```
-//! use logitfuse_core::Detokenizer;
 //! use logitfuse_text::{ChatTemplate, Message, OutputText, Tokenizer};
 //!
 //! # fn main() -> logitfuse_core::Result<()> {
@@ -46,6 +45,7 @@ mod testing;
 mod tokenizer;
 
 pub use compatibility::{CompatibilityReport, Difference, SourceReport, SourceVocabulary, compatibility};
+pub use logitfuse_core::TextDelta;
 pub use output::{DetokenizeOptions, OutputText};
 pub use prompt_template::PromptTemplate;
 pub use special::SpecialTokens;
@@ -60,6 +60,5 @@ const _: () = {
     const fn sent<T: Send>() {}
     shared::<Tokenizer>();
     shared::<ChatTemplate>();
-    shared::<DetokenizeOptions>();
     sent::<OutputText>();
 };

@@ -2,55 +2,10 @@ use logitfuse_core::{Detokenize, Detokenizer, Result, TextDelta, TokenId};
 
 use crate::{StopStrings, TextStream, Tokenizer};
 
-/// How generated tokens become text: the tokenizer that decodes them, and the strings that end the text.
-///
-/// ```
-/// use logitfuse_core::Detokenize;
-/// use logitfuse_text::{DetokenizeOptions, Tokenizer};
-///
-/// let tokenizer = Tokenizer::from_json(
-///     r#"{"model": {"type": "WordLevel", "unk_token": "?", "vocab": {"?": 0, "yes": 1, "no": 2}}}"#,
-/// )?;
-/// let options = DetokenizeOptions::new(tokenizer).with_stop(["no"]);
-/// let mut output = options.start();
-/// assert_eq!(output.push(1)?.text, "yes");
-/// assert_eq!(output.push(2)?.stopped.as_deref(), Some("no"));
-/// # Ok::<(), logitfuse_core::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct DetokenizeOptions {
-    /// Decodes the tokens. Control tokens are left out of the text.
-    pub tokenizer: Tokenizer,
-    /// Strings that end the text where they first appear; they are not part of it. Empty strings are ignored.
-    pub stop: Vec<String>,
-}
-
-impl DetokenizeOptions {
-    /// Options without stop strings.
-    pub fn new(tokenizer: Tokenizer) -> Self {
-        Self { tokenizer, stop: Vec::new() }
-    }
-
-    /// Sets the stop strings.
-    #[must_use]
-    pub fn with_stop(mut self, stop: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.stop = stop.into_iter().map(Into::into).collect();
-        self
-    }
-}
-
-impl Detokenize for DetokenizeOptions {
-    fn start(&self) -> Box<dyn Detokenizer> {
-        Box::new(OutputText::new(&self.tokenizer, &self.stop))
-    }
-}
-
 /// The [`Detokenizer`] of a [`Tokenizer`]: a [`TextStream`] without control tokens, whose text runs through
 /// [`StopStrings`].
 ///
 /// ```
-/// use logitfuse_core::Detokenizer;
 /// use logitfuse_text::{OutputText, Tokenizer};
 ///
 /// let tokenizer = Tokenizer::from_json(
@@ -75,21 +30,31 @@ impl OutputText {
     pub fn new(tokenizer: &Tokenizer, stops: &[String]) -> Self {
         Self { stream: TextStream::new(tokenizer, true), stops: StopStrings::new(stops) }
     }
-}
 
-impl Detokenizer for OutputText {
-    fn push(&mut self, token: TokenId) -> Result<TextDelta> {
+    /// Takes the next token.
+    pub fn push(&mut self, token: TokenId) -> Result<TextDelta> {
         let (text, stopped) = self.stops.push(&self.stream.push(token)?);
         Ok(TextDelta::new(text, stopped))
     }
 
-    fn finish(&mut self) -> Result<String> {
+    /// Ends the text and returns what was held back; nothing if a stop string ended it before.
+    pub fn finish(mut self) -> Result<String> {
         // What the stream held may yet complete a stop string; then the text is cut there as well.
         let (mut text, stopped) = self.stops.push(&self.stream.finish()?);
         if stopped.is_none() {
             text.push_str(&self.stops.finish());
         }
         Ok(text)
+    }
+}
+
+impl Detokenizer for OutputText {
+    fn push(&mut self, token: TokenId) -> Result<TextDelta> {
+        Self::push(self, token)
+    }
+
+    fn finish(self: Box<Self>) -> Result<String> {
+        Self::finish(*self)
     }
 
     fn fork(&self) -> Box<dyn Detokenizer> {
@@ -98,6 +63,49 @@ impl Detokenizer for OutputText {
 
     fn has_stops(&self) -> bool {
         !self.stops.is_empty()
+    }
+}
+
+/// How generated tokens become text: what starts an [`OutputText`] for each sequence.
+///
+/// ```
+/// use logitfuse_core::Detokenize;
+/// use logitfuse_text::{DetokenizeOptions, Tokenizer};
+///
+/// let tokenizer = Tokenizer::from_json(
+///     r#"{"model": {"type": "WordLevel", "unk_token": "?", "vocab": {"?": 0, "yes": 1, "no": 2}}}"#,
+/// )?;
+/// let mut output = DetokenizeOptions::new(tokenizer).with_stop(["no"]).start();
+/// assert_eq!(output.push(1)?.text, "yes");
+/// assert_eq!(output.push(2)?.stopped.as_deref(), Some("no"));
+/// # Ok::<(), logitfuse_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DetokenizeOptions {
+    /// The tokenizer that all sources share, as the [`CompatibilityReport`](crate::CompatibilityReport) established.
+    pub tokenizer: Tokenizer,
+    /// Strings that end the text where they first appear; they are not part of it. Empty strings are ignored.
+    pub stop: Vec<String>,
+}
+
+impl DetokenizeOptions {
+    /// Options without stop strings.
+    pub fn new(tokenizer: Tokenizer) -> Self {
+        Self { tokenizer, stop: Vec::new() }
+    }
+
+    /// Sets the stop strings.
+    #[must_use]
+    pub fn with_stop(mut self, stop: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.stop = stop.into_iter().map(Into::into).collect();
+        self
+    }
+}
+
+impl Detokenize for DetokenizeOptions {
+    fn start(&self) -> Box<dyn Detokenizer> {
+        Box::new(OutputText::new(&self.tokenizer, &self.stop))
     }
 }
 

@@ -55,14 +55,14 @@ impl StopStrings {
         (std::mem::replace(&mut self.held, held), None)
     }
 
-    /// Ends the text. Returns what was held back and is no stop string after all, now that nothing follows.
-    pub fn finish(&mut self) -> String {
-        std::mem::take(&mut self.held)
-    }
-
-    /// Whether there is any string to search for.
+    /// Whether there is no stop string.
     pub fn is_empty(&self) -> bool {
         self.stops.is_empty()
+    }
+
+    /// The text that was held back and is no stop string after all, now that nothing follows.
+    pub fn finish(self) -> String {
+        self.held
     }
 
     /// The length of the longest end of the text that a stop string could begin with.

@@ -45,9 +45,8 @@ impl TextStream {
         }
     }
 
-    /// Ends the text and returns what was held back; call it once, last. A character that was never completed comes out
-    /// as U+FFFD.
-    pub fn finish(&mut self) -> Result<String> {
+    /// Ends the text and returns what was held back. A character that was never completed comes out as U+FFFD.
+    pub fn finish(self) -> Result<String> {
         self.pipeline.finish().map_err(|e| e.context(self.tokenizer.origin()))
     }
 }
