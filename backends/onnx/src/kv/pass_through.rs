@@ -1,13 +1,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use logitfuse_core::{Error, ErrorKind, Result, Rows, SequenceId};
-use ort::{session::IoBinding, value::DynTensor};
+use ort::value::DynTensor;
 
 use super::{Cache, Job, copy_rows, pieces};
 use crate::{
-    decoder::{Call, Decoder, Outputs},
+    decoder::{Binding, Call, Decoder},
     fault,
-    memory::{Form, HostMemory, Memory, bytes_of},
+    memory::{HostMemory, TensorDesc, bytes_of},
     signature::{CacheTensor, LogitRows},
 };
 
@@ -16,10 +16,10 @@ use crate::{
 ///
 /// Sequences run one by one, which makes their rows independent of their company. The tensors are never written again,
 /// so a fork shares them; what a truncation cuts off is copied away when the sequence next grows.
-pub(crate) struct Moved {
+pub(crate) struct PassThrough {
     sequences: BTreeMap<SequenceId, Sequence>,
     empty: Arc<Vec<DynTensor>>,
-    io: IoBinding,
+    binding: Binding,
 }
 
 #[derive(Clone)]
@@ -30,10 +30,10 @@ struct Sequence {
     past: Arc<Vec<DynTensor>>,
 }
 
-impl Moved {
+impl PassThrough {
     pub(crate) fn new(decoder: &Decoder) -> Result<Self> {
         let empty = Arc::new(decoder.empty_cache()?);
-        Ok(Self { sequences: BTreeMap::new(), empty, io: decoder.binding()? })
+        Ok(Self { sequences: BTreeMap::new(), empty, binding: decoder.binding()? })
     }
 
     /// Runs one job and returns what its sequence becomes.
@@ -50,12 +50,8 @@ impl Moved {
         for piece in pieces(job.tokens.len(), job.rows, decoder.chunk_tokens, rows) {
             let tokens = &job.tokens[piece.tokens.clone()];
             let call = Call { tokens: &[tokens], pasts: &[sequence.len], rows: piece.rows };
-            decoder.bind(&mut self.io, &call, Outputs::Taken)?;
-            let present =
-                bind_cache(&mut self.io, decoder, &sequence.past).and_then(|()| decoder.run_taking_cache(&self.io));
-            // The binding would keep the old past alive beside the new.
-            self.io.clear();
-            sequence.past = Arc::new(present?);
+            let present = decoder.run_with_past(&mut self.binding, &sequence.past, &call)?;
+            sequence.past = Arc::new(present);
             sequence.len += tokens.len();
             sequence.held = sequence.len;
             check(decoder, &sequence)?;
@@ -65,7 +61,7 @@ impl Moved {
     }
 }
 
-impl Cache for Moved {
+impl Cache for PassThrough {
     fn open(&mut self, sequence: SequenceId) {
         self.sequences.insert(sequence, Sequence { len: 0, held: 0, past: Arc::clone(&self.empty) });
     }
@@ -99,21 +95,6 @@ impl Cache for Moved {
     }
 }
 
-fn bind_cache(io: &mut IoBinding, decoder: &Decoder, past: &[DynTensor]) -> Result<()> {
-    let memory = decoder.cache_memory()?;
-    let mut bind = |tensor: &CacheTensor, past: &DynTensor| {
-        io.bind_input(&*tensor.past, past)?;
-        io.bind_output_to_device(&*tensor.present, &memory)
-    };
-    decoder
-        .signature
-        .cache
-        .iter()
-        .zip(past)
-        .try_for_each(|(tensor, past)| bind(tensor, past))
-        .map_err(fault::backend(&decoder.name))
-}
-
 /// A cache that silently forgets (a window inside the graph) cannot be truncated or trusted: say so at once.
 fn check(decoder: &Decoder, sequence: &Sequence) -> Result<()> {
     for (tensor, present) in decoder.signature.cache.iter().zip(&*sequence.past) {
@@ -136,7 +117,7 @@ fn prefix(decoder: &Decoder, sequence: &Sequence) -> Result<Vec<DynTensor>> {
     let cut = |(tensor, past): (&CacheTensor, &DynTensor)| {
         let fetched =
             if decoder.device.is_some() { Some(past.to(ort::memory::AllocationDevice::CPU, 0)?) } else { None };
-        let source = bytes_of(fetched.as_ref().unwrap_or(past), tensor.element);
+        let source = bytes_of(fetched.as_ref().unwrap_or(past));
         let (from, to) = (tensor.shape(1, sequence.held), tensor.shape(1, sequence.len));
         let inner = from[tensor.axis + 1..].iter().product::<usize>() * tensor.element.bytes();
         let outer: usize = from[..tensor.axis].iter().product();
@@ -147,18 +128,8 @@ fn prefix(decoder: &Decoder, sequence: &Sequence) -> Result<Vec<DynTensor>> {
         for i in 0..outer {
             target.copy_from(i * sequence.len * inner, &source, i * sequence.held * inner, sequence.len * inner);
         }
-        own(target, &Form { element: tensor.element, shape: &to }, decoder)
+        target.to_tensor(&TensorDesc { element: tensor.element, shape: &to }, decoder.device)
     };
     let tensors = decoder.signature.cache.iter().zip(&*sequence.past);
     tensors.map(cut).collect::<ort::Result<_>>().map_err(fault::backend(&decoder.name))
-}
-
-/// A tensor that owns what was assembled on the host.
-fn own(host: HostMemory, form: &Form<'_>, decoder: &Decoder) -> ort::Result<DynTensor> {
-    let memory = Memory::Host(host);
-    let view = memory.view(0, form, &ort::memory::MemoryInfo::default())?;
-    match decoder.device {
-        Some(id) => view.to(ort::memory::AllocationDevice::CUDA, id),
-        None => view.to(ort::memory::AllocationDevice::CPU, 0),
-    }
 }

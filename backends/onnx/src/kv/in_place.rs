@@ -1,15 +1,14 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use logitfuse_core::{Error, ErrorKind, Result, Rows, SequenceId};
-use ort::session::IoBinding;
 use smallvec::SmallVec;
 
-use super::{Cache, Job, Piece, copy_rows, pieces};
+use super::{Cache, Job, Piece, block::Block, copy_rows, pieces};
 use crate::{
-    decoder::{Call, Decoder, Outputs},
+    decoder::{Call, Decoder},
     fault,
-    memory::{Form, HostMemory, Memory, bytes_of},
-    signature::{CacheTensor, LogitRows},
+    memory::{HostMemory, Memory, TensorDesc, bytes_of},
+    signature::LogitRows,
 };
 
 /// Past and present are one buffer, sized by need: the graph writes new keys and values behind the old ones.
@@ -18,7 +17,7 @@ use crate::{
 /// steps them all; a sequence that runs alone uses the part of the block that is its slot. Shortening a sequence
 /// changes a number. Moving sequences between blocks copies, and happens only when another set decodes together or a
 /// block is full.
-pub(crate) struct Shared {
+pub(crate) struct InPlace {
     sequences: BTreeMap<SequenceId, Sequence>,
     blocks: BTreeMap<BlockId, Block>,
     next_block: u64,
@@ -42,21 +41,13 @@ struct Place {
     slot: usize,
 }
 
-struct Block {
-    // First, so that no binding outlives the memory it points to.
-    bindings: BTreeMap<(usize, usize), IoBinding>,
-    lanes: Vec<Memory>,
-    slots: usize,
-    capacity: usize,
-}
-
 /// Of sequences that run together; more need memory of their own.
 type Few<T> = SmallVec<[T; 16]>;
 
 /// Capacities are multiples of this.
 const GRAIN: usize = 16;
 
-impl Shared {
+impl InPlace {
     /// `limit` is the context length: no buffer needs to be longer.
     pub(crate) fn new(limit: Option<usize>) -> Self {
         let (sequences, blocks, exact) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -75,7 +66,7 @@ impl Shared {
             return Ok(found);
         }
         let before =
-            ids.iter().filter_map(|&id| Some(self.blocks.get(&self.sequence(id).place?.block)?.capacity)).max();
+            ids.iter().filter_map(|&id| Some(self.blocks.get(&self.sequence(id).place?.block)?.capacity())).max();
         let capacity = self.capacity(ids, need, before.unwrap_or(0));
         let block = self.assemble(decoder, ids, capacity)?;
         for (slot, id) in ids.iter().enumerate() {
@@ -95,7 +86,7 @@ impl Shared {
         let first = places[order[0]].slot;
         let contiguous =
             order.iter().enumerate().all(|(n, &i)| places[i].block == block && places[i].slot == first + n);
-        (contiguous && self.blocks.get(&block)?.capacity >= need).then_some((block, first, order))
+        (contiguous && self.blocks.get(&block)?.capacity() >= need).then_some((block, first, order))
     }
 
     /// At least what is needed and what was announced; doubled where a block was too small before.
@@ -113,7 +104,7 @@ impl Shared {
             .collect::<Result<Vec<_>>>()?;
         let id = self.next_block;
         self.next_block += 1;
-        self.blocks.insert(id, Block { bindings: BTreeMap::new(), lanes, slots: ids.len(), capacity });
+        self.blocks.insert(id, Block::new(lanes, ids.len(), capacity));
         Ok(id)
     }
 
@@ -136,24 +127,24 @@ impl Shared {
             if len == 0 {
                 continue;
             }
-            let source = match block.lanes[lane].host() {
+            let source = match block.lane(lane).host() {
                 Some(host) => host,
                 None => match fetched.entry(place.block) {
                     Entry::Occupied(entry) => entry.into_mut(),
                     Entry::Vacant(entry) => {
-                        let tensor_on_host = block.lanes[lane].fetch().map_err(fault::backend(&decoder.name))?;
-                        let memory = tensor_on_host.and_then(|on_host| bytes_of(&on_host, tensor.element));
+                        let tensor_on_host = block.lane(lane).fetch().map_err(fault::backend(&decoder.name))?;
+                        let memory = tensor_on_host.and_then(|on_host| bytes_of(&on_host));
                         entry.insert(memory.ok_or_else(too_large)?)
                     }
                 },
             };
             for head in 0..shape[1] {
-                let from = (place.slot * shape[1] + head) * block.capacity * row;
+                let from = (place.slot * shape[1] + head) * block.capacity() * row;
                 let to = (slot * shape[1] + head) * capacity * row;
                 target.copy_from(to, source, from, len * row);
             }
         }
-        Memory::place(target, &Form { element: tensor.element, shape: &shape }, decoder.device)
+        Memory::place(target, &TensorDesc { element: tensor.element, shape: &shape }, decoder.device)
             .map_err(fault::backend(&decoder.name))
     }
 
@@ -192,10 +183,7 @@ impl Shared {
     }
 
     fn run(&mut self, decoder: &mut Decoder, block: BlockId, slot: usize, call: &Call<'_>) -> Result<()> {
-        let block = self.blocks.get_mut(&block).ok_or_else(|| lost(decoder))?;
-        let io = block.binding(decoder, slot, call.tokens.len())?;
-        decoder.bind(io, call, Outputs::Left)?;
-        decoder.run(io)
+        self.blocks.get_mut(&block).ok_or_else(|| lost(decoder))?.run(decoder, slot, call)
     }
 
     /// Whether these sequences lie in one block with others between them that rest for now. Moving them together would copy
@@ -205,7 +193,7 @@ impl Shared {
         let Some((block, places)) = places.and_then(|places| Some((places.first()?.block, places))) else {
             return false;
         };
-        let Some(capacity) = self.blocks.get(&block).map(|block| block.capacity) else { return false };
+        let Some(capacity) = self.blocks.get(&block).map(Block::capacity) else { return false };
         let fits = jobs.iter().all(|job| self.sequence(job.sequence).len < capacity);
         if !fits || places.iter().any(|place| place.block != block) {
             return false;
@@ -251,7 +239,7 @@ impl Shared {
     }
 }
 
-impl Cache for Shared {
+impl Cache for InPlace {
     fn open(&mut self, sequence: SequenceId) {
         self.sequences.insert(sequence, Sequence::default());
     }
@@ -314,43 +302,6 @@ impl Cache for Shared {
         }
         Ok(())
     }
-}
-
-impl Block {
-    /// The binding for `count` slots from `slot` on: made once, then only ids, mask and logits are bound anew.
-    fn binding(&mut self, decoder: &Decoder, slot: usize, count: usize) -> Result<&mut IoBinding> {
-        let Self { bindings, lanes, slots, capacity } = self;
-        debug_assert!(slot + count <= *slots, "slots {slot}..{} of {slots}", slot + count);
-        match bindings.entry((slot, count)) {
-            Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => {
-                let io = decoder.binding()?;
-                let io = bind_cache(io, decoder, lanes, *capacity, slot..slot + count)?;
-                Ok(entry.insert(io))
-            }
-        }
-    }
-}
-
-fn bind_cache(
-    mut io: IoBinding,
-    decoder: &Decoder,
-    lanes: &[Memory],
-    capacity: usize,
-    slots: std::ops::Range<usize>,
-) -> Result<IoBinding> {
-    let info = decoder.cache_memory()?;
-    let mut bind = |tensor: &CacheTensor, lane: &Memory| {
-        let shape = tensor.shape(slots.len(), capacity);
-        let offset = slots.start * shape[1..].iter().product::<usize>() * tensor.element.bytes();
-        let mut view = lane.view(offset, &Form { element: tensor.element, shape: &shape }, &info)?;
-        io.bind_input(&*tensor.past, &view)?;
-        io.bind_output(&*tensor.present, &mut view)
-    };
-    for (tensor, lane) in decoder.signature.cache.iter().zip(lanes) {
-        bind(tensor, lane).map_err(fault::backend(&decoder.name))?;
-    }
-    Ok(io)
 }
 
 fn same_bits(a: &[f32], b: &[f32]) -> bool {
