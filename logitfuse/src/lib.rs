@@ -1,4 +1,4 @@
-//! Steer a large language model that nobody fine-tuned with small ones that were, while it decodes, on ONNX Runtime.
+//! Steer a large language model that was never fine-tuned with small ones that were, while it decodes, on ONNX Runtime.
 //!
 //! At every token logitfuse runs several models, fuses their next-token distributions, samples from the result, and feeds the
 //! token back to all of them: `fused = base + α · (expert − anti)`, with α fixed (proxy tuning), or solved at every token so

@@ -2,14 +2,12 @@
 
 use std::{path::Path, process::Command};
 
-use crate::support::runtime_library;
-
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 fn output(example: &str) -> String {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["run", "--quiet", "--package", "logitfuse", "--example", example]).current_dir(ROOT);
-    let output = cargo.env("LOGITFUSE_ORT_LIB", runtime_library()).output().unwrap();
+    let output = cargo.output().unwrap();
     assert!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

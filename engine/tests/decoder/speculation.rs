@@ -3,7 +3,9 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, LogitsProcessor, ProcessorContext, ProcessorFactory, Result, RoleSpec, SamplingRow, SessionInfo, SharedVocabulary, StrategyInfo, TokenId,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, LogitsProcessor,
+    ProcessorContext, ProcessorFactory, Result, RoleSpec, SamplingRow, SessionInfo, SharedVocabulary, StrategyInfo,
+    TokenId,
 };
 use logitfuse_engine::{BaseOnly, Cancel, Decoder, Draft, DraftLength, Request, Role, Sampling, Speculation};
 use logitfuse_replay::{ScriptedSource, SyntheticSource};
@@ -277,7 +279,7 @@ fn a_sampled_sequence_does_not_depend_on_its_batch() {
 
 #[test]
 fn drafts_end_where_the_text_does() {
-    // Everybody counts upwards and agrees; 30 ends a text, and the context holds 12 tokens.
+    // All sources count upwards and agree; 30 ends a text, and the context holds 12 tokens.
     let counting = |name: &str, context| {
         let next = |prefix: &[TokenId]| {
             let mut row = vec![0.0; 64];
