@@ -14,6 +14,16 @@ mod readmes {
     mod core {}
     #[doc = include_str!("../../engine/README.md")]
     mod engine {}
+    #[doc = include_str!("../../config/README.md")]
+    mod config {}
+    #[doc = include_str!("../../eval/README.md")]
+    mod eval {}
+    #[doc = include_str!("../../logitfuse/README.md")]
+    mod logitfuse {}
+    #[doc = include_str!("../../pipeline/README.md")]
+    mod pipeline {}
+    #[doc = include_str!("../../tape/README.md")]
+    mod tape {}
     #[doc = include_str!("../../metrics/README.md")]
     mod metrics {}
     #[doc = include_str!("../../plugins/abi/README.md")]
@@ -42,14 +52,4 @@ mod readmes {
     mod strategies_wrappers {}
     #[doc = include_str!("../../text/README.md")]
     mod text {}
-    #[doc = include_str!("../../config/README.md")]
-    mod config {}
-    #[doc = include_str!("../../eval/README.md")]
-    mod eval {}
-    #[doc = include_str!("../../tape/README.md")]
-    mod tape {}
-    #[doc = include_str!("../../pipeline/README.md")]
-    mod pipeline {}
-    #[doc = include_str!("../../logitfuse/README.md")]
-    mod logitfuse {}
 }
