@@ -1,7 +1,8 @@
 //! That the generators generate what the laws need to see.
 
 use logitfuse_conformance::generators::{self, Flavour};
-use logitfuse_core::numerics::{check_row, kl_both, log_sum_exp, masked_difference, tilt_moments, top_k};
+use logitfuse_core::numerics::{check_row, kl_both, log_sum_exp, masked_difference, top_k};
+use logitfuse_numerics::tilt_moments;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;

@@ -9,7 +9,8 @@ use std::{
 
 use logitfuse_conformance::generators::related_rows;
 use logitfuse_core::RoleRow;
-use logitfuse_core::numerics::{Bounds, Grid, Objective, Solution, Targets, TiltFamily, log_sum_exp};
+use logitfuse_core::numerics::log_sum_exp;
+use logitfuse_numerics::{Bounds, Grid, Objective, Solution, Targets, TiltFamily};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::TestRunner,

@@ -1,7 +1,8 @@
 use pulp::NullaryFnOnce;
 
 use super::{
-    lanes::{Split, dispatch, exp, larger, sums},
+    dispatch::dispatch,
+    lanes::{Split, exp, larger, sums},
     logarithm::ln,
 };
 

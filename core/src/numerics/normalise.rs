@@ -1,6 +1,9 @@
 use pulp::NullaryFnOnce;
 
-use super::lanes::{Split, dispatch, exp, larger, max, sums};
+use super::{
+    dispatch::dispatch,
+    lanes::{Split, exp, larger, max, sums},
+};
 
 /// `log Σ exp(row)`, in nats: what a row must be lowered by to hold log-probabilities.
 ///

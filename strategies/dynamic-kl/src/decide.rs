@@ -1,7 +1,8 @@
 //! What one step does, in each of the three modes.
 
 use logitfuse_core::RoleRow;
-use logitfuse_core::numerics::{Contrast, Targets, linear_combination};
+use logitfuse_core::numerics::{Contrast, linear_combination};
+use logitfuse_numerics::Targets;
 
 use crate::{
     Experts, Params, Pool, Scene,

@@ -1,10 +1,8 @@
 //! One expert, one strength: the problem that every mode comes down to.
 
 use logitfuse_core::RoleRow;
-use logitfuse_core::numerics::{
-    self, Bounds, Contrast, Grid, Solution, Targets, TiltFamily, exponential_tilt_in_place, linear_combination,
-    log_sum_exp,
-};
+use logitfuse_core::numerics::{Contrast, linear_combination, log_sum_exp};
+use logitfuse_numerics::{self as numerics, Bounds, Grid, Solution, Targets, TiltFamily, exponential_tilt_in_place};
 
 use crate::{Objective, Params, Solver};
 

@@ -1,5 +1,5 @@
 use logitfuse_core::{
-    Error, Result, numerics,
+    Error, Result,
     params::{self, invalid},
 };
 use schemars::JsonSchema;
@@ -38,7 +38,7 @@ pub enum Objective {
     VarianceRatio,
 }
 
-impl From<Objective> for numerics::Objective {
+impl From<Objective> for logitfuse_numerics::Objective {
     fn from(objective: Objective) -> Self {
         match objective {
             Objective::Paper => Self::Paper,

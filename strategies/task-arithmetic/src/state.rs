@@ -1,7 +1,6 @@
-use logitfuse_core::numerics::{
-    Bounds, Contrast, Objective, Targets, TiltFamily, kl_both, linear_combination, log_sum_exp,
-};
+use logitfuse_core::numerics::{Contrast, kl_both, linear_combination, log_sum_exp};
 use logitfuse_core::{FusedRow, FusionState, FusionStep, Result, RoleRow, TokenId};
+use logitfuse_numerics::{Bounds, Objective, Targets, TiltFamily};
 
 use crate::{Params, Strength, merge::Merge};
 

@@ -1,6 +1,7 @@
 //! Weights that one look at the rows gives, without memory.
 
-use logitfuse_core::numerics::{Targets, entropy};
+use logitfuse_core::numerics::entropy;
+use logitfuse_numerics::Targets;
 
 use super::{Selector, softmax};
 use crate::Scene;

@@ -1,10 +1,10 @@
-use super::Targets;
+use crate::Targets;
 
 /// What the strength of a fusion is chosen for. `F` and `R` are KL(fused‖base) and KL(base‖fused) at the strength in
 /// question, `a` and `b` the [`Targets`].
 ///
 /// ```
-/// use logitfuse_core::numerics::{Objective, Targets};
+/// use logitfuse_numerics::{Objective, Targets};
 ///
 /// let targets = Targets { forward: 0.5, reverse: 0.25, anti_variance: 1.0 };
 /// assert_eq!(Objective::Paper.loss(0.5, 0.25, &targets), 0.0);
@@ -40,7 +40,7 @@ impl Objective {
     }
 
     /// Half the derivative of the loss by the strength, from the derivatives of the divergences.
-    pub(super) fn half_slope(self, divergences: [f64; 2], derivatives: [f64; 2], targets: &Targets) -> f64 {
+    pub(crate) fn half_slope(self, divergences: [f64; 2], derivatives: [f64; 2], targets: &Targets) -> f64 {
         let [first, second] = self.residuals(divergences, targets);
         let [forward, reverse] = derivatives;
         let of_root = |kl: f64| 0.5 / kl.max(f64::MIN_POSITIVE).sqrt();
@@ -53,7 +53,7 @@ impl Objective {
 
     /// The two numbers whose squares are the loss: how far the divergences are beyond their targets. Where only one counts,
     /// the other is 0.
-    pub(super) fn residuals(self, [forward, reverse]: [f64; 2], targets: &Targets) -> [f64; 2] {
+    pub(crate) fn residuals(self, [forward, reverse]: [f64; 2], targets: &Targets) -> [f64; 2] {
         let (a, b) = (targets.forward, targets.reverse);
         match self {
             Self::Paper | Self::VarianceRatio => [forward - a, reverse - b],

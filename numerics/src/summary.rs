@@ -1,21 +1,21 @@
 //! A row along a direction, as a few hundred points.
 
+use logitfuse_core::numerics::lanes::{BLOCK, Chunks, LANES, brief_exp, clamp_to_f32, exp_f64};
 use pulp::NullaryFnOnce;
 
-use super::{
+use crate::{
     LIMIT,
     atoms::{Atom, Atoms, Moments},
     bins::{Bins, RANGE},
     bulk::{Bulk, HALF_WIDTH},
-    combine::narrow,
-    lanes::{BLOCK, Chunks, LANES, brief_exp, dispatch, exp_f64},
+    dispatch::dispatch,
 };
 
 /// The mass of the bulk, relative to everything, up to which its moments are accurate enough.
 const MOST_BULK: f64 = 0.25;
 /// What the bulk is multiplied by while it is added up, 2^96. Small masses times high powers of small numbers would
 /// otherwise leave f32's normal range, below which some processors take a hundred times as long.
-pub(super) const LIFT: f64 = 96.0 * std::f64::consts::LN_2;
+pub(crate) const LIFT: f64 = 96.0 * std::f64::consts::LN_2;
 /// The least logarithm of a mass that goes to bins; below, and far from the origin, tokens stand alone. Both happen in rows
 /// of absurd scale only.
 const LEAST: f64 = -600.0;
@@ -25,7 +25,7 @@ const SUNK: f64 = -40.0;
 /// A row `P` along a direction `d`. The direction is measured in nats of the largest tilt, `y = reach · (d − origin)`, so
 /// that a share from 0 to 1 of the reach tilts by `share · y`.
 #[derive(Clone, Debug)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     bulk: Bulk,
     bins: Bins,
     atoms: Atoms,
@@ -34,13 +34,13 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let known = [0.0, 0.5, 1.0].map(|share| (share, Moments::default()));
         Self { bulk: Bulk::new(), bins: Bins::new(), atoms: Atoms::default(), known }
     }
 
     /// Summarises a row; returns the origin of `y` in the direction, which is in the middle of the bulk.
-    pub(super) fn fill(&mut self, base: &[f32], log_normaliser: f64, direction: &[f32], reach: f64) -> f64 {
+    pub(crate) fn fill(&mut self, base: &[f32], log_normaliser: f64, direction: &[f32], reach: f64) -> f64 {
         let scale = Scale::new(base, log_normaliser, direction, reach);
         self.pass(base, direction, &scale);
         // The lift, and what the pass left out of the normaliser in f32.
@@ -66,7 +66,7 @@ impl Summary {
     }
 
     /// The moments where every token is tilted by `share · y`.
-    pub(super) fn at(&self, share: f64) -> Moments {
+    pub(crate) fn at(&self, share: f64) -> Moments {
         let known = self.known.iter().find(|(known, _)| *known == share);
         known.map_or_else(|| self.atoms.at(share), |(_, moments)| *moments)
     }
@@ -140,7 +140,7 @@ fn middle_of_sample(base: &[f32], direction: &[f32]) -> f64 {
         if count == 0.0 { otherwise } else { sum / count }
     };
     let rough = mean(0.0, f32::INFINITY, 0.0);
-    mean(narrow(rough), NEAR, rough)
+    mean(clamp_to_f32(rough), NEAR, rough)
 }
 
 /// Sum and count of some unmasked entries of a direction, those that are near.

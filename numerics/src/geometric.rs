@@ -1,10 +1,16 @@
 //! All strengths of a grid in one pass: `exp(α d)` on equally spaced strengths is a geometric sequence.
 
+use logitfuse_core::numerics::argmax;
+use logitfuse_core::numerics::lanes::{BLOCK, Chunks, LANES, brief_exp, first, larger, max};
 use pulp::NullaryFnOnce;
 
-use super::grid::{Grid, Search, whole};
-use super::lanes::{BLOCK, Chunks, LANES, brief_exp, dispatch, first, larger, max};
-use super::{LIMIT, argmax, summary::LIFT, tilt_moments};
+use crate::{
+    LIMIT,
+    dispatch::dispatch,
+    grid::{Grid, Search, whole},
+    summary::LIFT,
+    tilt_moments,
+};
 
 /// Strengths that one pass computes.
 const GROUP: usize = 24;
@@ -16,7 +22,7 @@ const NOTHING: f32 = -100.0;
 /// What the search runs over. Logits and directions are measured from the favourite's, where nothing that matters is
 /// rounded away.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     base: &'a [f32],
     direction: &'a [f32],
     /// Logit and direction of the base's favourite.
@@ -27,7 +33,7 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    pub(super) fn new(base: &'a [f32], log_normaliser: f64, direction: &'a [f32]) -> Self {
+    pub(crate) fn new(base: &'a [f32], log_normaliser: f64, direction: &'a [f32]) -> Self {
         let favourite = argmax(base);
         let origin = [base[favourite], direction[favourite]];
         let rows = Self { base, direction, origin, log_normaliser, extremes: [0.0; 2] };
@@ -35,12 +41,12 @@ impl<'a> Rows<'a> {
     }
 
     /// Between the smallest and the largest direction.
-    pub(super) fn spread(&self) -> f64 {
+    pub(crate) fn spread(&self) -> f64 {
         f64::from(self.extremes[1]) - f64::from(self.extremes[0])
     }
 
     /// Visits every strength of a grid.
-    pub(super) fn visit(&self, grid: Grid, search: &mut Search<'_>) {
+    pub(crate) fn visit(&self, grid: Grid, search: &mut Search<'_>) {
         let mut resting = None;
         let (mut next, end) = (0, grid.intervals() + 1);
         while next < end {

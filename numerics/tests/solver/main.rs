@@ -5,7 +5,8 @@
 mod oracle;
 mod rows;
 
-use logitfuse_core::numerics::{Bounds, Grid, Objective, Solution, Targets, TiltFamily, log_sum_exp};
+use logitfuse_core::numerics::log_sum_exp;
+use logitfuse_numerics::{Bounds, Grid, Objective, Solution, Targets, TiltFamily};
 use oracle::{Family, direction, role};
 use rows::{Flavour, MASKED, Random, Step};
 

@@ -1,4 +1,4 @@
-use super::summary::Summary;
+use crate::summary::Summary;
 
 /// The distributions `P_α ∝ P · exp(α d)` of one step, summarised so that any strength costs next to nothing.
 ///
@@ -10,7 +10,8 @@ use super::summary::Summary;
 /// what is left is an exponential family on a few hundred points.
 ///
 /// ```
-/// use logitfuse_core::numerics::{Bounds, Objective, Targets, TiltFamily, log_sum_exp};
+/// use logitfuse_core::numerics::log_sum_exp;
+/// use logitfuse_numerics::{Bounds, Objective, Targets, TiltFamily};
 ///
 /// // The base is the anti-expert: then the whole difference is right, and the fused row is the expert.
 /// let (base, direction) = ([0.0, 1.0, 2.0], [1.5, 0.0, -1.0]);
@@ -74,7 +75,7 @@ impl TiltFamily {
         self.reach
     }
 
-    /// Takes in a row and a direction, which is finite, as [`masked_difference`](super::masked_difference) writes it.
+    /// Takes in a row and a direction, which is finite, as [`masked_difference`](logitfuse_core::numerics::masked_difference) writes it.
     /// Masked ids of the row have no mass and do not count.
     ///
     /// # Panics
@@ -104,7 +105,7 @@ impl TiltFamily {
     }
 
     /// `E_P[d]`.
-    pub(super) fn resting_mean(&self) -> f64 {
+    pub(crate) fn resting_mean(&self) -> f64 {
         self.origin + self.rest[1] / self.reach
     }
 }

@@ -1,11 +1,11 @@
 //! From a family to one strength: minima, roots, budgets.
 
-use super::{Grid, Objective, Targets, TiltFamily, TiltPoint, grid::Search};
+use crate::{Grid, Objective, Targets, TiltFamily, TiltPoint, grid::Search};
 
 /// The strengths that a solver may choose: 0 ≤ `low` ≤ `high`, both finite.
 ///
 /// ```
-/// # use logitfuse_core::numerics::Bounds;
+/// # use logitfuse_numerics::Bounds;
 /// assert_eq!(Bounds::default(), Bounds { low: 0.0, high: 2.0 });
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,23 +1,23 @@
 //! The tokens that matter, in narrow bins.
 
-use super::atoms::{Atom, Atoms};
+use crate::atoms::{Atom, Atoms};
 
 /// Bins per nat. Within one, the fourth power of half a width is what [`Atom`]'s three moments miss: 6e-7 at most.
 const PER_NAT: f64 = 8.0;
 /// Nats on either side of the origin that have bins; further out, tokens stand alone.
-pub(super) const RANGE: f64 = 128.0;
+pub(crate) const RANGE: f64 = 128.0;
 const BINS: usize = 2048;
 
 /// Mass and its first three moments about the middle, by bin.
 #[derive(Clone, Debug)]
-pub(super) struct Bins {
+pub(crate) struct Bins {
     cells: Vec<[f64; 4]>,
     /// One bit a bin: those that hold something.
     used: [u64; BINS / 64],
 }
 
 impl Bins {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { cells: vec![[0.0; 4]; BINS], used: [0; BINS / 64] }
     }
 
@@ -28,7 +28,7 @@ impl Bins {
         clippy::cast_sign_loss,
         reason = "between 0 and BINS, by the caller's word"
     )]
-    pub(super) fn add(&mut self, mass: f64, y: f64) {
+    pub(crate) fn add(&mut self, mass: f64, y: f64) {
         let place = (y + RANGE) * PER_NAT;
         let bin = place as usize % BINS;
         let from_middle = y - middle(bin);
@@ -42,7 +42,7 @@ impl Bins {
     }
 
     /// Hands over what the bins hold, in order, and leaves them empty.
-    pub(super) fn drain_into(&mut self, atoms: &mut Atoms) {
+    pub(crate) fn drain_into(&mut self, atoms: &mut Atoms) {
         for (number, word) in self.used.iter_mut().enumerate() {
             while *word != 0 {
                 let bin = number * 64 + word.trailing_zeros() as usize;

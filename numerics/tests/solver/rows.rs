@@ -158,7 +158,7 @@ fn moved(row: &[f32], r: &mut Random, mut by: impl FnMut(&mut Random) -> f32) ->
     row.iter().map(|x| x + by(r)).collect()
 }
 
-/// Logits that fall as the logarithm of the rank, some contested top_logprobs, ids in no order.
+/// Logits that fall as the logarithm of the rank, some contested top tokens, ids in no order.
 fn language_model(width: usize, r: &mut Random) -> Vec<f32> {
     let mut row: Vec<f32> = (0..width).map(|rank| -1.3 * (rank as f32 + 3.0).ln() + 0.8 * r.normal()).collect();
     for _ in 0..=r.below(5) {

@@ -1,19 +1,20 @@
+use logitfuse_core::RoleRow;
+use logitfuse_core::numerics::lanes::{BLOCK, Chunks, LANES, Split, brief_exp, clamp_to_f32, larger, sums};
 use pulp::NullaryFnOnce;
 
-use super::lanes::{BLOCK, Chunks, LANES, Split, brief_exp, dispatch, larger, sums};
-use super::{LIMIT, combine::narrow};
-use crate::RoleRow;
+use crate::{LIMIT, dispatch::dispatch};
 
 /// How far an expert moved from its anti-expert, in both directions: what dynamic fusion wants the fused row to move
 /// from the base.
 ///
 /// The move is seen as the direction `d = log expert − log anti` sees it, which is what the fused row will use: the
 /// expert is `anti · exp(d)`, normalised. Without masks that is the expert itself. An id that only one of the two masks
-/// has `d = 0`, as with [`masked_difference`](super::masked_difference), so the divergences are finite for all rows.
+/// has `d = 0`, as with [`masked_difference`](logitfuse_core::numerics::masked_difference), so the divergences are finite for all rows.
 ///
 /// ```
 /// use logitfuse_core::RoleRow;
-/// use logitfuse_core::numerics::{Targets, log_sum_exp};
+/// use logitfuse_core::numerics::log_sum_exp;
+/// use logitfuse_numerics::Targets;
 ///
 /// let (expert, anti) = ([2.0, 0.0], [5.0, 5.0]);
 /// let row = |logits| RoleRow::new(logits, log_sum_exp(logits), 0.0);
@@ -40,7 +41,7 @@ impl Targets {
     }
 
     /// [`between`](Self::between), and writes the direction `log expert − log anti`, in the same pass: what
-    /// [`masked_difference`](super::masked_difference) writes, less the difference of the normalisers. It is 0 for ids that
+    /// [`masked_difference`](logitfuse_core::numerics::masked_difference) writes, less the difference of the normalisers. It is 0 for ids that
     /// either row masks, and stops at a million nats.
     ///
     /// # Panics
@@ -48,7 +49,8 @@ impl Targets {
     ///
     /// ```
     /// use logitfuse_core::RoleRow;
-    /// use logitfuse_core::numerics::{Targets, log_sum_exp};
+    /// use logitfuse_core::numerics::log_sum_exp;
+    /// use logitfuse_numerics::Targets;
     ///
     /// let (expert, anti) = ([2.0, 0.0], [5.0, 5.0]);
     /// let row = |logits| RoleRow::new(logits, log_sum_exp(logits), 0.0);
@@ -76,7 +78,7 @@ struct Pair<'a> {
 
 impl<'a> Pair<'a> {
     fn new(expert: &RoleRow<'a>, anti: &RoleRow<'a>) -> Self {
-        let [of_expert, of_anti] = [expert, anti].map(|row| narrow(row.log_normaliser));
+        let [of_expert, of_anti] = [expert, anti].map(|row| clamp_to_f32(row.log_normaliser));
         Self {
             expert: expert.logits(),
             anti: anti.logits(),

@@ -1,8 +1,9 @@
 //! An exponential family on a few hundred points.
 
+use logitfuse_core::numerics::lanes::exp_f64;
 use pulp::NullaryFnOnce;
 
-use super::lanes::{dispatch, exp_f64};
+use crate::dispatch::dispatch;
 
 /// Points worked on together: one AVX-512 register of f64.
 const LANES: usize = 8;
@@ -11,21 +12,21 @@ const BLOCK: usize = 8 * LANES;
 
 /// One point, or several that lie close together.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Atom {
+pub(crate) struct Atom {
     /// Mass divided by `exp(log_scale)`; may be negative.
-    pub(super) mass: f64,
-    pub(super) log_scale: f64,
+    pub(crate) mass: f64,
+    pub(crate) log_scale: f64,
     /// Where it is: the centroid.
-    pub(super) y: f64,
+    pub(crate) y: f64,
     /// The variance of what it stands for.
-    pub(super) spread: f64,
+    pub(crate) spread: f64,
     /// Its third central moment.
-    pub(super) skew: f64,
+    pub(crate) skew: f64,
 }
 
 /// Blocks of atoms, field by field, so that their terms are computed side by side.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Atoms {
+pub(crate) struct Atoms {
     blocks: Vec<Block>,
     filled: usize,
 }
@@ -64,19 +65,19 @@ impl Block {
 
 /// The sum over all atoms at one tilt, as logarithm, and mean and variance of `y`.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Moments {
-    pub(super) log_sum: f64,
-    pub(super) mean: f64,
-    pub(super) variance: f64,
+pub(crate) struct Moments {
+    pub(crate) log_sum: f64,
+    pub(crate) mean: f64,
+    pub(crate) variance: f64,
 }
 
 impl Atoms {
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.blocks.clear();
         self.filled = 0;
     }
 
-    pub(super) fn push(&mut self, atom: Atom) {
+    pub(crate) fn push(&mut self, atom: Atom) {
         let place = self.filled % BLOCK;
         if place == 0 {
             self.blocks.push(Block::EMPTY);
@@ -92,7 +93,7 @@ impl Atoms {
     }
 
     /// The moments where every atom weighs `mass · exp(log_scale + share · y)`.
-    pub(super) fn at(&self, share: f64) -> Moments {
+    pub(crate) fn at(&self, share: f64) -> Moments {
         let (shift, [sum, first, second]) = dispatch(Tilted { blocks: &self.blocks, share });
         let mean = first / sum;
         Moments { log_sum: shift + sum.ln(), mean, variance: (second / sum - mean * mean).max(0.0) }
