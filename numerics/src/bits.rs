@@ -64,9 +64,9 @@ fn everything(rows: [&[f32]; 3], alpha: f64) -> Vec<u64> {
     let point = family.at(alpha);
     numbers.extend([point.kl_tilted_base, point.kl_base_tilted, point.mean, point.variance, point.log_partition]);
     for solution in [
-        family.solve(Objective::Paper, &targets, Bounds::default()),
+        family.solve(Objective::BothDivergences, &targets, Bounds::default()),
         family.budget(0.5, Bounds::default()),
-        Grid::default().solve(base, zb, &steered, Objective::Paper, &targets),
+        Grid::default().solve(base, zb, &steered, Objective::BothDivergences, &targets),
     ] {
         numbers.extend([solution.alpha, solution.loss, solution.kl_tilted_base, solution.kl_base_tilted]);
     }

@@ -23,7 +23,7 @@ use crate::summary::Summary;
 /// };
 /// let mut family = TiltFamily::new(2.0);
 /// family.summarise(&base, log_sum_exp(&base), &direction);
-/// let solution = family.solve(Objective::Paper, &targets, Bounds::default());
+/// let solution = family.solve(Objective::BothDivergences, &targets, Bounds::default());
 /// assert!((solution.alpha - 1.0).abs() < 1e-6 && solution.loss < 1e-12);
 /// ```
 ///

@@ -49,7 +49,7 @@ impl Grid {
     ///
     /// let base = [0.0, 1.0, 2.0];
     /// let targets = Targets { forward: 0.5, reverse: 0.5, anti_variance: 1.0 };
-    /// let solution = Grid::default().solve(&base, log_sum_exp(&base), &[1.0, 0.0, -1.0], Objective::Paper, &targets);
+    /// let solution = Grid::default().solve(&base, log_sum_exp(&base), &[1.0, 0.0, -1.0], Objective::BothDivergences, &targets);
     /// assert!((solution.alpha - 1.3).abs() < 1e-9);
     /// ```
     pub fn solve(

@@ -17,7 +17,7 @@
 //! let targets = Targets::with_direction(&expert, &anti, &mut direction);
 //! let mut family = TiltFamily::new(4.0);
 //! family.summarise(base.logits(), base.log_normaliser, &direction);
-//! let alpha = family.solve(Objective::Paper, &targets, Bounds { low: 0.0, high: 4.0 }).alpha;
+//! let alpha = family.solve(Objective::BothDivergences, &targets, Bounds { low: 0.0, high: 4.0 }).alpha;
 //! assert!((1.0..1.5).contains(&alpha));
 //!
 //! let mut fused = direction;

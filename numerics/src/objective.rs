@@ -1,38 +1,52 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::Targets;
 
-/// What the strength of a fusion is chosen for. `F` and `R` are KL(fused‖base) and KL(base‖fused) at the strength in
-/// question, `a` and `b` the [`Targets`].
+/// What the strength of a fusion is chosen for: how far KL(fused‖base), `F`, and KL(base‖fused), `R`, are from the [`Targets`]
+/// KL(expert‖anti), `a`, and KL(anti‖expert), `b`.
 ///
 /// ```
 /// use logitfuse_numerics::{Objective, Targets};
 ///
 /// let targets = Targets { forward: 0.5, reverse: 0.25, anti_variance: 1.0 };
-/// assert_eq!(Objective::Paper.loss(0.5, 0.25, &targets), 0.0);
+/// assert_eq!(Objective::BothDivergences.loss(0.5, 0.25, &targets), 0.0);
 /// assert_eq!(Objective::Crossed.loss(0.5, 0.25, &targets), 0.125);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Objective {
-    /// `(F − a)² + (R − b)²`, as published: arguments of the divergences matched. May have several minima.
-    Paper,
-    /// `(F − b)² + (R − a)²`: arguments crossed, as the published appendix prints it.
+    /// Both divergences match their targets, `(F − a)² + (R − b)²`: the published objective. May have several minima.
+    #[default]
+    #[serde(rename = "paper")]
+    BothDivergences,
+    /// As `paper` with the two targets exchanged, `(F − b)² + (R − a)²`: how the published appendix prints it.
     Crossed,
-    /// `(F − a)²`. `F` is bounded, so the strength may end at its upper bound.
+    /// KL(fused‖base) alone, `(F − a)²`. `F` is bounded, so the strength may end at its upper bound.
     Forward,
-    /// `(R − b)²`.
+    /// KL(base‖fused) alone, `(R − b)²`.
     Reverse,
-    /// `(F + R − a − b)²`: one root, always.
+    /// Their sum, `(F + R − a − b)²`: one root always, the most robust.
     Jeffreys,
-    /// `(√F − √a)² + (√R − √b)²`: small divergences count beside large ones.
+    /// As `paper` between square roots, `(√F − √a)² + (√R − √b)²`: small divergences count beside large ones.
     Sqrt,
-    /// The ratio of the direction's standard deviations under anti and base, which is where all other objectives go as
-    /// the expert's move becomes small. A closed form; its loss is reported as that of [`Paper`](Self::Paper).
+    /// The closed form for mild experts: the ratio of the direction's standard deviations under anti and base, to which all
+    /// other objectives tend as the expert's move becomes small. Its loss is that of `paper`.
     VarianceRatio,
 }
 
 impl Objective {
     /// Every objective.
-    pub const ALL: [Self; 7] =
-        [Self::Paper, Self::Crossed, Self::Forward, Self::Reverse, Self::Jeffreys, Self::Sqrt, Self::VarianceRatio];
+    pub const ALL: [Self; 7] = [
+        Self::BothDivergences,
+        Self::Crossed,
+        Self::Forward,
+        Self::Reverse,
+        Self::Jeffreys,
+        Self::Sqrt,
+        Self::VarianceRatio,
+    ];
 
     /// The loss at a strength with these divergences: nats squared, and nats for [`Sqrt`](Self::Sqrt).
     pub fn loss(self, kl_tilted_base: f64, kl_base_tilted: f64, targets: &Targets) -> f64 {
@@ -56,7 +70,7 @@ impl Objective {
     pub(crate) fn residuals(self, [forward, reverse]: [f64; 2], targets: &Targets) -> [f64; 2] {
         let (a, b) = (targets.forward, targets.reverse);
         match self {
-            Self::Paper | Self::VarianceRatio => [forward - a, reverse - b],
+            Self::BothDivergences | Self::VarianceRatio => [forward - a, reverse - b],
             Self::Crossed => [forward - b, reverse - a],
             Self::Forward => [forward - a, 0.0],
             Self::Reverse => [0.0, reverse - b],

@@ -1,4 +1,4 @@
-use logitfuse_core::numerics::lanes::{exp, first, max, sums};
+use logitfuse_core::numerics::lanes::{exp, first, max, round_to_f32, sums};
 use pulp::NullaryFnOnce;
 
 use crate::dispatch::dispatch;
@@ -32,12 +32,6 @@ pub fn exponential_tilt(base: &[f32], direction: &[f32], alpha: f64, out: &mut [
 /// ```
 pub fn exponential_tilt_in_place(base: &[f32], direction: &mut [f32], alpha: f64) {
     dispatch(TiltInPlace { base, direction, alpha: round_to_f32(alpha) });
-}
-
-/// The strength as entries are: the nearest f32, infinite beyond its range. All functions here round it this way.
-#[expect(clippy::cast_possible_truncation, reason = "entries are f32")]
-fn round_to_f32(alpha: f64) -> f32 {
-    alpha as f32
 }
 
 #[inline(always)]

@@ -96,6 +96,13 @@ pub fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
+/// The nearest f32; beyond its range, infinity.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "entries are f32, and so are numbers that meet them")]
+pub fn round_to_f32(x: f64) -> f32 {
+    x as f32
+}
+
 /// The nearest f32; beyond its range, the largest or smallest finite one. NaN stays NaN.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "what leaves the range stops at its ends")]

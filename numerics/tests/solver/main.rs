@@ -137,7 +137,7 @@ fn exact_is_as_good_as_a_fine_grid_and_never_worse_than_the_published_one() {
                 ours <= published + 1e-9 * (1.0 + published),
                 "{flavour:?} {objective:?}: {solution:?} {published}"
             );
-            if objective == Objective::Paper {
+            if objective == Objective::BothDivergences {
                 let dips = losses.windows(3).filter(|w| w[0] > w[1] + 1e-12 && w[2] > w[1] + 1e-12).count();
                 several_minima += usize::from(dips > 1);
             }
@@ -196,7 +196,8 @@ fn where_base_and_anti_are_one_model_the_strength_is_one() {
             assert!(!solution.saturated && !solution.inactive);
         }
         let z = log_sum_exp(&step.base);
-        let grid = Grid::default().solve(&step.base, z, &problem.direction, Objective::Paper, &problem.targets);
+        let grid =
+            Grid::default().solve(&step.base, z, &problem.direction, Objective::BothDivergences, &problem.targets);
         assert_eq!(grid.alpha, 1.0);
     }
 }

@@ -227,7 +227,7 @@ mod transfer;
 
 pub use cast::Scene;
 pub use params::{
-    Evidence, Experts, FingerprintParams, Objective, Params, Pool, PosteriorParams, Solver, Tempering, Weights,
+    Evidence, Experts, FingerprintParams, Goal, Params, Pool, PosteriorParams, Solver, Tempering, Weights,
 };
 pub use select::Selector;
 pub use strategy::DynamicKl;

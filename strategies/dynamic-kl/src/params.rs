@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use check::MOST_STRENGTH;
-pub use choices::{Evidence, Experts, FingerprintParams, Objective, Pool, PosteriorParams, Solver, Tempering, Weights};
+pub use choices::{Evidence, Experts, FingerprintParams, Goal, Pool, PosteriorParams, Solver, Tempering, Weights};
 
 /// The parameters of [`DynamicKl`](crate::DynamicKl), as a TOML or JSON gives them.
 ///
@@ -61,7 +61,7 @@ pub use choices::{Evidence, Experts, FingerprintParams, Objective, Pool, Posteri
 ]))]
 pub struct Params {
     /// What the strength is chosen for.
-    pub objective: Objective,
+    pub objective: Goal,
     /// How it is found.
     pub solver: Solver,
     /// Smallest and largest strength, 100 at most. An upper bound of 1 keeps the large model from exaggerating its experts.
@@ -106,7 +106,7 @@ pub struct Params {
 impl Default for Params {
     fn default() -> Self {
         Self {
-            objective: Objective::Paper,
+            objective: Goal::BothDivergences,
             solver: Solver::Exact,
             bounds: [0.0, 2.0],
             grid_step: None,

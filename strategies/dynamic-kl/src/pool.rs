@@ -1,7 +1,9 @@
 //! Several experts made one, and their antis likewise: the mean of distributions.
 
 use logitfuse_core::RoleRow;
-use logitfuse_core::numerics::{Contrast, linear_combination, ln, log_sum_exp, masked_difference, softmax};
+use logitfuse_core::numerics::{
+    Contrast, lanes::round_to_f32, linear_combination, ln, log_sum_exp, masked_difference, softmax,
+};
 
 use crate::{Pool, Scene};
 
@@ -95,7 +97,7 @@ fn mixture<'a>(
     out: &mut Vec<f32>,
     [difference, ratios]: &mut [Vec<f32>; 2],
 ) {
-    let rest = narrow(rest);
+    let rest = round_to_f32(rest);
     let mut all = rest;
     out.clear();
     out.resize(base.len(), rest);
@@ -104,18 +106,13 @@ fn mixture<'a>(
     for contrast in contrasts {
         masked_difference(contrast.towards, contrast.away, contrast.where_masked, difference);
         softmax(difference, contrast.where_masked, ratios);
-        let weight = narrow(contrast.weight);
+        let weight = round_to_f32(contrast.weight);
         out.iter_mut().zip(&*ratios).for_each(|(out, ratio)| *out += weight * ratio);
         all += weight;
     }
     for (out, base) in out.iter_mut().zip(base) {
         *out = base + ln(*out / all);
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "entries are f32, and so their weights")]
-fn narrow(x: f64) -> f32 {
-    x as f32
 }
 
 fn mask_where_masked(row: &[f32], out: &mut [f32]) {

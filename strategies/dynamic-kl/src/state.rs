@@ -5,7 +5,7 @@ use std::sync::Arc;
 use logitfuse_core::{Error, ErrorKind, FusedRow, FusionState, FusionStep, PromptScore, Result, TokenId};
 
 use crate::{
-    Experts, Objective, Params, Scene, Selector, cast::Cast, decide::Decider, memory::Memory, select, transfer::Limits,
+    Experts, Goal, Params, Scene, Selector, cast::Cast, decide::Decider, memory::Memory, select, transfer::Limits,
 };
 
 /// Places in a token's record.
@@ -44,12 +44,12 @@ impl State {
     fn limits(&self) -> Limits {
         let last = self.memory.last();
         let nats = match (self.params.objective, self.params.sequence_budget_nats) {
-            (Objective::Budget, Some(whole)) => {
+            (Goal::Budget, Some(whole)) => {
                 // Every token earns its budget, spent or not, and the text's budget is the end of all.
                 let earned = self.params.budget() * (self.memory.tokens() + 1) as f64;
                 (earned.min(whole) - last[SPENT]).max(0.0)
             }
-            (Objective::Budget, None) => self.params.budget(),
+            (Goal::Budget, None) => self.params.budget(),
             _ => f64::INFINITY,
         };
         Limits { nats, previous: last[SMOOTHED], ema: self.params.ema }

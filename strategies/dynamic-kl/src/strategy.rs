@@ -7,7 +7,7 @@ use logitfuse_core::{
 };
 
 use crate::{
-    Evidence, Experts, Objective, Params, Selector,
+    Evidence, Experts, Goal, Params, Selector,
     cast::Cast,
     select,
     select::{Fingerprints, MakeSelector},
@@ -122,10 +122,10 @@ fn with_choice(info: StrategyInfo) -> StrategyInfo {
     info.with_trace("selected_expert", "1").with_trace("fingerprint_distance", "nats")
 }
 
-fn loss_unit(objective: Objective) -> &'static str {
+fn loss_unit(objective: Goal) -> &'static str {
     match objective {
-        Objective::Sqrt | Objective::Budget => "nats",
-        Objective::VarianceRatio => "1",
+        Goal::Sqrt | Goal::Budget => "nats",
+        Goal::VarianceRatio => "1",
         _ => "nats²",
     }
 }

@@ -2,9 +2,9 @@
 
 use logitfuse_core::RoleRow;
 use logitfuse_core::numerics::{Contrast, linear_combination, log_sum_exp};
-use logitfuse_numerics::{self as numerics, Bounds, Grid, Solution, Targets, TiltFamily, exponential_tilt_in_place};
+use logitfuse_numerics::{Bounds, Grid, Objective, Solution, Targets, TiltFamily, exponential_tilt_in_place};
 
-use crate::{Objective, Params, Solver};
+use crate::{Params, Solver};
 
 /// What earlier tokens leave to a step.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +47,8 @@ impl Strength {
 /// Solves for the strength of one expert at a time, and keeps its rows between steps for their memory.
 #[derive(Debug)]
 pub(crate) struct Transfer {
-    goal: Goal,
+    /// `None` is a budget.
+    objective: Option<Objective>,
     bounds: Bounds,
     grid: Option<Grid>,
     temperature: f64,
@@ -56,18 +57,12 @@ pub(crate) struct Transfer {
     tempered: [Vec<f32>; 3],
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Goal {
-    Least(numerics::Objective),
-    Budget,
-}
-
 impl Transfer {
     pub(crate) fn new(params: &Params) -> Self {
         let [low, high] = params.bounds;
         let step = params.grid_step.unwrap_or(0.1);
         Self {
-            goal: goal(params.objective),
+            objective: params.objective.objective(),
             bounds: Bounds { low, high },
             grid: (params.solver == Solver::Grid).then_some(Grid { low, high, step }),
             temperature: params.kl_temperature,
@@ -129,12 +124,12 @@ impl Transfer {
 
     /// The strength that meets these targets, or stays within the limits, along the direction last aimed at.
     pub(crate) fn solve(&mut self, targets: &Targets, limits: Limits) -> Strength {
-        let solution = match (self.goal, self.grid) {
+        let solution = match (self.objective, self.grid) {
             // Not left to the solver: where the direction moves no probability, any strength is free.
-            (Goal::Budget, _) if limits.nats <= 0.0 => return Strength { inactive: false, ..Strength::NONE },
-            (Goal::Budget, _) => self.family.budget(limits.nats, self.bounds),
-            (Goal::Least(objective), None) => self.family.solve(objective, targets, self.bounds),
-            (Goal::Least(objective), Some(grid)) => self.family.solve_grid(objective, targets, grid),
+            (None, _) if limits.nats <= 0.0 => return Strength { inactive: false, ..Strength::NONE },
+            (None, _) => self.family.budget(limits.nats, self.bounds),
+            (Some(objective), None) => self.family.solve(objective, targets, self.bounds),
+            (Some(objective), Some(grid)) => self.family.solve_grid(objective, targets, grid),
         };
         let Solution { alpha, kl_tilted_base, kl_base_tilted, saturated, inactive, .. } = solution;
         if inactive {
@@ -147,16 +142,16 @@ impl Transfer {
         }
         let smoothed = limits.ema * limits.previous + (1.0 - limits.ema) * alpha;
         // A budget is kept, whatever was spent before.
-        let alpha = if matches!(self.goal, Goal::Budget) { smoothed.min(alpha) } else { smoothed };
+        let alpha = if self.objective.is_none() { smoothed.min(alpha) } else { smoothed };
         let point = self.family.at(alpha);
         Strength { alpha, kl_fused_base: point.kl_tilted_base, kl_base_fused: point.kl_base_tilted, ..solved }
     }
 
     /// How far a strength is from what the objective wants; NaN for objectives that have no such measure.
     pub(crate) fn loss(&self, strength: &Strength, targets: &Targets) -> f64 {
-        match self.goal {
-            Goal::Budget | Goal::Least(numerics::Objective::VarianceRatio) => f64::NAN,
-            Goal::Least(objective) => objective.loss(strength.kl_fused_base, strength.kl_base_fused, targets),
+        match self.objective {
+            None | Some(Objective::VarianceRatio) => f64::NAN,
+            Some(objective) => objective.loss(strength.kl_fused_base, strength.kl_base_fused, targets),
         }
     }
 
@@ -166,8 +161,8 @@ impl Transfer {
         let count = targets.len() as f64;
         let mean = |of: fn(&Targets) -> f64| targets.iter().map(of).sum::<f64>() / count;
         let squared = |root: f64| root * root;
-        match self.goal {
-            Goal::Least(numerics::Objective::Sqrt) => Targets {
+        match self.objective {
+            Some(Objective::Sqrt) => Targets {
                 forward: squared(mean(|t| t.forward.sqrt())),
                 reverse: squared(mean(|t| t.reverse.sqrt())),
                 anti_variance: mean(|t| t.anti_variance),
@@ -190,17 +185,4 @@ fn tempered<'a>(row: &RoleRow<'a>, temperature: f64, warm: &'a mut Vec<f32>) -> 
     warm.resize(row.logits().len(), 0.0);
     linear_combination(row.logits(), 1.0 / temperature, &[], warm);
     RoleRow::new(warm, log_sum_exp(warm), row.sequence_log_prob)
-}
-
-fn goal(objective: Objective) -> Goal {
-    Goal::Least(match objective {
-        Objective::Paper => numerics::Objective::Paper,
-        Objective::Crossed => numerics::Objective::Crossed,
-        Objective::Forward => numerics::Objective::Forward,
-        Objective::Reverse => numerics::Objective::Reverse,
-        Objective::Jeffreys => numerics::Objective::Jeffreys,
-        Objective::Sqrt => numerics::Objective::Sqrt,
-        Objective::VarianceRatio => numerics::Objective::VarianceRatio,
-        Objective::Budget => return Goal::Budget,
-    })
 }

@@ -78,5 +78,6 @@ mod params;
 mod state;
 mod strategy;
 
-pub use params::{Objective, Params, Strength};
+pub use logitfuse_numerics::Objective;
+pub use params::{Params, Strength};
 pub use strategy::TaskArithmetic;

@@ -34,7 +34,7 @@ impl State {
     pub(crate) fn new(params: &Params, merge: Merge) -> Self {
         let [low, high] = params.bounds();
         let solver = (params.strength == Strength::Dynamic).then(|| Solver {
-            objective: params.objective.unwrap_or_default().into(),
+            objective: params.objective.unwrap_or_default(),
             bounds: Bounds { low, high },
             family: TiltFamily::new(high),
         });

@@ -13,7 +13,7 @@ use serde_json::json;
 
 const OBJECTIVES: [Objective; 7] = [
     Objective::Crossed,
-    Objective::Paper,
+    Objective::BothDivergences,
     Objective::Forward,
     Objective::Reverse,
     Objective::Jeffreys,

@@ -1,15 +1,20 @@
 //! What parameters choose between, each with what it does.
 
+use logitfuse_numerics::Objective;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the strength of a step is chosen for; see the [crate's page](crate) for the formulas.
+// Not an `Objective` and a budget in one enum of two variants: what is written is one word, and an unknown one is answered
+// with all eight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Objective {
+#[schemars(rename = "Objective")]
+pub enum Goal {
     /// The published objective: both divergences match, as a sum of squares.
     #[default]
-    Paper,
+    #[serde(rename = "paper")]
+    BothDivergences,
     /// As `paper` with the two targets exchanged, which is how the paper's last formula prints it.
     Crossed,
     /// KL(fused‖base) matches KL(expert‖anti), and nothing else counts.
@@ -24,6 +29,22 @@ pub enum Objective {
     VarianceRatio,
     /// The largest strength that keeps KL(fused‖base) within a budget.
     Budget,
+}
+
+impl Goal {
+    /// The objective that the strength minimises; `None` for a budget.
+    pub fn objective(self) -> Option<Objective> {
+        Some(match self {
+            Self::BothDivergences => Objective::BothDivergences,
+            Self::Crossed => Objective::Crossed,
+            Self::Forward => Objective::Forward,
+            Self::Reverse => Objective::Reverse,
+            Self::Jeffreys => Objective::Jeffreys,
+            Self::Sqrt => Objective::Sqrt,
+            Self::VarianceRatio => Objective::VarianceRatio,
+            Self::Budget => return None,
+        })
+    }
 }
 
 /// How the strength is found.
