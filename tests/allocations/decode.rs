@@ -2,9 +2,10 @@
 
 use std::ops::ControlFlow;
 
+use logitfuse_config::Config;
 use logitfuse_engine::{Cancel, Event, Request, Sampling};
-use logitfuse_experiment::{Config, Wired};
 use logitfuse_onnx::Runtime;
+use logitfuse_pipeline::Pipeline;
 use logitfuse_setup::{Environment, find_runtime};
 use serde_json::json;
 
@@ -17,7 +18,7 @@ const LAST: usize = 210;
 /// Nobody ends before the first text is at [`LAST`].
 const LENGTH: usize = 420;
 
-fn wired(strategy: &str, draft: &str) -> Wired {
+fn wired(strategy: &str, draft: &str) -> Pipeline {
     let family = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/family/models");
     let source =
         |role: &str, model: &str| format!("[sources.{role}]\nmodel = \"{family}/{model}\"\nchat_template = \"none\"\n");
@@ -29,15 +30,18 @@ fn wired(strategy: &str, draft: &str) -> Wired {
     );
     let runtime = find_runtime(&Environment::of_process(), None).expect("run the tests with `cargo xtask test`");
     let runtime = Runtime::load(&runtime.library).expect("the runtime loads");
-    Wired::new(Config::from_toml(&text).expect("the experiment is valid"), &runtime, 2).expect("the family is there")
+    Config::from_toml(&text)
+        .expect("the experiment is valid")
+        .open(&runtime, 2, &logitfuse_pipeline::PluginSettings::default())
+        .expect("the family is there")
 }
 
 /// Allocations of the whole process while the first of `sequences` texts goes from [`WARM`] to [`LAST`].
-fn allocations(wired: &mut Wired, sequences: usize, sampling: &Sampling) -> usize {
+fn allocations(wired: &mut Pipeline, sequences: usize, sampling: &Sampling) -> usize {
     let requests: Vec<Request> = (0..sequences)
         .map(|n| {
             let fields = json!({ "prompt": format!("Question: Which river does number {n} stand on?\nAnswer:") });
-            let mut request = wired.request(n, &fields).expect("a prompt").max_new_tokens(LENGTH);
+            let mut request = wired.request_for(n, &fields).expect("a prompt").max_new_tokens(LENGTH);
             // Text is the tokenizer's, which allocates each word.
             (request.text, request.ignore_end_of_sequence) = (None, true);
             request.sampling(sampling.clone())
@@ -58,7 +62,7 @@ fn allocations(wired: &mut Wired, sequences: usize, sampling: &Sampling) -> usiz
         }
         ControlFlow::Continue(())
     };
-    wired.engine.generate(&requests, &Cancel::new(), &mut on_event).expect("it decodes");
+    wired.decoder().generate(&requests, &Cancel::new(), &mut on_event).expect("it decodes");
     last - warm
 }
 

@@ -3,14 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
 
 mod architecture;
-mod cli;
-mod config_diagnostics;
-mod engine;
-mod engine_lazy;
-mod engine_prefixes;
-mod engine_prompts;
-mod engine_speculation;
-mod engine_speculation_every;
 mod fingerprints;
 #[cfg(target_os = "linux")]
 mod memory;

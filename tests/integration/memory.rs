@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 
+use logitfuse_config::Config;
 use logitfuse_engine::{Cancel, Request};
-use logitfuse_experiment::{Config, Wired};
+use logitfuse_pipeline::Pipeline;
 use serde_json::json;
 
 use crate::support::runtime;
@@ -16,7 +17,7 @@ fn resident() -> u64 {
 }
 
 /// Three models of the family under a strategy with memory, drafting.
-fn wired() -> Wired {
+fn wired() -> Pipeline {
     let family = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/family/models");
     let source =
         |role: &str, model: &str| format!("[sources.{role}]\nmodel = \"{family}/{model}\"\nchat_template = \"none\"\n");
@@ -26,18 +27,18 @@ fn wired() -> Wired {
         source("expert", "S-qa"),
         source("anti", "S-math"),
     );
-    Wired::new(Config::from_toml(&text).unwrap(), &runtime(), 2).unwrap()
+    Pipeline::new(Config::from_toml(&text).unwrap(), &runtime(), 2).unwrap()
 }
 
-fn generate(wired: &mut Wired, sequences: usize, tokens: usize) -> usize {
+fn generate(wired: &mut Pipeline, sequences: usize, tokens: usize) -> usize {
     let requests: Vec<Request> = (0..sequences)
         .map(|n| {
             let fields = json!({ "prompt": format!("Question: Which river does number {n} stand on?\nAnswer:") });
-            wired.request(n, &fields).unwrap().max_new_tokens(tokens)
+            wired.request_for(n, &fields).unwrap().max_new_tokens(tokens)
         })
         .collect();
     let mut each = requests.into_iter().map(Ok);
-    wired.engine.serve(&mut each, 8, &Cancel::new(), &mut |_| ControlFlow::Continue(())).unwrap().tokens
+    wired.decoder().generate_stream(&mut each, 8, &Cancel::new(), &mut |_| ControlFlow::Continue(())).unwrap().tokens
 }
 
 /// The most that was in memory after each of some rounds.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use logitfuse_conformance::{Case, generators, oracles, strategy_laws};
 use logitfuse_core::FusionStrategy;
-use logitfuse_experiment::{built_in, strategy};
+use logitfuse_pipeline::{built_in, strategy};
 use logitfuse_wrappers::{Gate, GateParams, Schedule, ScheduleParams, Shape};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ use logitfuse_core::{
     FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, RoleRow, Rows, Step, StrategyInfo, TokenId,
 };
 use logitfuse_engine::{Cancel, Engine, Event, Request, Role, Sampling};
-use logitfuse_experiment::strategy;
+use logitfuse_pipeline::strategy;
 use logitfuse_plugin_host::{OnError, PluginFile};
 use logitfuse_replay::SyntheticSource;
 use serde_json::{Value, json};

@@ -5,12 +5,13 @@ use std::{
     process::Command,
 };
 
+use logitfuse_config::Config;
 use logitfuse_engine::{Cancel, Score, ScoreRequest};
-use logitfuse_experiment::{
-    Config, PluginSettings, Wired,
-    tape::{Calibration, Grid, Metric, Outcome, Range, RecordOptions, Recorded, Reference, Replay, Setting, record},
-};
+use logitfuse_pipeline::{Pipeline, PluginSettings};
 use logitfuse_replay::{Rest, RowKind, Tape};
+use logitfuse_tape::{
+    FitOptions, Grid, Metric, Outcome, Range, RecordOptions, Recorded, Reference, Replay, Setting, record,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -60,11 +61,11 @@ fn replayed(config: &Config, replay: &Replay, grid: &[&str]) -> Vec<Outcome> {
 fn scored(config: &Config, alpha: f64, samples: usize, field: &str) -> Vec<Score> {
     let mut config = config.clone();
     Setting { path: "alpha".to_owned(), value: alpha }.apply(&mut config.strategy).unwrap();
-    let mut wired = Wired::new(config.clone(), &runtime(), 1).unwrap();
-    let score = |(index, sample): (usize, &logitfuse_experiment::Sample)| {
-        let prompts = wired.request(index, &sample.fields).unwrap().prompts;
-        let tokens = wired.tokenizer.encode(sample.fields[field].as_str().unwrap(), false).unwrap();
-        wired.engine.score(&ScoreRequest::new(prompts, [tokens]), &Cancel::new()).unwrap().remove(0)
+    let mut wired = Pipeline::new(config.clone(), &runtime(), 1).unwrap();
+    let score = |(index, sample): (usize, &logitfuse_pipeline::Sample)| {
+        let prompts = wired.request_for(index, &sample.fields).unwrap().prompts;
+        let tokens = wired.tokenizer().encode(sample.fields[field].as_str().unwrap(), false).unwrap();
+        wired.decoder().score(&ScoreRequest::new(prompts, [tokens]), &Cancel::new()).unwrap().remove(0)
     };
     config.samples().unwrap()[..samples].iter().enumerate().map(score).collect()
 }
@@ -131,10 +132,10 @@ fn a_sweep_on_a_tape_is_the_sweep_by_decoding() {
     for outcome in &outcomes {
         let mut config = config.clone();
         outcome.settings[0].apply(&mut config.strategy).unwrap();
-        let mut wired = Wired::new(config.clone(), &runtime(), 1).unwrap();
+        let mut wired = Pipeline::new(config.clone(), &runtime(), 1).unwrap();
         for (index, (sample, text)) in config.samples().unwrap().iter().zip(&outcome.texts).enumerate() {
-            let request = wired.request(index, &sample.fields).unwrap();
-            let decoded = wired.engine.generate_one(&request).unwrap();
+            let request = wired.request_for(index, &sample.fields).unwrap();
+            let decoded = wired.decoder().generate_one(&request).unwrap();
             let taped: Vec<u32> = text.tokens.iter().map(|token| token.token).collect();
             let place = format!("{}, {}", outcome.settings[0], text.info);
             match text.left {
@@ -268,14 +269,14 @@ fn choices_are_scored_as_the_models_would() {
     };
     assert_eq!(recorded(&config, &replay.path, &quiz).texts, 36);
     let outcome = replayed(&config, &replay, &[]).remove(0);
-    let mut wired = Wired::new(config.clone(), &runtime(), 1).unwrap();
+    let mut wired = Pipeline::new(config.clone(), &runtime(), 1).unwrap();
     let (mut right, mut samples) = (0.0, 0.0);
     for (index, sample) in config.samples().unwrap()[..12].iter().enumerate() {
-        let prompts = wired.request(index, &sample.fields).unwrap().prompts;
+        let prompts = wired.request_for(index, &sample.fields).unwrap().prompts;
         let options = sample.fields["options"].as_array().unwrap();
-        let encode = |option: &Value| wired.tokenizer.encode(&format!(" It is {}.", option.as_str().unwrap()), false);
+        let encode = |option: &Value| wired.tokenizer().encode(&format!(" It is {}.", option.as_str().unwrap()), false);
         let continuations = options.iter().map(encode).collect::<Result<Vec<_>, _>>().unwrap();
-        let scores = wired.engine.score(&ScoreRequest::new(prompts, continuations), &Cancel::new()).unwrap();
+        let scores = wired.decoder().score(&ScoreRequest::new(prompts, continuations), &Cancel::new()).unwrap();
         let best = (0..scores.len()).max_by(|&a, &b| scores[a].log_prob.total_cmp(&scores[b].log_prob)).unwrap();
         right += f64::from(u8::from(options[best] == sample.fields["gold"]));
         samples += 1.0;
@@ -326,7 +327,7 @@ fn what_a_tape_cannot_do_is_told() {
     let mut pair = config.clone();
     pair.strategy.id = Some("in-context".to_owned());
     pair.strategy.roles = [("base", "base"), ("anti", "expert")]
-        .map(|(role, source)| (role.to_owned(), logitfuse_experiment::Names(vec![source.to_owned()])))
+        .map(|(role, source)| (role.to_owned(), logitfuse_pipeline::Names(vec![source.to_owned()])))
         .into();
     let e = quiz.run(&pair, &replay, &plugins, &Cancel::new()).unwrap_err();
     assert!(e.to_string().contains("the tape holds no right choice"), "{e}");

@@ -1,15 +1,6 @@
-use logitfuse_core::{Result, TokenId};
+use logitfuse_core::{Detokenize, Detokenizer, Result, TextDelta, TokenId};
 
 use crate::{StopStrings, TextStream, Tokenizer};
-
-/// A piece of generated text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TextDelta {
-    /// The text to add to what was shown; may be empty.
-    pub text: String,
-    /// The stop string that ends the text here. It is not part of `text`, and nothing follows.
-    pub stopped: Option<String>,
-}
 
 /// Generated tokens in, text to show out: a [`TextStream`] without control tokens, whose text runs through
 /// [`StopStrings`].
@@ -54,6 +45,39 @@ impl OutputText {
             text.push_str(&self.stops.finish());
         }
         Ok(text)
+    }
+}
+
+impl Detokenizer for OutputText {
+    fn push(&mut self, token: TokenId) -> Result<TextDelta> {
+        Self::push(self, token)
+    }
+
+    fn finish(self: Box<Self>) -> Result<String> {
+        Self::finish(*self)
+    }
+
+    fn fork(&self) -> Box<dyn Detokenizer> {
+        Box::new(self.clone())
+    }
+
+    fn has_stops(&self) -> bool {
+        !self.stops.is_empty()
+    }
+}
+
+/// How generated tokens become text: what starts an [`OutputText`] for each sequence.
+#[derive(Clone, Debug)]
+pub struct DetokenizeOptions {
+    /// The tokenizer that all sources share, as the [`CompatibilityReport`](crate::CompatibilityReport) established.
+    pub tokenizer: Tokenizer,
+    /// Strings that end the text where they first appear; they are not part of it.
+    pub stop: Vec<String>,
+}
+
+impl Detokenize for DetokenizeOptions {
+    fn start(&self) -> Box<dyn Detokenizer> {
+        Box::new(OutputText::new(&self.tokenizer, &self.stop))
     }
 }
 

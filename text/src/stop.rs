@@ -53,6 +53,11 @@ impl StopStrings {
         (std::mem::replace(&mut self.held, held), None)
     }
 
+    /// Whether there is no stop string.
+    pub fn is_empty(&self) -> bool {
+        self.stops.is_empty()
+    }
+
     /// The text that was held back and is no stop string after all, now that nothing follows.
     pub fn finish(self) -> String {
         self.held

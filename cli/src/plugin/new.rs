@@ -9,9 +9,11 @@ use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_plugin_host::Scaffold;
 
 use crate::{
-    args::Global,
+    args::{
+        Global,
+        plugin::{Language, NewArgs},
+    },
     output,
-    plugin::{Language, NewArgs},
 };
 
 pub(crate) fn run(global: &Global, args: &NewArgs) -> anyhow::Result<ExitCode> {

@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use logitfuse_config::Config;
 use logitfuse_core::{Error, ErrorKind, FusionStrategy, Result};
 use logitfuse_engine::{BaseOnly, Cancel, Concurrency, Engine, Event, Request, Role, Timings};
-use logitfuse_experiment::{Config, Wired};
 use logitfuse_onnx::Runtime;
+use logitfuse_pipeline::Pipeline;
 
 use crate::{
     contest::{Contestant, Inside, Task, Turn},
@@ -54,7 +55,10 @@ impl Ours {
 
     /// As the product wires an experiment; nothing is told of its inside.
     pub(crate) fn wired(runtime: &Runtime, config: Config) -> Result<Self> {
-        Ok(Self { engine: Wired::new(config, runtime, 0)?.engine, logs: Vec::new() })
+        Ok(Self {
+            engine: config.open(&runtime, 0, &logitfuse_pipeline::PluginSettings::default())?.engine,
+            logs: Vec::new(),
+        })
     }
 }
 

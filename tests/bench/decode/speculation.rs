@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use logitfuse_config::Config;
 use logitfuse_core::Result;
-use logitfuse_experiment::{Config, SourceConfig, SpeculationConfig, StrategyConfig};
+use logitfuse_pipeline::{SourceConfig, SpeculationConfig, StrategyConfig};
 
 use crate::{
     Bench,
