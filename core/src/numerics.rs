@@ -33,7 +33,7 @@
 //!
 //! # Conventions
 //!
-//! Rows hold finite values or `-inf`, one finite value at least; [`check_row`] says so or names the first offender.
+//! Rows hold finite values or `-inf`, one finite value at least; [`check_row`] verifies that.
 //! Logarithms are natural, divergences and entropies are in nats. A function that takes a row's `log_normaliser` wants
 //! what [`log_sum_exp`] returns for it. Rows of one call have equal lengths; a mismatch panics, because it is a mistake
 //! of the caller that no input file can cause. Probabilities below e^-87 count as zero.

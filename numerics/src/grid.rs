@@ -1,4 +1,4 @@
-use crate::{Objective, Solution, Targets, geometric::Rows, tilt_moments};
+use crate::{Objective, Solution, Targets, geometric::TiltedRows, tilt_moments};
 
 /// Nats of tilt up to which directions are the same: less moves no probability by more than f32 rounds it.
 const EQUAL: f64 = 6e-6;
@@ -60,7 +60,7 @@ impl Grid {
         objective: Objective,
         targets: &Targets,
     ) -> Solution {
-        let rows = Rows::new(base, log_normaliser, direction);
+        let rows = TiltedRows::new(base, log_normaliser, direction);
         let mut search = Search::new(objective, targets);
         if rows.spread() * self.high <= EQUAL {
             search.visit(self.low, 0.0, 0.0);
@@ -78,7 +78,7 @@ impl Grid {
     }
 
     pub(crate) fn nearest(self, alpha: f64) -> f64 {
-        self.point(whole((alpha - self.low) / self.step + 0.5).min(self.intervals()))
+        self.point(floor_to_u32((alpha - self.low) / self.step + 0.5).min(self.intervals()))
     }
 
     pub(crate) fn point(self, number: u32) -> f64 {
@@ -87,16 +87,16 @@ impl Grid {
 
     /// Steps that fit in, where a last one that ends above `high` by rounding does.
     pub(crate) fn intervals(self) -> u32 {
-        whole((self.high - self.low) / self.step + 1e-9)
+        floor_to_u32((self.high - self.low) / self.step + 1e-9)
     }
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast stops at the ends of u32")]
-pub(crate) fn whole(x: f64) -> u32 {
+pub(crate) fn floor_to_u32(x: f64) -> u32 {
     x as u32
 }
 
-/// The least loss so far. Strengths come in ascending order, so of equal ones the smallest stays.
+/// A grid search: the smallest loss so far. Strengths come in ascending order, so of equal ones the smallest stays.
 pub(crate) struct Search<'a> {
     objective: Objective,
     targets: &'a Targets,

@@ -1,8 +1,8 @@
 //! The strength of a fusion: how far to tilt a base distribution along a direction, solved at every token.
 //!
 //! A strategy that fuses `base + alpha · direction` at a strength `alpha` of its own for every token asks two questions.
-//! [`Targets`] says how far an expert moved from its anti-expert; [`TiltFamily`] what any strength would do to the base, and
-//! its solvers which strength serves an [`Objective`] or a budget. Either takes one pass over the vocabulary; everything after
+//! [`Targets`] measures how far an expert is from its anti-expert; [`TiltFamily`] evaluates any strength, and its solvers find
+//! the one that minimises an [`Objective`] or spends a budget. Either takes one pass over the vocabulary; everything after
 //! works on a summary of a few hundred numbers. [`Grid`] is the published search over the whole vocabulary.
 //!
 //! ```
@@ -35,11 +35,9 @@
 #![expect(clippy::float_cmp, reason = "a maximum is one of the entries, and promises about bits are about equality")]
 #![expect(clippy::inline_always, reason = "only what is inlined into the dispatched function uses the wide registers")]
 
-mod atoms;
 mod bins;
 #[cfg(test)]
 mod bits;
-mod bulk;
 mod dispatch;
 mod family;
 mod geometric;
@@ -47,6 +45,8 @@ mod grid;
 mod objective;
 mod solve;
 mod summary;
+mod support_points;
+mod tail_moments;
 mod targets;
 mod tilt;
 

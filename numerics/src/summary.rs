@@ -1,87 +1,88 @@
-//! A row along a direction, as a few hundred points.
+//! A row along a direction, summarised as a few hundred points.
 
-use logitfuse_core::numerics::lanes::{BLOCK, Chunks, LANES, brief_exp, clamp_to_f32, exp_f64};
+use logitfuse_core::numerics::lanes::{BLOCK, Chunks, LANES, clamp_to_f32, exp_f64, fast_exp};
 use pulp::NullaryFnOnce;
 
 use crate::{
     LIMIT,
-    atoms::{Atom, Atoms, Moments},
     bins::{Bins, RANGE},
-    bulk::{Bulk, HALF_WIDTH},
     dispatch::dispatch,
+    support_points::{Moments, SupportPoint, SupportPoints},
+    tail_moments::{HALF_WIDTH, TailMoments},
 };
 
-/// The mass of the bulk, relative to everything, up to which its moments are accurate enough.
-const MOST_BULK: f64 = 0.25;
-/// What the bulk is multiplied by while it is added up, 2^96. Small masses times high powers of small numbers would
-/// otherwise leave f32's normal range, below which some processors take a hundred times as long.
-pub(crate) const LIFT: f64 = 96.0 * std::f64::consts::LN_2;
-/// The least logarithm of a mass that goes to bins; below, and far from the origin, tokens stand alone. Both happen in rows
-/// of absurd scale only.
-const LEAST: f64 = -600.0;
-/// A normaliser, as a logarithm, that says that the favourite has been left far behind by its own direction.
-const SUNK: f64 = -40.0;
+/// The largest mass of the tail, as a part of the whole, for which its moments are accurate enough.
+const MAX_TAIL_MASS: f64 = 0.25;
+/// The logarithm of 2^96, by which masses are multiplied while they are added up in f32. Small masses times high powers of
+/// small numbers would otherwise leave f32's normal range, below which some processors take a hundred times as long.
+pub(crate) const F32_LOG_SCALE: f64 = 96.0 * std::f64::consts::LN_2;
+/// The smallest logarithm of a mass that goes to bins; below it, and far from the origin, each token is a point of its own.
+/// Both happen in rows of absurd scale only.
+const MIN_BINNED_LOG_MASS: f64 = -600.0;
+/// The smallest log-normaliser between the strengths looked at; below it the base's top token is tilted so far down that sums
+/// underflow.
+const UNDERFLOW_LOG_Z: f64 = -40.0;
 
 /// A row `P` along a direction `d`. The direction is measured in nats of the largest tilt, `y = reach · (d − origin)`, so
 /// that a share from 0 to 1 of the reach tilts by `share · y`.
 #[derive(Clone, Debug)]
 pub(crate) struct Summary {
-    bulk: Bulk,
+    tail: TailMoments,
     bins: Bins,
-    atoms: Atoms,
-    /// The moments at rest, in the middle and at the full reach: where solvers look first.
-    known: [(f64, Moments); 3],
+    points: SupportPoints,
+    /// The moments at strength 0, in the middle and at the full reach, which solvers ask for first.
+    cached: [(f64, Moments); 3],
 }
 
 impl Summary {
     pub(crate) fn new() -> Self {
-        let known = [0.0, 0.5, 1.0].map(|share| (share, Moments::default()));
-        Self { bulk: Bulk::new(), bins: Bins::new(), atoms: Atoms::default(), known }
+        let cached = [0.0, 0.5, 1.0].map(|share| (share, Moments::default()));
+        Self { tail: TailMoments::new(), bins: Bins::new(), points: SupportPoints::default(), cached }
     }
 
-    /// Summarises a row; returns the origin of `y` in the direction, which is in the middle of the bulk.
+    /// Summarises a row; returns the origin of `y` in the direction, which is in the middle of the tail.
     pub(crate) fn fill(&mut self, base: &[f32], log_normaliser: f64, direction: &[f32], reach: f64) -> f64 {
         let scale = Scale::new(base, log_normaliser, direction, reach);
         self.pass(base, direction, &scale);
-        // The lift, and what the pass left out of the normaliser in f32.
-        let unlifted = (f64::from(scale.lifted) - scale.log_normaliser).exp();
-        let bulk = self.bulk.atoms(unlifted, &mut self.atoms);
-        self.look();
-        // A row without a head, or one whose head gives way: then the moments would have to carry too much. Negated, so that
-        // moments that have carried too much already, and made a NaN, are no exception.
-        let carried = self.known.iter().all(|(_, moments)| bulk <= MOST_BULK * moments.log_sum.exp());
-        let afloat = self.known.windows(2).all(|pair| lower_bound(pair[0], pair[1]) >= SUNK);
-        if !(carried && afloat) {
-            // What is masked is all that is left in the bulk then.
+        // Undoes the scale, and corrects for the normaliser's rounding to f32.
+        let unscale = (f64::from(scale.scaled_normaliser) - scale.log_normaliser).exp();
+        let tail = self.tail.points(unscale, &mut self.points);
+        self.evaluate_cached();
+        // A row without a head, or one whose head loses its mass by the tilt, puts too much mass in the tail. Negated, so that a
+        // NaN from such moments counts as too much.
+        let accurate = self.cached.iter().all(|(_, moments)| tail <= MAX_TAIL_MASS * moments.log_sum.exp());
+        let representable = self.cached.windows(2).all(|pair| lower_bound(pair[0], pair[1]) >= UNDERFLOW_LOG_Z);
+        if !(accurate && representable) {
+            // Only masked tokens are left in the tail then.
             self.pass(base, direction, &Scale { threshold: f32::NEG_INFINITY, ..scale });
-            self.look();
+            self.evaluate_cached();
         }
         f64::from(scale.origin)
     }
 
-    fn look(&mut self) {
-        for (share, moments) in &mut self.known {
-            *moments = self.atoms.at(*share);
+    fn evaluate_cached(&mut self) {
+        for (share, moments) in &mut self.cached {
+            *moments = self.points.at(*share);
         }
     }
 
     /// The moments where every token is tilted by `share · y`.
     pub(crate) fn at(&self, share: f64) -> Moments {
-        let known = self.known.iter().find(|(known, _)| *known == share);
-        known.map_or_else(|| self.atoms.at(share), |(_, moments)| *moments)
+        let cached = self.cached.iter().find(|(cached, _)| *cached == share);
+        cached.map_or_else(|| self.points.at(share), |(_, moments)| *moments)
     }
 
-    /// One pass over the rows. Leaves the tokens that matter in the atoms, and the others in the bulk.
+    /// One pass over the rows: the head goes to the points, the rest to the tail.
     fn pass(&mut self, base: &[f32], direction: &[f32], scale: &Scale) {
-        self.bulk.clear();
-        self.atoms.clear();
-        let Self { bulk, bins, atoms, .. } = self;
-        dispatch(Pass { base, direction, scale, bulk, bins, atoms });
-        self.bins.drain_into(&mut self.atoms);
+        self.tail.clear();
+        self.points.clear();
+        let Self { tail, bins, points, .. } = self;
+        dispatch(Pass { base, direction, scale, tail, bins, points });
+        self.bins.drain_into(&mut self.points);
     }
 }
 
-/// What the logarithm of the normaliser does not fall below between two shares: it is convex, so above its tangents.
+/// A lower bound of the log-normaliser between two shares: it is convex, so above its tangents.
 fn lower_bound((left, of_left): (f64, Moments), (right, of_right): (f64, Moments)) -> f64 {
     let from_left = |share: f64| of_left.log_sum + of_left.mean * (share - left);
     let bend = of_right.mean - of_left.mean;
@@ -97,23 +98,23 @@ fn lower_bound((left, of_left): (f64, Moments), (right, of_right): (f64, Moments
 #[derive(Clone, Copy)]
 struct Scale {
     log_normaliser: f64,
-    /// The log-normaliser less [`LIFT`].
-    lifted: f32,
+    /// The log-normaliser less [`F32_LOG_SCALE`].
+    scaled_normaliser: f32,
     reach: f64,
     origin: f32,
-    /// The largest logarithm of a mass in the bulk, lifted, and tilted by half of the reach: that of an average token.
+    /// The largest logarithm of a mass in the tail, scaled, and tilted by half of the reach: that of an average token.
     threshold: f32,
 }
 
 impl Scale {
-    #[expect(clippy::cast_possible_truncation, reason = "what the bulk is worked out with is f32")]
+    #[expect(clippy::cast_possible_truncation, reason = "what the tail is worked out with is f32")]
     fn new(base: &[f32], log_normaliser: f64, direction: &[f32], reach: f64) -> Self {
         Self {
             log_normaliser,
-            lifted: (log_normaliser - LIFT) as f32,
+            scaled_normaliser: (log_normaliser - F32_LOG_SCALE) as f32,
             reach,
             origin: middle_of_sample(base, direction) as f32,
-            threshold: (LIFT - (base.len() as f64).ln()) as f32,
+            threshold: (F32_LOG_SCALE - (base.len() as f64).ln()) as f32,
         }
     }
 
@@ -131,8 +132,7 @@ impl Scale {
     }
 }
 
-/// The mean entry of some unmasked tokens, evenly spread over the vocabulary: mostly those of the bulk. Where a few are
-/// far from all others, they do not pull it away.
+/// The mean entry of some unmasked tokens, evenly spread over the vocabulary: mostly those of the tail, and without outliers.
 fn middle_of_sample(base: &[f32], direction: &[f32]) -> f64 {
     const NEAR: f32 = 16.0;
     let mean = |about: f32, within: f32, otherwise: f64| {
@@ -176,72 +176,72 @@ struct Pass<'a> {
     base: &'a [f32],
     direction: &'a [f32],
     scale: &'a Scale,
-    bulk: &'a mut Bulk,
+    tail: &'a mut TailMoments,
     bins: &'a mut Bins,
-    atoms: &'a mut Atoms,
+    points: &'a mut SupportPoints,
 }
 
 impl NullaryFnOnce for Pass<'_> {
     type Output = ();
 
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "what the bulk is worked out with is f32")]
+    #[expect(clippy::cast_possible_truncation, reason = "what the tail is worked out with is f32")]
     fn call(mut self) {
-        let Scale { lifted, origin, threshold, .. } = *self.scale;
+        let Scale { scaled_normaliser, origin, threshold, .. } = *self.scale;
         let per_entry = (self.scale.reach / HALF_WIDTH) as f32;
         let half_tilt = (0.5 * HALF_WIDTH) as f32;
         let mut mass = [0.0_f32; BLOCK];
         let mut t = [0.0_f32; BLOCK];
-        let mut apart = [0_u8; BLOCK];
-        let mut found = Found { log_p: [0.0; BLOCK], y: [0.0; BLOCK], mass: [0.0; BLOCK] };
+        let mut head_flags = [0_u8; BLOCK];
+        let mut head = HeadTokens { log_p: [0.0; BLOCK], y: [0.0; BLOCK], mass: [0.0; BLOCK] };
         let blocks = Chunks::<2, BLOCK>::new([self.base, self.direction]);
         for number in 0..blocks.count() {
             let [base, direction] = blocks.get(number);
             for id in 0..BLOCK {
                 let place = (direction[id] - origin) * per_entry;
-                let log_mass = (base[id] - lifted) + half_tilt * place;
-                let is_apart = log_mass > threshold || place.abs() > 1.0;
-                mass[id] = if is_apart { 0.0 } else { brief_exp(log_mass) };
-                t[id] = if is_apart { 0.0 } else { place };
-                apart[id] = u8::from(is_apart);
+                let log_mass = (base[id] - scaled_normaliser) + half_tilt * place;
+                let is_head = log_mass > threshold || place.abs() > 1.0;
+                mass[id] = if is_head { 0.0 } else { fast_exp(log_mass) };
+                t[id] = if is_head { 0.0 } else { place };
+                head_flags[id] = u8::from(is_head);
             }
-            self.bulk.add(&mass, &t);
-            self.gather(base, direction, &apart, &mut found);
+            self.tail.add(&mass, &t);
+            self.gather(base, direction, &head_flags, &mut head);
         }
     }
 }
 
-/// The marked tokens of a block, next to each other.
-struct Found {
+/// The head tokens of a block, gathered next to each other.
+struct HeadTokens {
     log_p: [f64; BLOCK],
     y: [f64; BLOCK],
     mass: [f64; BLOCK],
 }
 
 impl Pass<'_> {
-    /// Puts the marked tokens of a block into bins.
+    /// Puts the head tokens of a block into bins.
     #[inline(always)]
     fn gather(
         &mut self,
         base: &[f32; BLOCK],
         direction: &[f32; BLOCK],
-        apart: &[u8; BLOCK],
-        Found { log_p, y, mass }: &mut Found,
+        head_flags: &[u8; BLOCK],
+        HeadTokens { log_p, y, mass }: &mut HeadTokens,
     ) {
-        // Sixteen flags at a look; and first those looks that find something, without a branch, since a wrong guess costs
-        // more than all the rest.
-        let flags = apart.as_chunks::<16>().0;
-        let mut looks = [0; BLOCK / 16];
+        // Sixteen flags at a time; and first the groups with a flag set, without a branch, since a misprediction costs more than
+        // all the rest.
+        let flags = head_flags.as_chunks::<16>().0;
+        let mut groups = [0; BLOCK / 16];
         let mut hits = 0;
-        for (look, flags) in flags.iter().enumerate() {
-            looks[hits] = look;
+        for (group, flags) in flags.iter().enumerate() {
+            groups[hits] = group;
             hits += usize::from(u128::from_le_bytes(*flags) != 0);
         }
         let mut found = 0;
-        for &look in &looks[..hits] {
-            let mut flags = u128::from_le_bytes(flags[look]);
+        for &group in &groups[..hits] {
+            let mut flags = u128::from_le_bytes(flags[group]);
             while flags != 0 {
-                let id = look * 16 + flags.trailing_zeros() as usize / 8;
+                let id = group * 16 + flags.trailing_zeros() as usize / 8;
                 flags &= flags - 1;
                 log_p[found] = f64::from(base[id]) - self.scale.log_normaliser;
                 y[found] = self.scale.y(direction[id]);
@@ -252,10 +252,10 @@ impl Pass<'_> {
             *mass = exp_f64(*log_p);
         }
         for ((&mass, &log_p), &y) in mass[..found].iter().zip(&*log_p).zip(&*y) {
-            if y.abs() < RANGE && log_p > LEAST {
+            if y.abs() < RANGE && log_p > MIN_BINNED_LOG_MASS {
                 self.bins.add(mass, y);
             } else if log_p > f64::NEG_INFINITY {
-                self.atoms.push(Atom { mass: 1.0, log_scale: log_p, y, spread: 0.0, skew: 0.0 });
+                self.points.push(SupportPoint { mass: 1.0, log_scale: log_p, y, spread: 0.0, skew: 0.0 });
             }
         }
     }

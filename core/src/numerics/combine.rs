@@ -8,8 +8,8 @@ use super::{
 };
 use crate::RoleRow;
 
-/// One weighted difference of two rows, `weight · (towards − away)`: what a tuned model knows and an untuned one does
-/// not, what a prompt with a passage says and one without does not.
+/// One weighted difference of two rows, `weight · (towards − away)`: a tuned model less an
+/// untuned one, a prompt with a passage less the same prompt without it.
 #[derive(Clone, Copy, Debug)]
 pub struct Contrast<'a> {
     /// The factor; 0 switches the contrast off, whatever its rows hold.
@@ -73,10 +73,10 @@ pub fn masked_difference(towards: &[f32], away: &[f32], where_masked: f64, out: 
     dispatch(MaskedDifference(Term { weight: 1.0, towards, away, where_masked: clamp_to_f32(where_masked) }, out));
 }
 
-/// Masks, in `out`, the ids to which `base` gives less than `plausibility` times the probability of its favourite: the
-/// head constraint of contrastive decoding, which keeps a contrast from promoting what no sane model would say.
+/// Masks, in `out`, the ids to which `base` gives less than `plausibility` times the probability of its most probable
+/// token: the plausibility constraint of contrastive decoding, which keeps a contrast from promoting improbable tokens.
 ///
-/// `plausibility` is in (0, 1]; the favourite itself always stays.
+/// `plausibility` is in (0, 1]; the most probable token always stays.
 ///
 /// ```
 /// use logitfuse_core::numerics::mask_implausible;
@@ -170,7 +170,7 @@ impl NullaryFnOnce for LinearCombination<'_> {
             "rows of different lengths"
         );
 
-        // One contrast is what nearly everybody has, and nothing needs to be kept for the next one.
+        // One contrast is the common case, and needs no intermediate sum.
         let mut only = active();
         if let (Some(contrast), None) = (only.next(), only.next()) {
             let term = Term::new(contrast, 0..base.len());

@@ -208,7 +208,7 @@ pub fn exp(x: f32) -> f32 {
 /// `e^x` for `x` up to 88, with two thirds of the operations of [`exp`]: the relative error is 3e-7 and 8e-8 for each unit
 /// of `x`, so that sums over a distribution are as good as with it. Below -87 a number below 1e-37, not always 0.
 #[inline(always)]
-pub fn brief_exp(x: f32) -> f32 {
+pub fn fast_exp(x: f32) -> f32 {
     // 2^-126, the least normal number.
     const SMALLEST: f32 = -126.0;
     const ROUNDER: f32 = 12_582_912.0;

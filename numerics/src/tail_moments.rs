@@ -1,10 +1,10 @@
-//! The tokens that hardly matter, as moments.
+//! The tail of a distribution, tokens of little mass, as moments.
 
 use logitfuse_core::numerics::lanes::{BLOCK, LANES};
 
-use crate::atoms::{Atom, Atoms};
+use crate::support_points::{SupportPoint, SupportPoints};
 
-/// Half the width, in nats, of the window around the centre that the moments are good for.
+/// Half the width, in nats, of the window around the centre within which the moments are accurate.
 pub(crate) const HALF_WIDTH: f64 = 6.0;
 /// Moments, 0 to 12. Interpolation of degree 12 misses `exp(share · y)` within the window by 4e-6 of the mass at most.
 pub(crate) const MOMENTS: usize = 13;
@@ -17,13 +17,13 @@ const NODES: [f64; MOMENTS] =
 /// Moments of `t = y / HALF_WIDTH`, of mass tilted by half the reach: `exp(share · y)` then varies by half as
 /// many nats on either side.
 #[derive(Clone, Debug)]
-pub(crate) struct Bulk {
+pub(crate) struct TailMoments {
     lanes: [[f64; LANES]; MOMENTS],
     /// `weights[node][k]` is what moment `k` adds to the mass at a node: the coefficients of Lagrange's polynomials.
     weights: [[f64; MOMENTS]; MOMENTS],
 }
 
-impl Bulk {
+impl TailMoments {
     pub(crate) fn new() -> Self {
         let weights = std::array::from_fn(|node| {
             let mut polynomial = [0.0; MOMENTS];
@@ -63,13 +63,13 @@ impl Bulk {
         }
     }
 
-    /// Hands over the moments, times `scale`, as thirteen atoms around 0, some of negative mass; returns the bulk's mass.
-    pub(crate) fn atoms(&self, scale: f64, atoms: &mut Atoms) -> f64 {
+    /// Hands over the moments, times `scale`, as thirteen points around 0, some of negative mass; returns the mass of the tail.
+    pub(crate) fn points(&self, scale: f64, points: &mut SupportPoints) -> f64 {
         let moments = self.lanes.map(|lanes| scale * lanes.iter().sum::<f64>());
         if moments[0] > 0.0 {
             for (node, weights) in NODES.iter().zip(&self.weights) {
                 let offset = HALF_WIDTH * node;
-                atoms.push(Atom {
+                points.push(SupportPoint {
                     mass: weights.iter().zip(&moments).map(|(weight, moment)| weight * moment).sum(),
                     log_scale: -0.5 * offset,
                     y: offset,
