@@ -1,4 +1,4 @@
-//! The parameters, with what they are when nobody says.
+//! The parameters and their defaults.
 
 mod check;
 mod choices;
@@ -82,7 +82,7 @@ pub struct Params {
     /// Share of the last token's strength in this token's: 0 is no smoothing.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub ema: f64,
-    /// What several experts become.
+    /// How several experts are combined.
     pub experts: Experts,
     /// Which mean the pool is; `geometric` when absent.
     pub pool: Option<Pool>,
@@ -153,7 +153,7 @@ impl Params {
         self.weights.unwrap_or_else(by_table)
     }
 
-    /// The prompts by which it gets to know the experts, if it has a use for any.
+    /// The calibration prompts that it takes, if any.
     pub(crate) fn calibration(&self) -> Option<CalibrationSpec> {
         let wanted = self.experts == Experts::Pool && self.weights(true) == Weights::Fingerprint;
         wanted.then(|| CalibrationSpec {

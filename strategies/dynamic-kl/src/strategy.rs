@@ -8,7 +8,7 @@ use logitfuse_core::{
 
 use crate::{
     Evidence, Experts, Goal, Params, Selector,
-    cast::Cast,
+    roles::Roles,
     select,
     select::{Fingerprints, MakeSelector},
     state::{Awaits, State},
@@ -142,7 +142,7 @@ impl FusionStrategy for DynamicKl {
     }
 
     fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
-        let cast = Cast::new(session)?;
+        let roles = Roles::new(session)?;
         if self.info.calibration.as_ref().is_some_and(|spec| spec.required) {
             return Err(invalid(
                 "/weights",
@@ -153,12 +153,12 @@ impl FusionStrategy for DynamicKl {
                             interface of plugins there are none",
             ));
         }
-        if let Some(weights) = self.params.fixed_weights.as_ref().filter(|weights| weights.len() != cast.experts()) {
-            let what = format_args!("{} weights for {} experts", weights.len(), cast.experts());
+        if let Some(weights) = self.params.fixed_weights.as_ref().filter(|weights| weights.len() != roles.experts()) {
+            let what = format_args!("{} weights for {} experts", weights.len(), roles.experts());
             return Err(invalid("/fixed_weights", what).with_help("give one weight for each source of role expert"));
         }
-        let selector = (self.select)(cast.experts());
-        Ok(Box::new(State::new(Arc::clone(&self.params), Arc::new(cast), selector, self.awaits)))
+        let selector = (self.select)(roles.experts());
+        Ok(Box::new(State::new(Arc::clone(&self.params), Arc::new(roles), selector, self.awaits)))
     }
 
     fn calibrated(
@@ -169,7 +169,7 @@ impl FusionStrategy for DynamicKl {
         let Some(spec) = &self.info.calibration else {
             return Err(invalid("/weights", "take no calibration prompts").with_help("choose weights fingerprint"));
         };
-        let fingerprints = Fingerprints::fit(session, &Cast::new(session)?, rows_after)?;
+        let fingerprints = Fingerprints::fit(session, &Roles::new(session)?, rows_after)?;
         let mut info = if spec.required { self.info.clone() } else { with_choice(self.info.clone()) };
         info.calibration = None;
         Ok(Arc::new(Self {

@@ -9,7 +9,7 @@ use logitfuse_core::{
 const BLOCK: usize = 1024;
 
 /// Writes the logits of `(Σ w · p^power)^(1/power)`, the power mean of the members' probabilities, weights normalised. A
-/// member that lacks an id abstains there. `base` is the first member, of weight `base_weight`; where it is masked, so is
+/// member that lacks an id does not count there. `base` is the first member, of weight `base_weight`; where it is masked, so is
 /// the result.
 ///
 /// Everything is relative to the base, `base + log(Σ w · e^(power · d)) / power` with `d` the difference of the

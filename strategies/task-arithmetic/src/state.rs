@@ -4,7 +4,7 @@ use logitfuse_numerics::{Bounds, Objective, Targets, TiltFamily};
 
 use crate::{Params, Strength, merge::Merge};
 
-/// One sequence: what a step needs, and nothing that a step leaves behind.
+/// The state of one sequence: buffers of a step, nothing that a later step depends on.
 pub(crate) struct State {
     merge: Merge,
     /// `None` is a fixed strength.

@@ -1,4 +1,4 @@
-//! Which values, and which of them together, mean something.
+//! Checks of parameters: ranges, and combinations that are allowed.
 
 use std::fmt::Display;
 
@@ -54,7 +54,7 @@ impl Params {
         Ok(())
     }
 
-    #[expect(clippy::float_cmp, reason = "1 is the one temperature at which a budget means what it says")]
+    #[expect(clippy::float_cmp, reason = "1 is the one temperature at which a budget is that of the fused row")]
     fn check_budget(&self) -> Result<()> {
         const NATS: &str = "give nats, 0 or more: 0 is the base alone, 0.5 a moderate budget for a token";
         let budget = self.objective == Goal::Budget;
@@ -158,7 +158,7 @@ fn help(what: &str) -> impl Fn(Error) -> Error {
     move |error| error.with_help(what)
 }
 
-/// Refuses a parameter that the others switch off: whoever wrote it believes that it does something.
+/// Refuses a parameter that the others switch off, since it would have no effect.
 fn only_with(pointer: &str, given: bool, allowed: bool, what: impl Display) -> Result<()> {
     if !given || allowed {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What parameters choose between, each with what it does.
+//! The values of parameters that are a choice.
 
 use logitfuse_numerics::Objective;
 use schemars::JsonSchema;
@@ -58,7 +58,7 @@ pub enum Solver {
     Grid,
 }
 
-/// What several experts become; one expert is the same in every mode.
+/// How several experts are combined; one expert is the same in every mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Experts {
@@ -90,13 +90,13 @@ pub enum Weights {
     /// How much better than its anti each expert predicted the tokens generated so far.
     #[default]
     Posterior,
-    /// The favourite of `posterior` alone.
+    /// The most probable expert of `posterior` alone.
     Top1,
     /// The same for all.
     Uniform,
     /// `fixed_weights`.
     Fixed,
-    /// In proportion to KL(expert‖anti): experts with nothing to say drop out.
+    /// In proportion to KL(expert‖anti): experts equal to their anti drop out.
     Kl,
     /// `softmax(−entropy / entropy_temperature)`: certain experts count more.
     Entropy,
@@ -105,7 +105,7 @@ pub enum Weights {
     Fingerprint,
 }
 
-/// What the weights `posterior` and `top1` go by.
+/// The evidence of the weights `posterior` and `top1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
@@ -122,7 +122,7 @@ pub enum Evidence {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Tempering {
-    /// √n after n tokens: neighbouring tokens say the same thing twice, so their evidence is not independent.
+    /// √n after n tokens: neighbouring tokens are correlated, so their evidence is not independent.
     #[default]
     SqrtTokens,
     /// 1: Bayes' rule as it stands.

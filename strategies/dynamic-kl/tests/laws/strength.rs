@@ -116,7 +116,7 @@ proptest! {
         strategy_laws::identity(&strategy(params), &case)?;
     }
 
-    /// What makes transfer exact makes it invisible: if the large model is the small one, fusing gives the expert.
+    /// What makes solver exact makes it invisible: if the large model is the small one, fusing gives the expert.
     /// (The crossed targets want something else.)
     #[test]
     fn a_base_that_is_the_anti_becomes_the_expert(rows in tuned_rows(1), objective in prop::sample::select(OBJECTIVES[1..].to_vec())) {
@@ -176,11 +176,11 @@ proptest! {
     fn divergences_have_a_temperature_of_their_own(rows in plain_rows(3), kl_temperature in 0.5..3.0) {
         let fused = fuse_once(&strategy(Params { kl_temperature, ..Params::default() }), &rows, 1);
         #[expect(clippy::cast_possible_truncation, reason = "a row of f32")]
-        let warm: Vec<Vec<f32>> = rows
+        let out: Vec<Vec<f32>> = rows
             .iter()
             .map(|row| row.iter().map(|&x| (f64::from(x) / kl_temperature) as f32).collect())
             .collect();
-        let compared = fuse_once(&strategy(Params::default()), &warm, 1);
+        let compared = fuse_once(&strategy(Params::default()), &out, 1);
         same_loss(Goal::BothDivergences, &fused, &compared)?;
         let alpha = fused.get("alpha");
         for (id, &logit) in fused.logits.iter().enumerate() {

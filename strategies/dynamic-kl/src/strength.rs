@@ -1,4 +1,4 @@
-//! One expert, one strength: the problem that every mode comes down to.
+//! The strength for one expert: the problem that every mode reduces to.
 
 use logitfuse_core::RoleRow;
 use logitfuse_core::numerics::{Contrast, linear_combination, log_sum_exp};
@@ -6,7 +6,7 @@ use logitfuse_numerics::{Bounds, Grid, Objective, Solution, Targets, TiltFamily,
 
 use crate::{Params, Solver};
 
-/// What earlier tokens leave to a step.
+/// The limits that earlier tokens set for a step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Nats that KL(fused‖base) may take, for objective budget.
@@ -27,7 +27,7 @@ impl Limits {
     }
 }
 
-/// How much is fused, and how far that goes.
+/// The strength of a step and the divergences that it causes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Strength {
     pub(crate) alpha: f64,
@@ -44,9 +44,9 @@ impl Strength {
         Self { alpha: 0.0, kl_fused_base: 0.0, kl_base_fused: 0.0, saturated: false, inactive: true };
 }
 
-/// Solves for the strength of one expert at a time, and keeps its rows between steps for their memory.
+/// Solves for the strength of one expert at a time. Its buffers are reused between steps.
 #[derive(Debug)]
-pub(crate) struct Transfer {
+pub(crate) struct StrengthSolver {
     /// `None` is a budget.
     objective: Option<Objective>,
     bounds: Bounds,
@@ -57,7 +57,7 @@ pub(crate) struct Transfer {
     tempered: [Vec<f32>; 3],
 }
 
-impl Transfer {
+impl StrengthSolver {
     pub(crate) fn new(params: &Params) -> Self {
         let [low, high] = params.bounds;
         let step = params.grid_step.unwrap_or(0.1);
@@ -71,25 +71,25 @@ impl Transfer {
         }
     }
 
-    /// Takes the base and the direction that [`solve`](Self::solve) moves it in, which is written to `direction`. Returns
-    /// the divergences that the expert sets as targets.
-    pub(crate) fn aim(
+    /// Sets the base and the direction for [`solve`](Self::solve), and writes the direction to `direction`. Returns the
+    /// divergences of the expert, which are the targets.
+    pub(crate) fn set_direction(
         &mut self,
         base: &RoleRow<'_>,
         expert: &RoleRow<'_>,
         anti: &RoleRow<'_>,
         direction: &mut [f32],
     ) -> Targets {
-        let [warm_base, warm_expert, warm_anti] = &mut self.tempered;
-        let base = tempered(base, self.temperature, warm_base);
-        let expert = tempered(expert, self.temperature, warm_expert);
-        let anti = tempered(anti, self.temperature, warm_anti);
+        let [tempered_base, tempered_expert, tempered_anti] = &mut self.tempered;
+        let base = tempered(base, self.temperature, tempered_base);
+        let expert = tempered(expert, self.temperature, tempered_expert);
+        let anti = tempered(anti, self.temperature, tempered_anti);
         let targets = Targets::with_direction(&expert, &anti, direction);
         self.family.summarise(base.logits(), base.log_normaliser, direction);
         targets
     }
 
-    /// Turns the direction last aimed at into the fused row.
+    /// Turns the direction last set into the fused row.
     pub(crate) fn fuse(
         &self,
         base: &RoleRow<'_>,
@@ -116,13 +116,13 @@ impl Transfer {
 
     /// The divergences alone.
     pub(crate) fn targets(&mut self, expert: &RoleRow<'_>, anti: &RoleRow<'_>) -> Targets {
-        let [_, warm_expert, warm_anti] = &mut self.tempered;
-        let expert = tempered(expert, self.temperature, warm_expert);
-        let anti = tempered(anti, self.temperature, warm_anti);
+        let [_, tempered_expert, tempered_anti] = &mut self.tempered;
+        let expert = tempered(expert, self.temperature, tempered_expert);
+        let anti = tempered(anti, self.temperature, tempered_anti);
         Targets::between(&expert, &anti)
     }
 
-    /// The strength that meets these targets, or stays within the limits, along the direction last aimed at.
+    /// The strength that meets these targets, or stays within the limits, along the direction last set.
     pub(crate) fn solve(&mut self, targets: &Targets, limits: Limits) -> Strength {
         let solution = match (self.objective, self.grid) {
             // Not left to the solver: where the direction moves no probability, any strength is free.
@@ -147,7 +147,7 @@ impl Transfer {
         Strength { alpha, kl_fused_base: point.kl_tilted_base, kl_base_fused: point.kl_base_tilted, ..solved }
     }
 
-    /// How far a strength is from what the objective wants; NaN for objectives that have no such measure.
+    /// The loss of a strength under the objective; NaN for objectives that have no such measure.
     pub(crate) fn loss(&self, strength: &Strength, targets: &Targets) -> f64 {
         match self.objective {
             None | Some(Objective::VarianceRatio) => f64::NAN,
@@ -177,12 +177,12 @@ impl Transfer {
 }
 
 /// The row with its logits divided by a temperature; the row itself at temperature 1.
-fn tempered<'a>(row: &RoleRow<'a>, temperature: f64, warm: &'a mut Vec<f32>) -> RoleRow<'a> {
+fn tempered<'a>(row: &RoleRow<'a>, temperature: f64, out: &'a mut Vec<f32>) -> RoleRow<'a> {
     #[expect(clippy::float_cmp, reason = "the one temperature that changes nothing")]
     if temperature == 1.0 {
         return *row;
     }
-    warm.resize(row.logits().len(), 0.0);
-    linear_combination(row.logits(), 1.0 / temperature, &[], warm);
-    RoleRow::new(warm, log_sum_exp(warm), row.sequence_log_prob)
+    out.resize(row.logits().len(), 0.0);
+    linear_combination(row.logits(), 1.0 / temperature, &[], out);
+    RoleRow::new(out, log_sum_exp(out), row.sequence_log_prob)
 }
