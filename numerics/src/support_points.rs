@@ -1,31 +1,32 @@
-//! An exponential family on a few hundred points.
+//! The support of an exponential family: a few hundred weighted points.
 
+use logitfuse_core::numerics::lanes::exp_f64;
 use pulp::NullaryFnOnce;
 
-use super::lanes::{dispatch, exp_f64};
+use crate::dispatch::dispatch;
 
 /// Points worked on together: one AVX-512 register of f64.
 const LANES: usize = 8;
 /// Points whose terms stay in the first-level cache between computing and adding them.
 const BLOCK: usize = 8 * LANES;
 
-/// One point, or several that lie close together.
+/// A weighted point that stands for one token, or for several with nearly the same `y`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Atom {
+pub(crate) struct SupportPoint {
     /// Mass divided by `exp(log_scale)`; may be negative.
-    pub(super) mass: f64,
-    pub(super) log_scale: f64,
-    /// Where it is: the centroid.
-    pub(super) y: f64,
-    /// The variance of what it stands for.
-    pub(super) spread: f64,
+    pub(crate) mass: f64,
+    pub(crate) log_scale: f64,
+    /// The position: the centroid of the tokens.
+    pub(crate) y: f64,
+    /// The variance of the tokens about it.
+    pub(crate) spread: f64,
     /// Its third central moment.
-    pub(super) skew: f64,
+    pub(crate) skew: f64,
 }
 
-/// Blocks of atoms, field by field, so that their terms are computed side by side.
+/// Points in blocks, field by field, so that their terms are computed side by side.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Atoms {
+pub(crate) struct SupportPoints {
     blocks: Vec<Block>,
     filled: usize,
 }
@@ -40,7 +41,7 @@ struct Block {
 }
 
 impl Block {
-    /// Atoms without mass, at no place that could be the largest.
+    /// Points without mass, whose exponents are never the largest.
     const EMPTY: Self = Self {
         mass: [0.0; BLOCK],
         log_scale: [f64::MIN; BLOCK],
@@ -49,12 +50,12 @@ impl Block {
         skew: [0.0; BLOCK],
     };
 
-    /// What one atom adds to `Σ`, `Σ y` and `Σ y²`.
+    /// The terms of one point in `Σ`, `Σ y` and `Σ y²`.
     #[inline(always)]
-    fn term(&self, atom: usize, share: f64, shift: f64) -> [f64; 3] {
-        let (y, spread, skew) = (self.y[atom], self.spread[atom], self.skew[atom]);
-        let weight = self.mass[atom] * exp_f64(self.log_scale[atom] + share * y - shift);
-        // exp(share · (y' − y)) averaged over what the atom stands for, and its derivatives by the share.
+    fn term(&self, point: usize, share: f64, shift: f64) -> [f64; 3] {
+        let (y, spread, skew) = (self.y[point], self.spread[point], self.skew[point]);
+        let weight = self.mass[point] * exp_f64(self.log_scale[point] + share * y - shift);
+        // exp(share · (y' − y)) averaged over the tokens of the point, and its derivatives by the share.
         let second = spread + share * skew;
         let first = share * (spread + 0.5 * share * skew);
         let zeroth = 1.0 + share * share * (0.5 * spread + share * skew * (1.0 / 6.0));
@@ -62,37 +63,37 @@ impl Block {
     }
 }
 
-/// The sum over all atoms at one tilt, as logarithm, and mean and variance of `y`.
+/// The sum over all points at one tilt, as logarithm, and mean and variance of `y`.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Moments {
-    pub(super) log_sum: f64,
-    pub(super) mean: f64,
-    pub(super) variance: f64,
+pub(crate) struct Moments {
+    pub(crate) log_sum: f64,
+    pub(crate) mean: f64,
+    pub(crate) variance: f64,
 }
 
-impl Atoms {
-    pub(super) fn clear(&mut self) {
+impl SupportPoints {
+    pub(crate) fn clear(&mut self) {
         self.blocks.clear();
         self.filled = 0;
     }
 
-    pub(super) fn push(&mut self, atom: Atom) {
+    pub(crate) fn push(&mut self, point: SupportPoint) {
         let place = self.filled % BLOCK;
         if place == 0 {
             self.blocks.push(Block::EMPTY);
         }
         self.filled += 1;
         if let Some(block) = self.blocks.last_mut() {
-            block.mass[place] = atom.mass;
-            block.log_scale[place] = atom.log_scale;
-            block.y[place] = atom.y;
-            block.spread[place] = atom.spread;
-            block.skew[place] = atom.skew;
+            block.mass[place] = point.mass;
+            block.log_scale[place] = point.log_scale;
+            block.y[place] = point.y;
+            block.spread[place] = point.spread;
+            block.skew[place] = point.skew;
         }
     }
 
-    /// The moments where every atom weighs `mass · exp(log_scale + share · y)`.
-    pub(super) fn at(&self, share: f64) -> Moments {
+    /// The moments where every point weighs `mass · exp(log_scale + share · y)`.
+    pub(crate) fn at(&self, share: f64) -> Moments {
         let (shift, [sum, first, second]) = dispatch(Tilted { blocks: &self.blocks, share });
         let mean = first / sum;
         Moments { log_sum: shift + sum.ln(), mean, variance: (second / sum - mean * mean).max(0.0) }
@@ -124,10 +125,10 @@ impl NullaryFnOnce for Tilted<'_> {
         let mut totals = [[0.0_f64; LANES]; 3];
         let mut terms = [[0.0_f64; BLOCK]; 3];
         for block in blocks {
-            for atom in 0..BLOCK {
-                let term = block.term(atom, share, shift);
+            for point in 0..BLOCK {
+                let term = block.term(point, share, shift);
                 for (terms, term) in terms.iter_mut().zip(term) {
-                    terms[atom] = term;
+                    terms[point] = term;
                 }
             }
             for (total, terms) in totals.iter_mut().zip(&terms) {

@@ -1,7 +1,8 @@
 //! What the solver computes, token by token in f64.
 
 use logitfuse_core::RoleRow;
-use logitfuse_core::numerics::{Objective, Targets, log_sum_exp, masked_difference};
+use logitfuse_core::numerics::{log_sum_exp, masked_difference};
+use logitfuse_numerics::{Objective, Targets};
 
 use crate::rows::{MASKED, Step};
 

@@ -1,4 +1,4 @@
-use super::{Objective, Solution, Targets, geometric::Rows, tilt_moments};
+use crate::{Objective, Solution, Targets, geometric::TiltedRows, tilt_moments};
 
 /// Nats of tilt up to which directions are the same: less moves no probability by more than f32 rounds it.
 const EQUAL: f64 = 6e-6;
@@ -6,7 +6,7 @@ const EQUAL: f64 = 6e-6;
 /// The strengths of the published search: `low`, `low + step`, … up to `high`; both finite and not negative, `step` above 0.
 ///
 /// ```
-/// use logitfuse_core::numerics::Grid;
+/// use logitfuse_numerics::Grid;
 ///
 /// assert_eq!(Grid::default().points().count(), 21);
 /// assert_eq!(Grid { low: 0.5, high: 1.2, step: 0.25 }.points().collect::<Vec<_>>(), [0.5, 0.75, 1.0]);
@@ -38,17 +38,18 @@ impl Grid {
     /// vocabulary.
     ///
     /// On an equally spaced grid `exp(α d)` is a geometric sequence for every token, so two exponentials a token serve
-    /// all strengths. [`TiltFamily::solve_grid`](super::TiltFamily::solve_grid) finds the same on a summary.
+    /// all strengths. [`TiltFamily::solve_grid`](crate::TiltFamily::solve_grid) finds the same on a summary.
     ///
     /// Saturated means that the loss still fell at the last strength, inactive that all unmasked tokens have the same
     /// `d`. The strength of [`Objective::VarianceRatio`] is the one nearest to the closed form.
     ///
     /// ```
-    /// use logitfuse_core::numerics::{Grid, Objective, Targets, log_sum_exp};
+    /// use logitfuse_core::numerics::log_sum_exp;
+    /// use logitfuse_numerics::{Grid, Objective, Targets};
     ///
     /// let base = [0.0, 1.0, 2.0];
     /// let targets = Targets { forward: 0.5, reverse: 0.5, anti_variance: 1.0 };
-    /// let solution = Grid::default().solve(&base, log_sum_exp(&base), &[1.0, 0.0, -1.0], Objective::Paper, &targets);
+    /// let solution = Grid::default().solve(&base, log_sum_exp(&base), &[1.0, 0.0, -1.0], Objective::BothDivergences, &targets);
     /// assert!((solution.alpha - 1.3).abs() < 1e-9);
     /// ```
     pub fn solve(
@@ -59,7 +60,7 @@ impl Grid {
         objective: Objective,
         targets: &Targets,
     ) -> Solution {
-        let rows = Rows::new(base, log_normaliser, direction);
+        let rows = TiltedRows::new(base, log_normaliser, direction);
         let mut search = Search::new(objective, targets);
         if rows.spread() * self.high <= EQUAL {
             search.visit(self.low, 0.0, 0.0);
@@ -76,35 +77,35 @@ impl Grid {
         search.best
     }
 
-    pub(super) fn nearest(self, alpha: f64) -> f64 {
-        self.point(whole((alpha - self.low) / self.step + 0.5).min(self.intervals()))
+    pub(crate) fn nearest(self, alpha: f64) -> f64 {
+        self.point(floor_to_u32((alpha - self.low) / self.step + 0.5).min(self.intervals()))
     }
 
-    pub(super) fn point(self, number: u32) -> f64 {
+    pub(crate) fn point(self, number: u32) -> f64 {
         self.low + self.step * f64::from(number)
     }
 
     /// Steps that fit in, where a last one that ends above `high` by rounding does.
-    pub(super) fn intervals(self) -> u32 {
-        whole((self.high - self.low) / self.step + 1e-9)
+    pub(crate) fn intervals(self) -> u32 {
+        floor_to_u32((self.high - self.low) / self.step + 1e-9)
     }
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast stops at the ends of u32")]
-pub(super) fn whole(x: f64) -> u32 {
+pub(crate) fn floor_to_u32(x: f64) -> u32 {
     x as u32
 }
 
-/// The least loss so far. Strengths come in ascending order, so of equal ones the smallest stays.
-pub(super) struct Search<'a> {
+/// A grid search: the smallest loss so far. Strengths come in ascending order, so of equal ones the smallest stays.
+pub(crate) struct Search<'a> {
     objective: Objective,
     targets: &'a Targets,
-    pub(super) best: Solution,
+    pub(crate) best: Solution,
     visited: usize,
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(objective: Objective, targets: &'a Targets) -> Self {
+    pub(crate) fn new(objective: Objective, targets: &'a Targets) -> Self {
         let best = Solution {
             alpha: 0.0,
             loss: f64::INFINITY,
@@ -116,7 +117,7 @@ impl<'a> Search<'a> {
         Self { objective, targets, best, visited: 0 }
     }
 
-    pub(super) fn visit(&mut self, alpha: f64, kl_tilted_base: f64, kl_base_tilted: f64) {
+    pub(crate) fn visit(&mut self, alpha: f64, kl_tilted_base: f64, kl_base_tilted: f64) {
         let loss = self.objective.loss(kl_tilted_base, kl_base_tilted, self.targets);
         let better = loss < self.best.loss;
         if better {

@@ -1,10 +1,10 @@
 use logitfuse_core::{FusionStep, PromptScore, ProxyRows, Result, RoleRow, SessionInfo, TokenId};
 
-/// Which row of a step plays which role.
+/// The rows of a step by role.
 #[derive(Clone, Debug)]
-pub(crate) struct Cast(ProxyRows);
+pub(crate) struct Roles(ProxyRows);
 
-impl Cast {
+impl Roles {
     pub(crate) fn new(session: &SessionInfo) -> Result<Self> {
         ProxyRows::of(session, "dynamic-kl").map(Self)
     }
@@ -28,23 +28,23 @@ impl Cast {
     }
 }
 
-/// The rows of one position by role: what a [`Selector`](crate::Selector) judges.
+/// The rows of one position, by role: the input of a [`Selector`](crate::Selector).
 #[derive(Clone, Copy, Debug)]
-pub struct Scene<'a> {
+pub struct StepRows<'a> {
     step: &'a FusionStep<'a>,
-    cast: &'a Cast,
-    /// By row; empty but where a text begins, and there unless somebody asked.
+    roles: &'a Roles,
+    /// By row; empty but where a text begins and its weights ask for prompt scores.
     prompt: &'a [PromptScore],
 }
 
-impl<'a> Scene<'a> {
-    pub(crate) fn new(step: &'a FusionStep<'a>, cast: &'a Cast) -> Self {
-        Self { step, cast, prompt: &[] }
+impl<'a> StepRows<'a> {
+    pub(crate) fn new(step: &'a FusionStep<'a>, roles: &'a Roles) -> Self {
+        Self { step, roles, prompt: &[] }
     }
 
-    /// The scene behind a prompt.
-    pub(crate) fn behind(step: &'a FusionStep<'a>, cast: &'a Cast, prompt: &'a [PromptScore]) -> Self {
-        Self { step, cast, prompt }
+    /// The rows after a prompt.
+    pub(crate) fn after_prompt(step: &'a FusionStep<'a>, roles: &'a Roles, prompt: &'a [PromptScore]) -> Self {
+        Self { step, roles, prompt }
     }
 
     pub(crate) fn row(&self, index: usize) -> &'a RoleRow<'a> {
@@ -53,12 +53,12 @@ impl<'a> Scene<'a> {
 
     /// The large model's row.
     pub fn base(&self) -> &'a RoleRow<'a> {
-        &self.step.rows()[self.cast.0.base]
+        &self.step.rows()[self.roles.0.base]
     }
 
     /// How many experts there are.
     pub fn experts(&self) -> usize {
-        self.cast.experts()
+        self.roles.experts()
     }
 
     /// The row of one expert.
@@ -66,7 +66,7 @@ impl<'a> Scene<'a> {
     /// # Panics
     /// If there are not as many.
     pub fn expert(&self, index: usize) -> &'a RoleRow<'a> {
-        &self.step.rows()[self.cast.0.pairs[index].0]
+        &self.step.rows()[self.roles.0.pairs[index].0]
     }
 
     /// The row of what that expert was before tuning.
@@ -74,16 +74,16 @@ impl<'a> Scene<'a> {
     /// # Panics
     /// If there are not as many experts.
     pub fn anti(&self, index: usize) -> &'a RoleRow<'a> {
-        &self.step.rows()[self.cast.0.pairs[index].1]
+        &self.step.rows()[self.roles.0.pairs[index].1]
     }
 
     /// Whether one source is the anti of every expert.
     pub fn shares_anti(&self) -> bool {
-        self.cast.0.pairs.iter().all(|pair| pair.1 == self.cast.0.pairs[0].1)
+        self.roles.0.pairs.iter().all(|pair| pair.1 == self.roles.0.pairs[0].1)
     }
 
     /// By how many nats the expert predicted the tokens generated so far better than its anti did, prompt excluded.
-    /// Infinite where one of the two held a token for impossible, 0 where both did.
+    /// Infinite where one of the two gave a token no probability, 0 where both did.
     pub fn evidence(&self, index: usize) -> f64 {
         let difference = self.expert(index).sequence_log_prob - self.anti(index).sequence_log_prob;
         if difference.is_nan() { 0.0 } else { difference }
@@ -93,7 +93,7 @@ impl<'a> Scene<'a> {
     /// two may have read it in different templates, so what is compared is nats per token. None and nothing but in
     /// [`Selector::begin`](crate::Selector::begin) of weights that ask for it.
     pub fn prompt_evidence(&self, index: usize) -> (f64, usize) {
-        let (expert, anti) = self.cast.0.pairs[index];
+        let (expert, anti) = self.roles.0.pairs[index];
         let (Some(expert), Some(anti)) = (self.prompt.get(expert), self.prompt.get(anti)) else { return (0.0, 0) };
         let difference = expert.mean().zip(anti.mean()).map_or(0.0, |(expert, anti)| expert - anti);
         (if difference.is_nan() { 0.0 } else { difference * expert.tokens as f64 }, expert.tokens)

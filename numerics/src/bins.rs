@@ -1,23 +1,23 @@
-//! The tokens that matter, in narrow bins.
+//! The head of a distribution, tokens of notable mass, in narrow bins.
 
-use super::atoms::{Atom, Atoms};
+use crate::support_points::{SupportPoint, SupportPoints};
 
-/// Bins per nat. Within one, the fourth power of half a width is what [`Atom`]'s three moments miss: 6e-7 at most.
+/// Bins per nat. Within one, the fourth power of half a width is what [`SupportPoint`]'s three moments miss: 6e-7 at most.
 const PER_NAT: f64 = 8.0;
-/// Nats on either side of the origin that have bins; further out, tokens stand alone.
-pub(super) const RANGE: f64 = 128.0;
+/// Nats on either side of the origin that have bins; further out, each token is a point of its own.
+pub(crate) const RANGE: f64 = 128.0;
 const BINS: usize = 2048;
 
 /// Mass and its first three moments about the middle, by bin.
 #[derive(Clone, Debug)]
-pub(super) struct Bins {
+pub(crate) struct Bins {
     cells: Vec<[f64; 4]>,
     /// One bit a bin: those that hold something.
     used: [u64; BINS / 64],
 }
 
 impl Bins {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { cells: vec![[0.0; 4]; BINS], used: [0; BINS / 64] }
     }
 
@@ -28,7 +28,7 @@ impl Bins {
         clippy::cast_sign_loss,
         reason = "between 0 and BINS, by the caller's word"
     )]
-    pub(super) fn add(&mut self, mass: f64, y: f64) {
+    pub(crate) fn add(&mut self, mass: f64, y: f64) {
         let place = (y + RANGE) * PER_NAT;
         let bin = place as usize % BINS;
         let from_middle = y - middle(bin);
@@ -41,8 +41,8 @@ impl Bins {
         self.used[bin / 64] |= 1 << (bin % 64);
     }
 
-    /// Hands over what the bins hold, in order, and leaves them empty.
-    pub(super) fn drain_into(&mut self, atoms: &mut Atoms) {
+    /// Turns the bins into points, in order, and empties them.
+    pub(crate) fn drain_into(&mut self, points: &mut SupportPoints) {
         for (number, word) in self.used.iter_mut().enumerate() {
             while *word != 0 {
                 let bin = number * 64 + word.trailing_zeros() as usize;
@@ -53,9 +53,9 @@ impl Bins {
                 }
                 let [mean, second, third] = [first / mass, second / mass, third / mass];
                 let spread = (second - mean * mean).max(0.0);
-                // The power of two in the mass goes to the exponent, where it helps to find the heaviest atom.
+                // The power of two in the mass goes to the exponent, where it helps to find the heaviest point.
                 let exponent = (mass.to_bits() >> 52) as i32 - 1023;
-                atoms.push(Atom {
+                points.push(SupportPoint {
                     mass: f64::from_bits((mass.to_bits() & !(0x7ff << 52)) | (1023 << 52)),
                     log_scale: f64::from(exponent) * std::f64::consts::LN_2,
                     y: middle(bin) + mean,

@@ -5,9 +5,10 @@
 mod oracle;
 mod rows;
 
-use logitfuse_core::numerics::{Bounds, Grid, Objective, Solution, Targets, TiltFamily, log_sum_exp};
+use logitfuse_core::numerics::log_sum_exp;
+use logitfuse_numerics::{Bounds, Grid, Objective, Solution, Targets, TiltFamily};
 use oracle::{Family, direction, role};
-use rows::{Flavour, MASKED, Random, Step};
+use rows::{MASKED, Random, RowKind, Step};
 
 /// Everything about one step, from both sides.
 struct Problem {
@@ -40,11 +41,11 @@ impl Problem {
     }
 }
 
-fn steps(rounds: usize, widest: usize, seed: u64) -> impl Iterator<Item = (Flavour, Step)> {
+fn steps(rounds: usize, widest: usize, seed: u64) -> impl Iterator<Item = (RowKind, Step)> {
     let mut random = Random::new(seed);
-    (0..rounds).flat_map(|_| Flavour::ALL).map(move |flavour| {
+    (0..rounds).flat_map(|_| RowKind::ALL).map(move |kind| {
         let width = 3 + random.below(widest);
-        (flavour, flavour.step(width, &mut random))
+        (kind, kind.step(width, &mut random))
     })
 }
 
@@ -59,22 +60,22 @@ fn searched() -> impl Iterator<Item = Objective> {
 
 #[test]
 fn divergences_and_targets_are_those_of_the_rows() {
-    for (flavour, step) in steps(150, 400, 1) {
+    for (kind, step) in steps(150, 400, 1) {
         let problem = Problem::new(&step);
         for alpha in Grid::default().points() {
             let point = problem.family.at(alpha);
             let [forward, reverse] = problem.oracle.at(alpha);
-            assert!(close(point.kl_tilted_base, forward, 5e-6), "{flavour:?} {alpha}: {point:?} {forward}");
-            assert!(close(point.kl_base_tilted, reverse, 5e-6), "{flavour:?} {alpha}: {point:?} {reverse}");
+            assert!(close(point.kl_tilted_base, forward, 5e-6), "{kind:?} {alpha}: {point:?} {forward}");
+            assert!(close(point.kl_base_tilted, reverse, 5e-6), "{kind:?} {alpha}: {point:?} {reverse}");
         }
         let [forward, reverse, variance] = oracle::targets(&step);
-        assert!(close(problem.targets.forward, forward, 5e-6), "{flavour:?}: {:?} {forward}", problem.targets);
-        assert!(close(problem.targets.reverse, reverse, 5e-6), "{flavour:?}: {:?} {reverse}", problem.targets);
+        assert!(close(problem.targets.forward, forward, 5e-6), "{kind:?}: {:?} {forward}", problem.targets);
+        assert!(close(problem.targets.reverse, reverse, 5e-6), "{kind:?}: {:?} {reverse}", problem.targets);
         // A difference of squares: the mean may be far from 0.
         let tolerance = 1e-6 * (1.0 + variance + problem.targets.reverse.powi(2));
         assert!(
             (problem.targets.anti_variance - variance).abs() < tolerance,
-            "{flavour:?}: {:?} {variance}",
+            "{kind:?}: {:?} {variance}",
             problem.targets
         );
     }
@@ -83,23 +84,23 @@ fn divergences_and_targets_are_those_of_the_rows() {
 #[test]
 fn wide_rows_and_other_reaches_are_no_different() {
     let mut random = Random::new(2);
-    for (flavour, width) in [
-        (Flavour::LanguageModel, 50_000),
-        (Flavour::Novel, 20_000),
-        (Flavour::Flat, 5_000),
-        (Flavour::Agreed, 30_000),
-        (Flavour::Stress, 4_000),
-        (Flavour::Masked, 9_999),
+    for (kind, width) in [
+        (RowKind::LanguageModel, 50_000),
+        (RowKind::Novel, 20_000),
+        (RowKind::Flat, 5_000),
+        (RowKind::Agreed, 30_000),
+        (RowKind::Stress, 4_000),
+        (RowKind::Masked, 9_999),
     ] {
-        let step = flavour.step(width, &mut random);
+        let step = kind.step(width, &mut random);
         for reach in [0.5, 1.0, 2.0, 5.0] {
             let problem = Problem::reaching(reach, &step);
             for tenth in 0..=10 {
                 let alpha = reach * 0.1 * f64::from(tenth);
                 let point = problem.family.at(alpha);
                 let [forward, reverse] = problem.oracle.at(alpha);
-                assert!(close(point.kl_tilted_base, forward, 5e-6), "{flavour:?} {reach} {alpha}: {point:?} {forward}");
-                assert!(close(point.kl_base_tilted, reverse, 5e-6), "{flavour:?} {reach} {alpha}: {point:?} {reverse}");
+                assert!(close(point.kl_tilted_base, forward, 5e-6), "{kind:?} {reach} {alpha}: {point:?} {forward}");
+                assert!(close(point.kl_base_tilted, reverse, 5e-6), "{kind:?} {reach} {alpha}: {point:?} {reverse}");
             }
         }
     }
@@ -110,7 +111,7 @@ fn wide_rows_and_other_reaches_are_no_different() {
 fn exact_is_as_good_as_a_fine_grid_and_never_worse_than_the_published_one() {
     let strengths: Vec<f64> = (0..=2000_u32).map(|k| 0.001 * f64::from(k)).collect();
     let mut several_minima = 0;
-    for (flavour, step) in steps(230, 90, 3) {
+    for (kind, step) in steps(230, 90, 3) {
         let problem = Problem::new(&step);
         let divergences: Vec<[f64; 2]> =
             strengths.iter().map(|&alpha| problem.oracle.at(alpha).map(|kl| kl.max(0.0))).collect();
@@ -118,7 +119,7 @@ fn exact_is_as_good_as_a_fine_grid_and_never_worse_than_the_published_one() {
             let solution = problem.solve(objective);
             if solution.inactive {
                 let [forward, reverse] = problem.oracle.at(2.0);
-                assert!(forward + reverse < 1e-10, "{flavour:?}: {solution:?}");
+                assert!(forward + reverse < 1e-10, "{kind:?}: {solution:?}");
                 continue;
             }
             let losses: Vec<f64> = divergences
@@ -128,15 +129,12 @@ fn exact_is_as_good_as_a_fine_grid_and_never_worse_than_the_published_one() {
             let least = losses.iter().copied().fold(f64::INFINITY, f64::min);
             let ours = problem.loss(objective, solution.alpha);
             // Logits of thousands have losses of millions, of which f64 has no more digits.
-            let tolerance = if flavour == Flavour::Huge { 1e-6 * (1.0 + least) } else { 1e-6 };
-            assert!(ours <= least + tolerance, "{flavour:?} {objective:?}: {solution:?} {ours} {least}");
+            let tolerance = if kind == RowKind::Huge { 1e-6 * (1.0 + least) } else { 1e-6 };
+            assert!(ours <= least + tolerance, "{kind:?} {objective:?}: {solution:?} {ours} {least}");
             let published = problem.family.solve_grid(objective, &problem.targets, Grid::default());
             let published = problem.loss(objective, published.alpha);
-            assert!(
-                ours <= published + 1e-9 * (1.0 + published),
-                "{flavour:?} {objective:?}: {solution:?} {published}"
-            );
-            if objective == Objective::Paper {
+            assert!(ours <= published + 1e-9 * (1.0 + published), "{kind:?} {objective:?}: {solution:?} {published}");
+            if objective == Objective::BothDivergences {
                 let dips = losses.windows(3).filter(|w| w[0] > w[1] + 1e-12 && w[2] > w[1] + 1e-12).count();
                 several_minima += usize::from(dips > 1);
             }
@@ -153,7 +151,7 @@ fn exact_is_as_good_as_a_fine_grid_and_never_worse_than_the_published_one() {
 fn both_grids_equal_a_loop() {
     let mut ties = 0;
     let mut rows = 0;
-    for (flavour, step) in steps(1112, 40, 4) {
+    for (kind, step) in steps(1112, 40, 4) {
         let problem = Problem::new(&step);
         let objective = Objective::ALL[rows % 6];
         rows += 1;
@@ -167,10 +165,10 @@ fn both_grids_equal_a_loop() {
             }
             let ours = problem.loss(objective, solution.alpha);
             // Scores of thousands have three digits behind the point, and a root has half the digits.
-            let coarse = flavour == Flavour::Huge || objective == Objective::Sqrt;
+            let coarse = kind == RowKind::Huge || objective == Objective::Sqrt;
             let tolerance = if coarse { 1e-3 } else { 1e-5 };
-            assert!(close(ours, least, tolerance), "{flavour:?} {objective:?}: {solution:?} {ours}, {alpha} {least}");
-            if flavour != Flavour::Huge && !matches!(objective, Objective::Forward | Objective::Sqrt) {
+            assert!(close(ours, least, tolerance), "{kind:?} {objective:?}: {solution:?} {ours}, {alpha} {least}");
+            if kind != RowKind::Huge && !matches!(objective, Objective::Forward | Objective::Sqrt) {
                 ties += 1;
             }
         }
@@ -183,7 +181,7 @@ fn where_base_and_anti_are_one_model_the_strength_is_one() {
     let mut random = Random::new(5);
     for _ in 0..200 {
         let width = 20 + random.below(500);
-        let step = Flavour::SameModel.step(width, &mut random);
+        let step = RowKind::SameModel.step(width, &mut random);
         let problem = Problem::new(&step);
         // Crossed targets are not met by the right answer, which is what speaks against them.
         for objective in Objective::ALL.into_iter().filter(|objective| *objective != Objective::Crossed) {
@@ -195,7 +193,8 @@ fn where_base_and_anti_are_one_model_the_strength_is_one() {
             assert!(!solution.saturated && !solution.inactive);
         }
         let z = log_sum_exp(&step.base);
-        let grid = Grid::default().solve(&step.base, z, &problem.direction, Objective::Paper, &problem.targets);
+        let grid =
+            Grid::default().solve(&step.base, z, &problem.direction, Objective::BothDivergences, &problem.targets);
         assert_eq!(grid.alpha, 1.0);
     }
 }
@@ -229,7 +228,7 @@ fn an_expert_that_says_nothing_is_inactive() {
 fn constants_change_nothing() {
     let mut random = Random::new(6);
     for _ in 0..100 {
-        let mut step = Flavour::Stress.step(60, &mut random);
+        let mut step = RowKind::Stress.step(60, &mut random);
         for row in [&mut step.base, &mut step.expert, &mut step.anti] {
             // With few digits, a constant is added without rounding.
             for x in row {
@@ -292,7 +291,7 @@ fn nothing_makes_a_nan() {
 
 #[test]
 fn budgets_are_spent_and_kept() {
-    for (flavour, step) in steps(60, 200, 8) {
+    for (kind, step) in steps(60, 200, 8) {
         let problem = Problem::new(&step);
         for nats in [0.0, 1e-3, 0.1, 0.5, 3.0] {
             for (solution, spent) in [
@@ -303,26 +302,26 @@ fn budgets_are_spent_and_kept() {
                     continue;
                 }
                 let at = |alpha: f64| problem.oracle.at(alpha)[spent];
-                assert!(at(solution.alpha) <= nats + 1e-5 * (1.0 + nats), "{flavour:?} {nats}: {solution:?}");
+                assert!(at(solution.alpha) <= nats + 1e-5 * (1.0 + nats), "{kind:?} {nats}: {solution:?}");
                 if solution.saturated {
                     assert_eq!(solution.alpha, 2.0);
                 } else {
                     let more = at(solution.alpha * (1.0 + 1e-6) + 1e-6);
                     // A forward divergence may be all but flat, and then nothing more is spent anywhere near.
-                    assert!(more >= nats - 1e-5 * (1.0 + nats), "{flavour:?} {nats}: {solution:?} {more}");
+                    assert!(more >= nats - 1e-5 * (1.0 + nats), "{kind:?} {nats}: {solution:?} {more}");
                 }
             }
         }
         let low = Bounds { low: 1.0, high: 2.0 };
         let kept = problem.family.budget(1e-6, low);
-        assert!(kept.inactive || kept.kl_tilted_base <= 1e-6, "{flavour:?}: {kept:?}");
+        assert!(kept.inactive || kept.kl_tilted_base <= 1e-6, "{kind:?}: {kept:?}");
     }
 }
 
 #[test]
 fn a_bound_that_stops_the_solver_is_flagged() {
     let mut flagged = 0;
-    for (flavour, step) in steps(60, 100, 9) {
+    for (kind, step) in steps(60, 100, 9) {
         let problem = Problem::new(&step);
         for objective in searched() {
             let solution = problem.solve(objective);
@@ -334,9 +333,9 @@ fn a_bound_that_stops_the_solver_is_flagged() {
                 let [before, at] = [1.999_99, 2.0].map(|alpha| problem.family.at(alpha));
                 let [before, at] =
                     [before, at].map(|p| objective.loss(p.kl_tilted_base, p.kl_base_tilted, &problem.targets));
-                assert!(at <= before + 1e-9 * (1.0 + before), "{flavour:?} {objective:?}: {solution:?} {before} {at}");
+                assert!(at <= before + 1e-9 * (1.0 + before), "{kind:?} {objective:?}: {solution:?} {before} {at}");
             } else {
-                assert!(solution.alpha < 2.0 || solution.inactive, "{flavour:?} {objective:?}: {solution:?}");
+                assert!(solution.alpha < 2.0 || solution.inactive, "{kind:?} {objective:?}: {solution:?}");
             }
         }
     }

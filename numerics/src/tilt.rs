@@ -1,41 +1,37 @@
+use logitfuse_core::numerics::lanes::{exp, first, max, round_to_f32, sums};
 use pulp::NullaryFnOnce;
 
-use super::lanes::{dispatch, exp, first, max, sums};
+use crate::dispatch::dispatch;
 
 /// Writes `base + alpha * direction`: the logits of `P · exp(alpha · direction)`, unnormalised.
 ///
 /// Every fusion of the proxy kind is such a tilt of the base distribution `P`; `alpha` runs along a curve from `P`
 /// (`alpha` 0) towards the ids that `direction` prefers. The direction is finite, as
-/// [`masked_difference`](super::masked_difference) writes it; masked ids of the base stay masked.
+/// [`masked_difference`](logitfuse_core::numerics::masked_difference) writes it; masked ids of the base stay masked.
 ///
 /// ```
-/// use logitfuse_core::numerics::exponential_tilt;
+/// use logitfuse_numerics::exponential_tilt;
 ///
 /// let mut out = [0.0; 3];
 /// exponential_tilt(&[1.0, f32::NEG_INFINITY, 3.0], &[0.5, 0.5, -1.0], 2.0, &mut out);
 /// assert_eq!(out, [2.0, f32::NEG_INFINITY, 1.0]);
 /// ```
 pub fn exponential_tilt(base: &[f32], direction: &[f32], alpha: f64, out: &mut [f32]) {
-    dispatch(Tilt { base, direction, alpha: narrow(alpha), out });
+    dispatch(Tilt { base, direction, alpha: round_to_f32(alpha), out });
 }
 
 /// [`exponential_tilt`] where the direction stands: bit-equal to it, and one row less to fetch, which is what a wide
 /// vocabulary costs.
 ///
 /// ```
-/// use logitfuse_core::numerics::exponential_tilt_in_place;
+/// use logitfuse_numerics::exponential_tilt_in_place;
 ///
 /// let mut direction = [0.5, 0.5, -1.0];
 /// exponential_tilt_in_place(&[1.0, f32::NEG_INFINITY, 3.0], &mut direction, 2.0);
 /// assert_eq!(direction, [2.0, f32::NEG_INFINITY, 1.0]);
 /// ```
 pub fn exponential_tilt_in_place(base: &[f32], direction: &mut [f32], alpha: f64) {
-    dispatch(TiltInPlace { base, direction, alpha: narrow(alpha) });
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "entries are f32; all functions here round alpha the same way")]
-fn narrow(alpha: f64) -> f32 {
-    alpha as f32
+    dispatch(TiltInPlace { base, direction, alpha: round_to_f32(alpha) });
 }
 
 #[inline(always)]
@@ -100,7 +96,8 @@ pub struct TiltMoments {
 /// The [`TiltMoments`] of `base` tilted by `alpha` along `direction`, without writing the tilted row.
 ///
 /// ```
-/// use logitfuse_core::numerics::{log_sum_exp, tilt_moments};
+/// use logitfuse_core::numerics::log_sum_exp;
+/// use logitfuse_numerics::tilt_moments;
 ///
 /// let base = [0.0, 0.0];
 /// let m = tilt_moments(&base, log_sum_exp(&base), &[1.0, -1.0], 2.0);
@@ -109,7 +106,7 @@ pub struct TiltMoments {
 /// assert!((m.variance - (1.0 - 2f64.tanh().powi(2))).abs() < 1e-6);
 /// ```
 pub fn tilt_moments(base: &[f32], log_normaliser: f64, direction: &[f32], alpha: f64) -> TiltMoments {
-    dispatch(Moments { base, log_normaliser, direction, alpha: narrow(alpha) })
+    dispatch(Moments { base, log_normaliser, direction, alpha: round_to_f32(alpha) })
 }
 
 struct Moments<'a> {

@@ -1,50 +1,56 @@
 //! All strengths of a grid in one pass: `exp(α d)` on equally spaced strengths is a geometric sequence.
 
+use logitfuse_core::numerics::argmax;
+use logitfuse_core::numerics::lanes::{BLOCK, Chunks, LANES, fast_exp, first, larger, max};
 use pulp::NullaryFnOnce;
 
-use super::grid::{Grid, Search, whole};
-use super::lanes::{BLOCK, Chunks, LANES, brief_exp, dispatch, first, larger, max};
-use super::{LIMIT, argmax, summary::LIFT, tilt_moments};
+use crate::{
+    LIMIT,
+    dispatch::dispatch,
+    grid::{Grid, Search, floor_to_u32},
+    summary::F32_LOG_SCALE,
+    tilt_moments,
+};
 
 /// Strengths that one pass computes.
 const GROUP: usize = 24;
-/// Nats that a group may spread the tokens by: e^-60 of the heaviest is lost to nobody, and f32 still can say it.
+/// Nats by which a group may spread the tokens: e^-60 of the heaviest is negligible, and still a normal f32.
 const SPREAD: f64 = 60.0;
-/// Nats behind the heaviest token from which on a token cannot catch up with it, within one group.
-const NOTHING: f32 = -100.0;
+/// Nats relative to the heaviest token below which a token stays negligible within one group.
+const NEGLIGIBLE: f32 = -100.0;
 
-/// What the search runs over. Logits and directions are measured from the favourite's, where nothing that matters is
-/// rounded away.
+/// The rows of the search. Logits and directions are measured from those of the base's top token, where nothing that matters
+/// is rounded away.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
+pub(crate) struct TiltedRows<'a> {
     base: &'a [f32],
     direction: &'a [f32],
-    /// Logit and direction of the base's favourite.
+    /// Logit and direction of the base's top token.
     origin: [f32; 2],
     log_normaliser: f64,
     /// The smallest and the largest direction of an unmasked token.
     extremes: [f32; 2],
 }
 
-impl<'a> Rows<'a> {
-    pub(super) fn new(base: &'a [f32], log_normaliser: f64, direction: &'a [f32]) -> Self {
-        let favourite = argmax(base);
-        let origin = [base[favourite], direction[favourite]];
+impl<'a> TiltedRows<'a> {
+    pub(crate) fn new(base: &'a [f32], log_normaliser: f64, direction: &'a [f32]) -> Self {
+        let top = argmax(base);
+        let origin = [base[top], direction[top]];
         let rows = Self { base, direction, origin, log_normaliser, extremes: [0.0; 2] };
         Self { extremes: dispatch(Extremes(&rows)), ..rows }
     }
 
     /// Between the smallest and the largest direction.
-    pub(super) fn spread(&self) -> f64 {
+    pub(crate) fn spread(&self) -> f64 {
         f64::from(self.extremes[1]) - f64::from(self.extremes[0])
     }
 
     /// Visits every strength of a grid.
-    pub(super) fn visit(&self, grid: Grid, search: &mut Search<'_>) {
-        let mut resting = None;
+    pub(crate) fn visit(&self, grid: Grid, search: &mut Search<'_>) {
+        let mut base_mean = None;
         let (mut next, end) = (0, grid.intervals() + 1);
         while next < end {
-            next += self.visit_group(grid.point(next), grid.step, end - next, &mut resting, search);
+            next += self.visit_group(grid.point(next), grid.step, end - next, &mut base_mean, search);
         }
     }
 
@@ -55,39 +61,39 @@ impl<'a> Rows<'a> {
         from: f64,
         step: f64,
         points: u32,
-        resting: &mut Option<f64>,
+        base_mean: &mut Option<f64>,
         search: &mut Search<'_>,
     ) -> u32 {
         let alpha = from as f32;
         let peak = dispatch(Peak { rows: self, alpha });
         let mode = f64::from(self.direction(peak.direction));
-        let most = f64::from(self.extremes[1]);
-        let ahead = most - mode;
-        let count = whole(SPREAD / (step * ahead)).max(1).min(points).min(GROUP as u32);
+        let max_direction = f64::from(self.extremes[1]);
+        let above_mode = max_direction - mode;
+        let count = floor_to_u32(SPREAD / (step * above_mode)).max(1).min(points).min(GROUP as u32);
         let sums = dispatch(Group {
             rows: self,
             alpha,
             step: step as f32,
             mode: mode as f32,
-            ahead: ahead as f32,
+            above_mode: above_mode as f32,
             peak: peak.score,
             count: count as usize,
         });
         for (point, [mass, first]) in (0..count).zip(sums) {
-            let travelled = step * f64::from(point);
-            let alpha = from + travelled;
+            let distance = step * f64::from(point);
+            let alpha = from + distance;
             let mean = mode + first / mass;
             if alpha == 0.0 {
-                *resting = Some(mean);
+                *base_mean = Some(mean);
                 search.visit(0.0, 0.0, 0.0);
                 continue;
             }
-            let resting = *resting.get_or_insert_with(|| {
+            let base_mean = *base_mean.get_or_insert_with(|| {
                 tilt_moments(self.base, self.log_normaliser, self.direction, 0.0).mean - f64::from(self.origin[1])
             });
-            let log_sum = f64::from(peak.score) + travelled * most + mass.ln();
+            let log_sum = f64::from(peak.score) + distance * max_direction + mass.ln();
             let log_partition = log_sum + f64::from(self.origin[0]) - self.log_normaliser;
-            search.visit(alpha, (alpha * mean - log_partition).max(0.0), (log_partition - alpha * resting).max(0.0));
+            search.visit(alpha, (alpha * mean - log_partition).max(0.0), (log_partition - alpha * base_mean).max(0.0));
         }
         count
     }
@@ -105,7 +111,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-struct Extremes<'a>(&'a Rows<'a>);
+struct Extremes<'a>(&'a TiltedRows<'a>);
 
 impl NullaryFnOnce for Extremes<'_> {
     type Output = [f32; 2];
@@ -123,7 +129,7 @@ impl NullaryFnOnce for Extremes<'_> {
 
 /// The token with the largest score.
 struct Peak<'a> {
-    rows: &'a Rows<'a>,
+    rows: &'a TiltedRows<'a>,
     alpha: f32,
 }
 
@@ -145,14 +151,14 @@ impl NullaryFnOnce for Peak<'_> {
     }
 }
 
-/// `Σ w` and `Σ w (d − mode)` at equally spaced strengths, with the weights divided by those of a token that had the
+/// `Σ w` and `Σ w (d − mode)` at equally spaced strengths, with the weights divided by the weight of a token with the
 /// peak's score and the largest direction: none exceeds 1.
 struct Group<'a> {
-    rows: &'a Rows<'a>,
+    rows: &'a TiltedRows<'a>,
     alpha: f32,
     step: f32,
     mode: f32,
-    ahead: f32,
+    above_mode: f32,
     peak: f32,
     count: usize,
 }
@@ -165,7 +171,7 @@ impl NullaryFnOnce for Group<'_> {
         /// Two sums of each kind at a time, so that no addition waits for the one before.
         const WIDE: usize = 2 * LANES;
         #[expect(clippy::cast_possible_truncation, reason = "a small number")]
-        let lift = LIFT as f32;
+        let log_scale = F32_LOG_SCALE as f32;
         let mut totals = [[[0.0_f64; LANES]; 2]; GROUP];
         let (mut weights, mut ratios, mut offsets) = ([0.0_f32; BLOCK], [0.0_f32; BLOCK], [0.0_f32; BLOCK]);
         let blocks = Chunks::<2, BLOCK>::new([self.rows.base, self.rows.direction]);
@@ -173,9 +179,9 @@ impl NullaryFnOnce for Group<'_> {
             let [base, direction] = blocks.get(number);
             for id in 0..BLOCK {
                 let offset = self.rows.direction(direction[id]) - self.mode;
-                let behind = self.rows.score([base[id], direction[id]], self.alpha) - self.peak;
-                weights[id] = if behind < NOTHING { 0.0 } else { brief_exp(behind + lift) };
-                ratios[id] = brief_exp(self.step * (offset - self.ahead));
+                let relative = self.rows.score([base[id], direction[id]], self.alpha) - self.peak;
+                weights[id] = if relative < NEGLIGIBLE { 0.0 } else { fast_exp(relative + log_scale) };
+                ratios[id] = fast_exp(self.step * (offset - self.above_mode));
                 offsets[id] = offset;
             }
             for total in &mut totals[..self.count] {
@@ -197,6 +203,6 @@ impl NullaryFnOnce for Group<'_> {
                 }
             }
         }
-        totals.map(|point| point.map(|lanes| lanes.iter().sum::<f64>() * (-LIFT).exp()))
+        totals.map(|point| point.map(|lanes| lanes.iter().sum::<f64>() * (-F32_LOG_SCALE).exp()))
     }
 }

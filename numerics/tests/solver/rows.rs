@@ -48,12 +48,12 @@ impl Random {
 
 /// What a step looks like.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Flavour {
+pub(crate) enum RowKind {
     /// A steep head over a long flat tail, an expert that moves most tokens a little and some a lot.
     LanguageModel,
     /// Logits of up to ±20 in base and anti, independent of each other, an expert ±12 away.
     Stress,
-    /// Few tokens, all of them contested: the flavour of several minima.
+    /// Few tokens, all of them contested: the kind of several minima.
     Contested,
     /// All tokens equally likely but for a little noise: no head at all.
     Flat,
@@ -69,7 +69,7 @@ pub(crate) enum Flavour {
     Huge,
 }
 
-impl Flavour {
+impl RowKind {
     pub(crate) const ALL: [Self; 9] = [
         Self::LanguageModel,
         Self::Stress,
@@ -158,7 +158,7 @@ fn moved(row: &[f32], r: &mut Random, mut by: impl FnMut(&mut Random) -> f32) ->
     row.iter().map(|x| x + by(r)).collect()
 }
 
-/// Logits that fall as the logarithm of the rank, some contested top_logprobs, ids in no order.
+/// Logits that fall as the logarithm of the rank, some contested top tokens, ids in no order.
 fn language_model(width: usize, r: &mut Random) -> Vec<f32> {
     let mut row: Vec<f32> = (0..width).map(|rank| -1.3 * (rank as f32 + 3.0).ln() + 0.8 * r.normal()).collect();
     for _ in 0..=r.below(5) {

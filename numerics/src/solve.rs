@@ -1,11 +1,11 @@
-//! From a family to one strength: minima, roots, budgets.
+//! Solvers: the strength of a family that minimises an objective, or spends a budget.
 
-use super::{Grid, Objective, Targets, TiltFamily, TiltPoint, grid::Search};
+use crate::{Grid, Objective, Targets, TiltFamily, TiltPoint, grid::Search};
 
 /// The strengths that a solver may choose: 0 ≤ `low` ≤ `high`, both finite.
 ///
 /// ```
-/// # use logitfuse_core::numerics::Bounds;
+/// # use logitfuse_numerics::Bounds;
 /// assert_eq!(Bounds::default(), Bounds { low: 0.0, high: 2.0 });
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,8 +34,8 @@ pub struct Solution {
     pub kl_tilted_base: f64,
     /// KL(base‖fused) in nats.
     pub kl_base_tilted: f64,
-    /// Whether a bound stopped the solver: beyond it the loss still falls, or the budget is not spent. Such a strength says
-    /// nothing about how much the expert matters.
+    /// Whether a bound stopped the solver: beyond it the loss still falls, or the budget is not spent. Such a strength is
+    /// no measure of how much the expert matters.
     pub saturated: bool,
     /// Whether the direction is constant where the base has mass, so that no strength moves anything (by more than
     /// 1e-11 nats). The strength is the lower bound then.
@@ -110,8 +110,8 @@ impl TiltFamily {
             width: FINEST * (bounds.high - bounds.low),
             divergence: RESOLVED * (targets.forward + targets.reverse).min(1.0),
         };
-        falls(bottom, top, resolved, DEPTH, &probe, &mut |[falling, rising]| {
-            let minimum = descend(falling, rising, probe);
+        find_minima(bottom, top, resolved, DEPTH, &probe, &mut |[falling, rising]| {
+            let minimum = minimum_between(falling, rising, probe);
             if minimum.loss < best.loss {
                 best = minimum;
                 saturated = false;
@@ -149,31 +149,31 @@ impl TiltFamily {
     /// The budget is a promise and the lower bound a preference: where they exclude each other, the strength falls below
     /// the bound.
     pub fn budget(&self, nats: f64, bounds: Bounds) -> Solution {
-        self.spend(nats, bounds, |point| point.kl_tilted_base)
+        self.solve_budget(nats, bounds, |point| point.kl_tilted_base)
     }
 
-    /// As [`budget`](Self::budget), for `KL(base‖fused) ≤ nats`: what a reader who expects the base is surprised by.
+    /// As [`budget`](Self::budget), for `KL(base‖fused) ≤ nats`: the surprise in nats of a reader who expects the base.
     pub fn reverse_budget(&self, nats: f64, bounds: Bounds) -> Solution {
-        self.spend(nats, bounds, |point| point.kl_base_tilted)
+        self.solve_budget(nats, bounds, |point| point.kl_base_tilted)
     }
 
-    fn spend(&self, nats: f64, bounds: Bounds, spent: impl Fn(&TiltPoint) -> f64) -> Solution {
+    fn solve_budget(&self, nats: f64, bounds: Bounds, spent: impl Fn(&TiltPoint) -> f64) -> Solution {
         let bounds = self.within_reach(bounds);
         let probe = |alpha| {
             let point = self.at(alpha);
             let beyond = spent(&point) - nats;
             Probe { point, loss: beyond * beyond, slope: beyond, below: beyond <= 0.0, above: beyond >= 0.0 }
         };
-        let (rest, top) = (probe(0.0), probe(bounds.high));
+        let (zero, top) = (probe(0.0), probe(bounds.high));
         if top.is_inactive() {
             Solution { inactive: true, ..probe(bounds.low).solution(false) }
         } else if top.slope <= 0.0 {
             top.solution(true)
-        } else if rest.slope >= 0.0 {
-            rest.solution(false)
+        } else if zero.slope >= 0.0 {
+            zero.solution(false)
         } else {
             // The end of the bracket where the budget is kept.
-            let [kept, _] = bracket(rest, top, probe);
+            let [kept, _] = bracket(zero, top, probe);
             kept.solution(false)
         }
     }
@@ -193,7 +193,7 @@ impl TiltFamily {
     fn probe(&self, objective: Objective, targets: &Targets, alpha: f64) -> Probe {
         let point = self.at(alpha);
         let divergences = [point.kl_tilted_base, point.kl_base_tilted];
-        let derivatives = [alpha * point.variance, point.mean - self.resting_mean()];
+        let derivatives = [alpha * point.variance, point.mean - self.base_mean()];
         let residuals = objective.residuals(divergences, targets);
         let slope = if alpha == 0.0 {
             // Every derivative is 0 here, and a little further on both divergences are below their targets.
@@ -218,11 +218,11 @@ struct Resolved {
     divergence: f64,
 }
 
-/// Finds the minima between two strengths, each as a falling and a rising slope, in ascending order.
+/// Brackets the minima between two strengths, each by a falling and a rising slope, in ascending order.
 ///
 /// Where the distribution changes much it is looked at closely: a confident base gives way within a narrow interval, and
 /// the loss may fall and rise in there. `(β − α) · (E_β[d] − E_α[d])` is the symmetric divergence of the two ends.
-fn falls(
+fn find_minima(
     left: Probe,
     right: Probe,
     resolved: Resolved,
@@ -237,48 +237,48 @@ fn falls(
     let divergence = width * (right.point.mean - left.point.mean);
     if depth > 0 && (width > resolved.width || divergence > resolved.divergence) {
         let middle = probe(left.alpha() + 0.5 * width);
-        falls(left, middle, resolved, depth - 1, probe, found);
-        falls(middle, right, resolved, depth - 1, probe, found);
+        find_minima(left, middle, resolved, depth - 1, probe, found);
+        find_minima(middle, right, resolved, depth - 1, probe, found);
     } else if left.slope < 0.0 && right.slope >= 0.0 {
         found([left, right]);
     }
 }
 
 /// The minimum between a falling and a rising slope; the better end of what the search leaves of the bracket.
-fn descend(falling: Probe, rising: Probe, probe: impl Fn(f64) -> Probe) -> Probe {
+fn minimum_between(falling: Probe, rising: Probe, probe: impl Fn(f64) -> Probe) -> Probe {
     let [left, right] = bracket(falling, rising, probe);
     if right.loss < left.loss { right } else { left }
 }
 
-/// Narrows a change of sign by Chandrupatla's method: inverse quadratic interpolation where three points say that it will
-/// do, and bisection where not. No step is shorter than half the tolerance, so that once the root is known, one step
+/// Narrows a change of sign by Chandrupatla's method: inverse quadratic interpolation where three points allow it, and
+/// bisection elsewhere. No step is shorter than half the tolerance, so that once the root is known, one step
 /// beyond it closes the bracket.
 fn bracket(left: Probe, right: Probe, probe: impl Fn(f64) -> Probe) -> [Probe; 2] {
     // The last point, and the closest one across the root from it; how far the root is from the first to the second.
     let (mut last, mut across) = (left, right);
-    let mut part = left.slope / (left.slope - right.slope);
+    let mut fraction = left.slope / (left.slope - right.slope);
     for _ in 0..200 {
-        let way = across.alpha() - last.alpha();
+        let span = across.alpha() - last.alpha();
         let tolerance = TOLERANCE * last.alpha().max(across.alpha());
-        if way.abs() <= tolerance {
+        if span.abs() <= tolerance {
             break;
         }
-        let least = 0.5 * tolerance / way.abs();
-        let step = if part.is_nan() { 0.5 } else { part.clamp(least, 1.0 - least) };
-        let middle = probe(last.alpha() + step * way);
+        let least = 0.5 * tolerance / span.abs();
+        let step = if fraction.is_nan() { 0.5 } else { fraction.clamp(least, 1.0 - least) };
+        let middle = probe(last.alpha() + step * span);
         let same_side = (middle.slope < 0.0) == (last.slope < 0.0);
-        let left_behind = if same_side { last } else { std::mem::replace(&mut across, last) };
+        let before_last = if same_side { last } else { std::mem::replace(&mut across, last) };
         last = middle;
-        part = interpolated(&last, &across, &left_behind);
+        fraction = interpolated(&last, &across, &before_last);
     }
     if last.slope < 0.0 { [last, across] } else { [across, last] }
 }
 
-/// Where between two points the slope is 0, as part of the way, if it is what the quadratic through three says; the middle
-/// where that is not sure to be monotone.
-fn interpolated(last: &Probe, across: &Probe, left_behind: &Probe) -> f64 {
-    let [a, b, c] = [last, across, left_behind].map(Probe::alpha);
-    let [fa, fb, fc] = [last, across, left_behind].map(|probe| probe.slope);
+/// The root of the slope between two points, as a fraction of the interval, by the quadratic through three; the middle where
+/// that is not sure to be monotone.
+fn interpolated(last: &Probe, across: &Probe, before_last: &Probe) -> f64 {
+    let [a, b, c] = [last, across, before_last].map(Probe::alpha);
+    let [fa, fb, fc] = [last, across, before_last].map(|probe| probe.slope);
     let place = (a - b) / (c - b);
     let height = (fa - fb) / (fc - fb);
     if height * height < place && (1.0 - height).powi(2) < 1.0 - place {

@@ -1,14 +1,12 @@
-//! One expert, one strength: the problem that every mode comes down to.
+//! The strength for one expert: the problem that every mode reduces to.
 
 use logitfuse_core::RoleRow;
-use logitfuse_core::numerics::{
-    self, Bounds, Contrast, Grid, Solution, Targets, TiltFamily, exponential_tilt_in_place, linear_combination,
-    log_sum_exp,
-};
+use logitfuse_core::numerics::{Contrast, linear_combination, log_sum_exp};
+use logitfuse_numerics::{Bounds, Grid, Objective, Solution, Targets, TiltFamily, exponential_tilt_in_place};
 
-use crate::{Objective, Params, Solver};
+use crate::{Params, Solver};
 
-/// What earlier tokens leave to a step.
+/// The limits that earlier tokens set for a step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Nats that KL(fused‖base) may take, for objective budget.
@@ -29,7 +27,7 @@ impl Limits {
     }
 }
 
-/// How much is fused, and how far that goes.
+/// The strength of a step and the divergences that it causes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Strength {
     pub(crate) alpha: f64,
@@ -46,10 +44,11 @@ impl Strength {
         Self { alpha: 0.0, kl_fused_base: 0.0, kl_base_fused: 0.0, saturated: false, inactive: true };
 }
 
-/// Solves for the strength of one expert at a time, and keeps its rows between steps for their memory.
+/// Solves for the strength of one expert at a time. Its buffers are reused between steps.
 #[derive(Debug)]
-pub(crate) struct Transfer {
-    goal: Goal,
+pub(crate) struct StrengthSolver {
+    /// `None` is a budget.
+    objective: Option<Objective>,
     bounds: Bounds,
     grid: Option<Grid>,
     temperature: f64,
@@ -58,18 +57,12 @@ pub(crate) struct Transfer {
     tempered: [Vec<f32>; 3],
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Goal {
-    Least(numerics::Objective),
-    Budget,
-}
-
-impl Transfer {
+impl StrengthSolver {
     pub(crate) fn new(params: &Params) -> Self {
         let [low, high] = params.bounds;
         let step = params.grid_step.unwrap_or(0.1);
         Self {
-            goal: goal(params.objective),
+            objective: params.objective.objective(),
             bounds: Bounds { low, high },
             grid: (params.solver == Solver::Grid).then_some(Grid { low, high, step }),
             temperature: params.kl_temperature,
@@ -78,25 +71,25 @@ impl Transfer {
         }
     }
 
-    /// Takes the base and the direction that [`solve`](Self::solve) moves it in, which is written to `direction`. Returns
-    /// the divergences that the expert sets as targets.
-    pub(crate) fn aim(
+    /// Sets the base and the direction for [`solve`](Self::solve), and writes the direction to `direction`. Returns the
+    /// divergences of the expert, which are the targets.
+    pub(crate) fn set_direction(
         &mut self,
         base: &RoleRow<'_>,
         expert: &RoleRow<'_>,
         anti: &RoleRow<'_>,
         direction: &mut [f32],
     ) -> Targets {
-        let [warm_base, warm_expert, warm_anti] = &mut self.tempered;
-        let base = tempered(base, self.temperature, warm_base);
-        let expert = tempered(expert, self.temperature, warm_expert);
-        let anti = tempered(anti, self.temperature, warm_anti);
+        let [tempered_base, tempered_expert, tempered_anti] = &mut self.tempered;
+        let base = tempered(base, self.temperature, tempered_base);
+        let expert = tempered(expert, self.temperature, tempered_expert);
+        let anti = tempered(anti, self.temperature, tempered_anti);
         let targets = Targets::with_direction(&expert, &anti, direction);
         self.family.summarise(base.logits(), base.log_normaliser, direction);
         targets
     }
 
-    /// Turns the direction last aimed at into the fused row.
+    /// Turns the direction last set into the fused row.
     pub(crate) fn fuse(
         &self,
         base: &RoleRow<'_>,
@@ -123,20 +116,20 @@ impl Transfer {
 
     /// The divergences alone.
     pub(crate) fn targets(&mut self, expert: &RoleRow<'_>, anti: &RoleRow<'_>) -> Targets {
-        let [_, warm_expert, warm_anti] = &mut self.tempered;
-        let expert = tempered(expert, self.temperature, warm_expert);
-        let anti = tempered(anti, self.temperature, warm_anti);
+        let [_, tempered_expert, tempered_anti] = &mut self.tempered;
+        let expert = tempered(expert, self.temperature, tempered_expert);
+        let anti = tempered(anti, self.temperature, tempered_anti);
         Targets::between(&expert, &anti)
     }
 
-    /// The strength that meets these targets, or stays within the limits, along the direction last aimed at.
+    /// The strength that meets these targets, or stays within the limits, along the direction last set.
     pub(crate) fn solve(&mut self, targets: &Targets, limits: Limits) -> Strength {
-        let solution = match (self.goal, self.grid) {
+        let solution = match (self.objective, self.grid) {
             // Not left to the solver: where the direction moves no probability, any strength is free.
-            (Goal::Budget, _) if limits.nats <= 0.0 => return Strength { inactive: false, ..Strength::NONE },
-            (Goal::Budget, _) => self.family.budget(limits.nats, self.bounds),
-            (Goal::Least(objective), None) => self.family.solve(objective, targets, self.bounds),
-            (Goal::Least(objective), Some(grid)) => self.family.solve_grid(objective, targets, grid),
+            (None, _) if limits.nats <= 0.0 => return Strength { inactive: false, ..Strength::NONE },
+            (None, _) => self.family.budget(limits.nats, self.bounds),
+            (Some(objective), None) => self.family.solve(objective, targets, self.bounds),
+            (Some(objective), Some(grid)) => self.family.solve_grid(objective, targets, grid),
         };
         let Solution { alpha, kl_tilted_base, kl_base_tilted, saturated, inactive, .. } = solution;
         if inactive {
@@ -149,16 +142,16 @@ impl Transfer {
         }
         let smoothed = limits.ema * limits.previous + (1.0 - limits.ema) * alpha;
         // A budget is kept, whatever was spent before.
-        let alpha = if matches!(self.goal, Goal::Budget) { smoothed.min(alpha) } else { smoothed };
+        let alpha = if self.objective.is_none() { smoothed.min(alpha) } else { smoothed };
         let point = self.family.at(alpha);
         Strength { alpha, kl_fused_base: point.kl_tilted_base, kl_base_fused: point.kl_base_tilted, ..solved }
     }
 
-    /// How far a strength is from what the objective wants; NaN for objectives that have no such measure.
+    /// The loss of a strength under the objective; NaN for objectives that have no such measure.
     pub(crate) fn loss(&self, strength: &Strength, targets: &Targets) -> f64 {
-        match self.goal {
-            Goal::Budget | Goal::Least(numerics::Objective::VarianceRatio) => f64::NAN,
-            Goal::Least(objective) => objective.loss(strength.kl_fused_base, strength.kl_base_fused, targets),
+        match self.objective {
+            None | Some(Objective::VarianceRatio) => f64::NAN,
+            Some(objective) => objective.loss(strength.kl_fused_base, strength.kl_base_fused, targets),
         }
     }
 
@@ -168,8 +161,8 @@ impl Transfer {
         let count = targets.len() as f64;
         let mean = |of: fn(&Targets) -> f64| targets.iter().map(of).sum::<f64>() / count;
         let squared = |root: f64| root * root;
-        match self.goal {
-            Goal::Least(numerics::Objective::Sqrt) => Targets {
+        match self.objective {
+            Some(Objective::Sqrt) => Targets {
                 forward: squared(mean(|t| t.forward.sqrt())),
                 reverse: squared(mean(|t| t.reverse.sqrt())),
                 anti_variance: mean(|t| t.anti_variance),
@@ -184,25 +177,12 @@ impl Transfer {
 }
 
 /// The row with its logits divided by a temperature; the row itself at temperature 1.
-fn tempered<'a>(row: &RoleRow<'a>, temperature: f64, warm: &'a mut Vec<f32>) -> RoleRow<'a> {
+fn tempered<'a>(row: &RoleRow<'a>, temperature: f64, out: &'a mut Vec<f32>) -> RoleRow<'a> {
     #[expect(clippy::float_cmp, reason = "the one temperature that changes nothing")]
     if temperature == 1.0 {
         return *row;
     }
-    warm.resize(row.logits().len(), 0.0);
-    linear_combination(row.logits(), 1.0 / temperature, &[], warm);
-    RoleRow::new(warm, log_sum_exp(warm), row.sequence_log_prob)
-}
-
-fn goal(objective: Objective) -> Goal {
-    Goal::Least(match objective {
-        Objective::Paper => numerics::Objective::Paper,
-        Objective::Crossed => numerics::Objective::Crossed,
-        Objective::Forward => numerics::Objective::Forward,
-        Objective::Reverse => numerics::Objective::Reverse,
-        Objective::Jeffreys => numerics::Objective::Jeffreys,
-        Objective::Sqrt => numerics::Objective::Sqrt,
-        Objective::VarianceRatio => numerics::Objective::VarianceRatio,
-        Objective::Budget => return Goal::Budget,
-    })
+    out.resize(row.logits().len(), 0.0);
+    linear_combination(row.logits(), 1.0 / temperature, &[], out);
+    RoleRow::new(out, log_sum_exp(out), row.sequence_log_prob)
 }

@@ -1,16 +1,17 @@
-//! Weights that one look at the rows gives, without memory.
+//! Selectors without memory: weights from the present rows alone.
 
-use logitfuse_core::numerics::{Targets, entropy};
+use logitfuse_core::numerics::entropy;
+use logitfuse_numerics::Targets;
 
 use super::{Selector, softmax};
-use crate::Scene;
+use crate::StepRows;
 
 /// The same weights at every step.
 #[derive(Clone)]
 pub(crate) struct Fixed(pub(crate) Vec<f64>);
 
 impl Selector for Fixed {
-    fn weigh(&mut self, _scene: &Scene<'_>, weights: &mut [f64]) -> f64 {
+    fn weigh(&mut self, _scene: &StepRows<'_>, weights: &mut [f64]) -> f64 {
         weights.copy_from_slice(&self.0);
         0.0
     }
@@ -25,13 +26,13 @@ impl Selector for Fixed {
 pub(crate) struct Kl;
 
 impl Selector for Kl {
-    fn weigh(&mut self, scene: &Scene<'_>, weights: &mut [f64]) -> f64 {
+    fn weigh(&mut self, rows: &StepRows<'_>, weights: &mut [f64]) -> f64 {
         for (index, weight) in weights.iter_mut().enumerate() {
-            *weight = Targets::between(scene.expert(index), scene.anti(index)).forward;
+            *weight = Targets::between(rows.expert(index), rows.anti(index)).forward;
         }
         let (sum, count) = (weights.iter().sum::<f64>(), weights.len() as f64);
         for weight in weights {
-            // If nobody has anything to say, nobody is preferred.
+            // Where every expert equals its anti, the weights are uniform.
             *weight = if sum > 0.0 { *weight / sum } else { 1.0 / count };
         }
         0.0
@@ -50,9 +51,9 @@ pub(crate) struct Entropy {
 }
 
 impl Selector for Entropy {
-    fn weigh(&mut self, scene: &Scene<'_>, weights: &mut [f64]) -> f64 {
+    fn weigh(&mut self, rows: &StepRows<'_>, weights: &mut [f64]) -> f64 {
         for (index, weight) in weights.iter_mut().enumerate() {
-            let expert = scene.expert(index);
+            let expert = rows.expert(index);
             // The smallest temperature there is makes a large quotient, not an infinite one.
             *weight = (-entropy(expert.logits(), expert.log_normaliser) / self.temperature).max(f64::MIN);
         }

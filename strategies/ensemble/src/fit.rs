@@ -1,13 +1,13 @@
-//! Weights for the three-way mixture, from a prompt.
+//! Weights of the three-way mixture, fitted to a prompt.
 
 use logitfuse_core::{RoleRow, TokenId, numerics::log_sum_exp};
 
 use crate::{TriMixParams, trimix::mix};
 
-/// The values of `alpha` and of `beta` that [`calibrate`] tries, those of the paper.
+/// The values of `alpha` and of `beta` that [`fit_weights`] tries, those of the paper.
 pub const WEIGHTS: [f64; 6] = [0.1, 0.3, 0.5, 0.7, 0.9, 1.0];
 
-/// What the three models say at one position of a prompt, and what comes next there.
+/// The rows of the three models at one position of a prompt, and the token that follows.
 #[derive(Clone, Copy, Debug)]
 pub struct PromptRow<'a> {
     /// The large model's row.
@@ -20,9 +20,9 @@ pub struct PromptRow<'a> {
     pub next: TokenId,
 }
 
-/// The outcome of [`calibrate`].
+/// The outcome of [`fit_weights`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Calibration {
+pub struct FittedWeights {
     /// The weights under which the prompt is most probable.
     pub params: TriMixParams,
     /// The prompt's perplexity under them.
@@ -32,32 +32,32 @@ pub struct Calibration {
 /// Tries all pairs of [`WEIGHTS`] and returns the one under which a prompt has the smallest perplexity: no answer is
 /// needed, and the prompt's rows exist anyhow. Of equals, the smallest `alpha` and then the smallest `beta`.
 ///
-/// Positions whose next token the base masks tell nothing about weights and are left out; `None` if none is left.
+/// Positions whose next token the base masks do not depend on the weights and are left out; `None` if none is left.
 ///
 /// ```
 /// use logitfuse_core::{RoleRow, numerics::log_sum_exp};
-/// use logitfuse_ensemble::{PromptRow, calibrate};
+/// use logitfuse_ensemble::{PromptRow, fit_weights};
 ///
 /// // The tuned model expects token 1, which does come next; the others do not.
 /// let row = |logits| RoleRow::new(logits, log_sum_exp(logits), 0.0);
 /// let (base, expert, anti) = (row(&[1.0, 0.0]), row(&[0.0, 3.0]), row(&[0.5, 0.0]));
-/// let found = calibrate(&[PromptRow { base, expert, anti, next: 1 }]).unwrap();
+/// let found = fit_weights(&[PromptRow { base, expert, anti, next: 1 }]).unwrap();
 /// assert_eq!((found.params.alpha, found.params.beta), (0.1, 1.0));
 /// assert!(found.perplexity < 1.1);
 /// ```
-pub fn calibrate(prompt: &[PromptRow<'_>]) -> Option<Calibration> {
-    let mut trial = Trial::default();
+pub fn fit_weights(prompt: &[PromptRow<'_>]) -> Option<FittedWeights> {
+    let mut search = WeightSearch::default();
     for row in prompt {
-        trial.add(row);
+        search.add(row);
     }
-    trial.best()
+    search.best()
 }
 
-/// A calibration under way: position by position, so that no row has to be kept.
+/// The search over all pairs, position by position, so that no row has to be kept.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Trial {
-    /// Nats of all positions, by pair of weights.
-    surprise: [[f64; WEIGHTS.len()]; WEIGHTS.len()],
+pub(crate) struct WeightSearch {
+    /// Negative log-likelihood of all positions in nats, by pair of weights.
+    loss: [[f64; WEIGHTS.len()]; WEIGHTS.len()],
     positions: usize,
     fused: Vec<f32>,
 }
@@ -68,7 +68,7 @@ fn pairs() -> impl Iterator<Item = TriMixParams> {
     WEIGHTS.into_iter().flat_map(move |alpha| WEIGHTS.map(|beta| pair(alpha, beta)))
 }
 
-impl Trial {
+impl WeightSearch {
     pub(crate) fn add(&mut self, row: &PromptRow<'_>) {
         let next = row.next as usize;
         if !row.base.logits()[next].is_finite() {
@@ -76,18 +76,18 @@ impl Trial {
         }
         self.positions += 1;
         self.fused.resize(row.base.logits().len(), 0.0);
-        for (params, surprise) in pairs().zip(self.surprise.as_flattened_mut()) {
+        for (params, loss) in pairs().zip(self.loss.as_flattened_mut()) {
             mix(&params, [&row.base, &row.expert, &row.anti], &mut self.fused);
-            *surprise += log_sum_exp(&self.fused) - f64::from(self.fused[next]);
+            *loss += log_sum_exp(&self.fused) - f64::from(self.fused[next]);
         }
     }
 
-    pub(crate) fn best(&self) -> Option<Calibration> {
-        let mut best: Option<Calibration> = None;
-        for (params, surprise) in pairs().zip(self.surprise.as_flattened()).filter(|_| self.positions > 0) {
-            let perplexity = (surprise / self.positions as f64).exp();
+    pub(crate) fn best(&self) -> Option<FittedWeights> {
+        let mut best: Option<FittedWeights> = None;
+        for (params, loss) in pairs().zip(self.loss.as_flattened()).filter(|_| self.positions > 0) {
+            let perplexity = (loss / self.positions as f64).exp();
             if best.as_ref().is_none_or(|best| perplexity < best.perplexity) {
-                best = Some(Calibration { params, perplexity });
+                best = Some(FittedWeights { params, perplexity });
             }
         }
         best

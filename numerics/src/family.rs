@@ -1,16 +1,17 @@
-use super::summary::Summary;
+use crate::summary::Summary;
 
-/// The distributions `P_α ∝ P · exp(α d)` of one step, summarised so that any strength costs next to nothing.
+/// The exponential tilts `P_α ∝ P · exp(α d)` of one row `P`, summarised so that evaluating any strength costs next to nothing.
 ///
 /// # Why
 ///
 /// The divergences between a fused row and its base need all of the vocabulary, and a solver wants them at a hundred
-/// strengths. But along one direction `d` a token matters only by its `d`: tokens with nearly equal ones can be handed
-/// over as one. One pass puts the few that matter into narrow bins and the many that hardly do into thirteen moments;
-/// what is left is an exponential family on a few hundred points.
+/// strengths. But along one direction `d` a token matters only by its `d`: tokens with nearly equal ones can be treated as
+/// one. One pass puts the head of the distribution into narrow bins and its tail into thirteen moments; what is left is an
+/// exponential family on a few hundred points.
 ///
 /// ```
-/// use logitfuse_core::numerics::{Bounds, Objective, Targets, TiltFamily, log_sum_exp};
+/// use logitfuse_core::numerics::log_sum_exp;
+/// use logitfuse_numerics::{Bounds, Objective, Targets, TiltFamily};
 ///
 /// // The base is the anti-expert: then the whole difference is right, and the fused row is the expert.
 /// let (base, direction) = ([0.0, 1.0, 2.0], [1.5, 0.0, -1.0]);
@@ -22,7 +23,7 @@ use super::summary::Summary;
 /// };
 /// let mut family = TiltFamily::new(2.0);
 /// family.summarise(&base, log_sum_exp(&base), &direction);
-/// let solution = family.solve(Objective::Paper, &targets, Bounds::default());
+/// let solution = family.solve(Objective::BothDivergences, &targets, Bounds::default());
 /// assert!((solution.alpha - 1.0).abs() < 1e-6 && solution.loss < 1e-12);
 /// ```
 ///
@@ -37,7 +38,7 @@ pub struct TiltFamily {
     reach: f64,
     summary: Summary,
     /// `log Σ` and mean at strength 0, of what the summary stands for.
-    rest: [f64; 2],
+    at_zero: [f64; 2],
     /// The direction's entry that the summary measures from.
     origin: f64,
 }
@@ -66,7 +67,7 @@ impl TiltFamily {
     /// If the reach is not above 0 and finite.
     pub fn new(reach: f64) -> Self {
         assert!(reach > 0.0 && reach.is_finite(), "a reach of {reach}");
-        Self { reach, summary: Summary::new(), rest: [0.0; 2], origin: 0.0 }
+        Self { reach, summary: Summary::new(), at_zero: [0.0; 2], origin: 0.0 }
     }
 
     /// The largest strength that it knows.
@@ -74,7 +75,7 @@ impl TiltFamily {
         self.reach
     }
 
-    /// Takes in a row and a direction, which is finite, as [`masked_difference`](super::masked_difference) writes it.
+    /// Takes in a row and a direction, which is finite, as [`masked_difference`](logitfuse_core::numerics::masked_difference) writes it.
     /// Masked ids of the row have no mass and do not count.
     ///
     /// # Panics
@@ -82,8 +83,8 @@ impl TiltFamily {
     pub fn summarise(&mut self, base: &[f32], log_normaliser: f64, direction: &[f32]) {
         assert_eq!(base.len(), direction.len(), "rows of different lengths");
         self.origin = self.summary.fill(base, log_normaliser, direction, self.reach);
-        let at_rest = self.summary.at(0.0);
-        self.rest = [at_rest.log_sum, at_rest.mean];
+        let base = self.summary.at(0.0);
+        self.at_zero = [base.log_sum, base.mean];
     }
 
     /// The member at a strength; strengths outside 0 to the reach are cut there.
@@ -91,7 +92,7 @@ impl TiltFamily {
         let alpha = alpha.clamp(0.0, self.reach);
         let share = alpha / self.reach;
         let moments = self.summary.at(share);
-        let [log_sum, mean] = self.rest;
+        let [log_sum, mean] = self.at_zero;
         let log_partition = moments.log_sum - log_sum;
         TiltPoint {
             alpha,
@@ -104,7 +105,7 @@ impl TiltFamily {
     }
 
     /// `E_P[d]`.
-    pub(super) fn resting_mean(&self) -> f64 {
-        self.origin + self.rest[1] / self.reach
+    pub(crate) fn base_mean(&self) -> f64 {
+        self.origin + self.at_zero[1] / self.reach
     }
 }

@@ -1,24 +1,25 @@
+use logitfuse_core::RoleRow;
+use logitfuse_core::numerics::lanes::{BLOCK, Chunks, LANES, Split, clamp_to_f32, fast_exp, larger, sums};
 use pulp::NullaryFnOnce;
 
-use super::lanes::{BLOCK, Chunks, LANES, Split, brief_exp, dispatch, larger, sums};
-use super::{LIMIT, combine::narrow};
-use crate::RoleRow;
+use crate::{LIMIT, dispatch::dispatch};
 
-/// How far an expert moved from its anti-expert, in both directions: what dynamic fusion wants the fused row to move
-/// from the base.
+/// The divergences between an expert and its anti-expert, in both directions: the distances that dynamic fusion wants the
+/// fused row to have from the base.
 ///
 /// The move is seen as the direction `d = log expert − log anti` sees it, which is what the fused row will use: the
 /// expert is `anti · exp(d)`, normalised. Without masks that is the expert itself. An id that only one of the two masks
-/// has `d = 0`, as with [`masked_difference`](super::masked_difference), so the divergences are finite for all rows.
+/// has `d = 0`, as with [`masked_difference`](logitfuse_core::numerics::masked_difference), so the divergences are finite for all rows.
 ///
 /// ```
 /// use logitfuse_core::RoleRow;
-/// use logitfuse_core::numerics::{Targets, log_sum_exp};
+/// use logitfuse_core::numerics::log_sum_exp;
+/// use logitfuse_numerics::Targets;
 ///
 /// let (expert, anti) = ([2.0, 0.0], [5.0, 5.0]);
 /// let row = |logits| RoleRow::new(logits, log_sum_exp(logits), 0.0);
 /// let targets = Targets::between(&row(&expert), &row(&anti));
-/// // Half of the nats that separate the certainties, less what the mean of both would say.
+/// // Two tokens that differ by two nats: the divergences are sums of hyperbolic functions.
 /// assert!((targets.reverse - (1f64.cosh()).ln()).abs() < 1e-6);
 /// assert!((targets.forward - (1f64.tanh() - 1f64.cosh().ln())).abs() < 1e-6);
 /// assert!((targets.anti_variance - 1.0).abs() < 1e-6);
@@ -40,7 +41,7 @@ impl Targets {
     }
 
     /// [`between`](Self::between), and writes the direction `log expert − log anti`, in the same pass: what
-    /// [`masked_difference`](super::masked_difference) writes, less the difference of the normalisers. It is 0 for ids that
+    /// [`masked_difference`](logitfuse_core::numerics::masked_difference) writes, less the difference of the normalisers. It is 0 for ids that
     /// either row masks, and stops at a million nats.
     ///
     /// # Panics
@@ -48,7 +49,8 @@ impl Targets {
     ///
     /// ```
     /// use logitfuse_core::RoleRow;
-    /// use logitfuse_core::numerics::{Targets, log_sum_exp};
+    /// use logitfuse_core::numerics::log_sum_exp;
+    /// use logitfuse_numerics::Targets;
     ///
     /// let (expert, anti) = ([2.0, 0.0], [5.0, 5.0]);
     /// let row = |logits| RoleRow::new(logits, log_sum_exp(logits), 0.0);
@@ -68,22 +70,22 @@ struct Pair<'a> {
     anti: &'a [f32],
     expert_normaliser: f32,
     anti_normaliser: f32,
-    /// What the normalisers lost on their way to f32.
-    expert_lost: f64,
-    anti_lost: f64,
+    /// The errors of the normalisers rounded to f32.
+    expert_rounding: f64,
+    anti_rounding: f64,
     difference: Split,
 }
 
 impl<'a> Pair<'a> {
     fn new(expert: &RoleRow<'a>, anti: &RoleRow<'a>) -> Self {
-        let [of_expert, of_anti] = [expert, anti].map(|row| narrow(row.log_normaliser));
+        let [of_expert, of_anti] = [expert, anti].map(|row| clamp_to_f32(row.log_normaliser));
         Self {
             expert: expert.logits(),
             anti: anti.logits(),
             expert_normaliser: of_expert,
             anti_normaliser: of_anti,
-            expert_lost: f64::from(of_expert) - expert.log_normaliser,
-            anti_lost: f64::from(of_anti) - anti.log_normaliser,
+            expert_rounding: f64::from(of_expert) - expert.log_normaliser,
+            anti_rounding: f64::from(of_anti) - anti.log_normaliser,
             difference: Split::new(expert.log_normaliser - anti.log_normaliser),
         }
     }
@@ -93,8 +95,8 @@ impl<'a> Pair<'a> {
         let (sums, masks_differ) = dispatch(Sums { pair: self, direction });
         // The log of the mass of anti · exp(d), which is that of the expert, but for ids that only one of the two masks.
         let log_mass = if masks_differ { dispatch(Mass(self)).max(f64::MIN_POSITIVE).ln() } else { 0.0 };
-        let lost = [self.expert_lost, self.anti_lost, self.anti_lost].map(f64::exp);
-        let [forward, reverse, square] = [0, 1, 2].map(|i| sums[i] * lost[i]);
+        let corrections = [self.expert_rounding, self.anti_rounding, self.anti_rounding].map(f64::exp);
+        let [forward, reverse, square] = [0, 1, 2].map(|i| sums[i] * corrections[i]);
         Targets {
             forward: (forward / log_mass.exp() - log_mass).max(0.0),
             reverse: (log_mass - reverse).max(0.0),
@@ -102,10 +104,10 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// Probabilities under both, but for what the normalisers lost on their way to f32.
+    /// Probabilities under both, but for the rounding of the normalisers to f32.
     #[inline(always)]
     fn probabilities(&self, expert: f32, anti: f32) -> [f32; 2] {
-        [brief_exp(expert - self.expert_normaliser), brief_exp(anti - self.anti_normaliser)]
+        [fast_exp(expert - self.expert_normaliser), fast_exp(anti - self.anti_normaliser)]
     }
 }
 

@@ -1,12 +1,13 @@
-//! The tokens that hardly matter, as moments.
+//! The tail of a distribution, tokens of little mass, as moments.
 
-use super::atoms::{Atom, Atoms};
-use super::lanes::{BLOCK, LANES};
+use logitfuse_core::numerics::lanes::{BLOCK, LANES};
 
-/// Half the width, in nats, of the window around the centre that the moments are good for.
-pub(super) const HALF_WIDTH: f64 = 6.0;
+use crate::support_points::{SupportPoint, SupportPoints};
+
+/// Half the width, in nats, of the window around the centre within which the moments are accurate.
+pub(crate) const HALF_WIDTH: f64 = 6.0;
 /// Moments, 0 to 12. Interpolation of degree 12 misses `exp(share · y)` within the window by 4e-6 of the mass at most.
-pub(super) const MOMENTS: usize = 13;
+pub(crate) const MOMENTS: usize = 13;
 
 /// Close to the zeros of Chebyshev's polynomial of degree 13; as literals they are the same everywhere, and any thirteen
 /// distinct numbers would be exact for moments up to the twelfth.
@@ -16,14 +17,14 @@ const NODES: [f64; MOMENTS] =
 /// Moments of `t = y / HALF_WIDTH`, of mass tilted by half the reach: `exp(share · y)` then varies by half as
 /// many nats on either side.
 #[derive(Clone, Debug)]
-pub(super) struct Bulk {
+pub(crate) struct TailMoments {
     lanes: [[f64; LANES]; MOMENTS],
     /// `weights[node][k]` is what moment `k` adds to the mass at a node: the coefficients of Lagrange's polynomials.
     weights: [[f64; MOMENTS]; MOMENTS],
 }
 
-impl Bulk {
-    pub(super) fn new() -> Self {
+impl TailMoments {
+    pub(crate) fn new() -> Self {
         let weights = std::array::from_fn(|node| {
             let mut polynomial = [0.0; MOMENTS];
             polynomial[0] = 1.0;
@@ -40,13 +41,13 @@ impl Bulk {
         Self { lanes: [[0.0; LANES]; MOMENTS], weights }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.lanes = [[0.0; LANES]; MOMENTS];
     }
 
     /// Adds a block of tokens: their masses, and their `t` between -1 and 1.
     #[inline(always)]
-    pub(super) fn add(&mut self, mass: &[f32; BLOCK], t: &[f32; BLOCK]) {
+    pub(crate) fn add(&mut self, mass: &[f32; BLOCK], t: &[f32; BLOCK]) {
         let mut block = [[0.0_f32; LANES]; MOMENTS];
         for (mass, t) in mass.as_chunks::<LANES>().0.iter().zip(t.as_chunks::<LANES>().0) {
             let mut term = *mass;
@@ -62,13 +63,13 @@ impl Bulk {
         }
     }
 
-    /// Hands over the moments, times `scale`, as thirteen atoms around 0, some of negative mass; returns the bulk's mass.
-    pub(super) fn atoms(&self, scale: f64, atoms: &mut Atoms) -> f64 {
+    /// Hands over the moments, times `scale`, as thirteen points around 0, some of negative mass; returns the mass of the tail.
+    pub(crate) fn points(&self, scale: f64, points: &mut SupportPoints) -> f64 {
         let moments = self.lanes.map(|lanes| scale * lanes.iter().sum::<f64>());
         if moments[0] > 0.0 {
             for (node, weights) in NODES.iter().zip(&self.weights) {
                 let offset = HALF_WIDTH * node;
-                atoms.push(Atom {
+                points.push(SupportPoint {
                     mass: weights.iter().zip(&moments).map(|(weight, moment)| weight * moment).sum(),
                     log_scale: -0.5 * offset,
                     y: offset,
