@@ -118,12 +118,12 @@ fn d4_plugin_crates_keep_apart() {
         w.only(name, &[CORE, "logitfuse-plugin-abi", "logitfuse-conformance"]);
     }
     for name in w.below("plugins/host") {
-        w.only(name, &[CORE, "logitfuse-plugin-abi"]);
+        w.only(name, &[CORE, "logitfuse-plugin-abi", "logitfuse-schema"]);
     }
     // Embedders of the host build no test framework; what tests plugins is a crate of its own.
     let tests = ["proptest", "criterion"].map(str::to_owned);
     assert!(w.foreign["logitfuse-plugin-host"].is_disjoint(&BTreeSet::from(tests)));
-    w.only("logitfuse-plugin-check", &[CORE, "logitfuse-plugin-host", "logitfuse-conformance"]);
+    w.only("logitfuse-plugin-check", &[CORE, "logitfuse-plugin-host", "logitfuse-conformance", "logitfuse-schema"]);
     w.only("logitfuse-misbehave", &["logitfuse-plugin-abi"]);
 }
 
@@ -158,6 +158,7 @@ fn d5_only_composition_roots_join_the_parts() {
             .collect();
         assert!(joined.is_empty(), "{name} is no composition root and joins {joined:?}");
     }
+    w.only("logitfuse-schema", &[]);
     w.only(TEXT, &[CORE]);
     w.only("logitfuse-engine", &[CORE]);
     w.only("logitfuse-setup", &[CORE]);
