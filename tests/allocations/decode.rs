@@ -15,7 +15,7 @@ use crate::{everywhere, measured_alone};
 /// tokens, more than any text has before this one has [`LAST`].
 const WARM: usize = 170;
 const LAST: usize = 210;
-/// Nobody ends before the first text is at [`LAST`].
+/// No text ends before the first one is at [`LAST`].
 const LENGTH: usize = 420;
 
 fn pipeline(strategy: &str, draft: &str) -> Pipeline {

@@ -27,6 +27,7 @@ mod run_bytes;
 mod run_directories;
 mod run_kills;
 mod run_support;
+mod rust_examples;
 mod second_opinion;
 mod speculation_every;
 mod strategies;

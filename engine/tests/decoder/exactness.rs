@@ -2,72 +2,12 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
-use logitfuse_core::{
-    FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, ProcessorFactory, Result, RoleSpec, SessionInfo,
-    StrategyInfo, TokenId, numerics::log_sum_exp,
-};
+use logitfuse_core::{LogitSource, ProcessorFactory, TokenId, numerics::log_sum_exp};
 use logitfuse_engine::{Cancel, Decoder, DraftCosts, DraftLength, Event, Request, Sampler, Sampling, ScoreRequest};
 use logitfuse_replay::ScriptedSource;
-use logitfuse_static_proxy::{Params, StaticProxy};
 
 /// Logits processors of a request.
 pub(crate) type Processors = [Arc<dyn ProcessorFactory>];
-
-/// Proxy tuning whose strength swings with the committed tokens: what rolls back or runs ahead wrongly shows.
-struct Swinging(StrategyInfo);
-
-pub(crate) fn swinging() -> Arc<dyn FusionStrategy> {
-    let roles = ["base", "expert", "anti"].map(RoleSpec::one);
-    Arc::new(Swinging(StrategyInfo::new("swinging", roles).with_trace("alpha", "1")))
-}
-
-impl FusionStrategy for Swinging {
-    fn info(&self) -> &StrategyInfo {
-        &self.0
-    }
-
-    fn start(&self, _: &SessionInfo) -> Result<Box<dyn FusionState>> {
-        Ok(Box::new(Swing { history: Vec::new() }))
-    }
-}
-
-#[derive(Clone)]
-struct Swing {
-    history: Vec<TokenId>,
-}
-
-impl FusionState for Swing {
-    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
-        assert_eq!(self.history, step.committed, "what was committed is what there is");
-        let alpha = self.history.iter().fold(0.3_f32, |alpha, &token| 0.7 * alpha + 0.1 * (token % 7) as f32);
-        let [base, expert, anti] = [0, 1, 2].map(|row| step.row(row).logits());
-        for (id, out) in out.logits.iter_mut().enumerate() {
-            *out = base[id] + alpha * (expert[id] - anti[id]);
-        }
-        if let [column] = out.trace {
-            *column = f64::from(alpha);
-        }
-        Ok(())
-    }
-
-    fn commit(&mut self, tokens: &[TokenId]) -> Result<()> {
-        self.history.extend(tokens);
-        Ok(())
-    }
-
-    fn rollback(&mut self, n: usize) -> Result<()> {
-        self.history.truncate(self.history.len() - n);
-        Ok(())
-    }
-
-    fn fork(&self) -> Result<Box<dyn FusionState>> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-pub(crate) fn proxy(alpha: f64) -> Arc<dyn FusionStrategy> {
-    Arc::new(StaticProxy::new(Params { alpha, ..Params::default() }).unwrap())
-}
 
 /// Sources that agree often: a common part, and a little of each one's own.
 pub(crate) fn source(name: &str, vocab: usize, seed: u64, own: f32) -> Box<dyn LogitSource> {

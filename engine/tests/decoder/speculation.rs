@@ -3,13 +3,71 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use logitfuse_core::{
-    Error, ErrorKind, FusionStrategy, LogitSource, LogitsProcessor, ProcessorContext, ProcessorFactory, Result,
-    SamplingRow, SharedVocabulary, TokenId,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, LogitsProcessor,
+    ProcessorContext, ProcessorFactory, Result, RoleSpec, SamplingRow, SessionInfo, SharedVocabulary, StrategyInfo,
+    TokenId,
 };
 use logitfuse_engine::{BaseOnly, Cancel, Decoder, Draft, DraftLength, Request, Role, Sampling, Speculation};
 use logitfuse_replay::{ScriptedSource, SyntheticSource};
+use logitfuse_static_proxy::{Params, StaticProxy};
 
-use crate::exactness::{adaptive, assert_distributed, exact, prompt, proxy, run, source, swinging};
+use crate::exactness::{adaptive, assert_distributed, exact, prompt, run, source};
+
+/// Proxy tuning whose strength swings with the committed tokens: what rolls back or runs ahead wrongly shows.
+struct Swinging(StrategyInfo);
+
+fn swinging() -> Arc<dyn FusionStrategy> {
+    let roles = ["base", "expert", "anti"].map(RoleSpec::one);
+    Arc::new(Swinging(StrategyInfo::new("swinging", roles).with_trace("alpha", "1")))
+}
+
+impl FusionStrategy for Swinging {
+    fn info(&self) -> &StrategyInfo {
+        &self.0
+    }
+
+    fn start(&self, _: &SessionInfo) -> Result<Box<dyn FusionState>> {
+        Ok(Box::new(Swing { history: Vec::new() }))
+    }
+}
+
+#[derive(Clone)]
+struct Swing {
+    history: Vec<TokenId>,
+}
+
+impl FusionState for Swing {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+        assert_eq!(self.history, step.committed, "what was committed is what there is");
+        let alpha = self.history.iter().fold(0.3_f32, |alpha, &token| 0.7 * alpha + 0.1 * (token % 7) as f32);
+        let [base, expert, anti] = [0, 1, 2].map(|row| step.row(row).logits());
+        for (id, out) in out.logits.iter_mut().enumerate() {
+            *out = base[id] + alpha * (expert[id] - anti[id]);
+        }
+        if let [column] = out.trace {
+            *column = f64::from(alpha);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, tokens: &[TokenId]) -> Result<()> {
+        self.history.extend(tokens);
+        Ok(())
+    }
+
+    fn rollback(&mut self, n: usize) -> Result<()> {
+        self.history.truncate(self.history.len() - n);
+        Ok(())
+    }
+
+    fn fork(&self) -> Result<Box<dyn FusionState>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+fn proxy(alpha: f64) -> Arc<dyn FusionStrategy> {
+    Arc::new(StaticProxy::new(Params { alpha, ..Params::default() }).unwrap())
+}
 
 fn engine(strategy: Arc<dyn FusionStrategy>, vocab: usize, draft: Option<Draft>, length: DraftLength) -> Decoder {
     let names: Vec<String> = strategy.info().roles.iter().map(|role| role.name.clone()).collect();
@@ -221,7 +279,7 @@ fn a_sampled_sequence_does_not_depend_on_its_batch() {
 
 #[test]
 fn drafts_end_where_the_text_does() {
-    // Everybody counts upwards and agrees; 30 ends a text, and the context holds 12 tokens.
+    // All sources count upwards and agree; 30 ends a text, and the context holds 12 tokens.
     let counting = |name: &str, context| {
         let next = |prefix: &[TokenId]| {
             let mut row = vec![0.0; 64];

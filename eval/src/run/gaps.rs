@@ -28,7 +28,7 @@ impl Paired {
     }
 }
 
-/// Both ends of the gap at every task that has one, before anything is run: whoever mistypes a name learns it now.
+/// Both ends of the gap at every task that has one, before anything is run: a mistyped name is an error now.
 pub(super) fn check(experiment: &Experiment, work: &[Work]) -> Result<()> {
     let Some((gap, external_scores)) = ends(experiment)? else { return Ok(()) };
     let Some(external_scores) = &external_scores else { return Ok(()) };
