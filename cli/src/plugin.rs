@@ -4,6 +4,7 @@ mod check;
 mod list;
 mod lock;
 mod new;
+mod scaffold;
 mod search;
 
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ pub(crate) fn run(global: &Global, command: &PluginCommand) -> anyhow::Result<Ex
         PluginCommand::New(args) => new::run(global, args),
         PluginCommand::Lock { files } => lock::run(global, files),
         PluginCommand::CheckCase { request, record } => {
-            logitfuse_plugin_host::check::serve(request, record)?;
+            logitfuse_plugin_check::serve(request, record)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -122,7 +122,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// What the schema leaves to somebody else, such as a strategy's parameters. It will be JSON there.
+    /// What the schema leaves to others, such as a strategy's parameters. It will be JSON there.
     fn free(&mut self, node: &Node) {
         match &node.value {
             Value::Table(table) => table.values().for_each(|entry| self.free(&entry.node)),

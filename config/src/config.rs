@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use logitfuse_core::{Error, FusionStrategy, Result, StrategyInfo};
-use logitfuse_onnx::Runtime;
+use logitfuse_pipeline::Runtime;
 use logitfuse_pipeline::{
     Pipeline, PipelineOptions, PluginConfig, PluginSettings, PluginUse, RunConfig, Sample, SourceConfig,
     SpeculationConfig, StrategyConfig, read_jsonl,
 };
-use logitfuse_plugin_host::{PluginFile, SearchPath};
+use logitfuse_pipeline::{PluginFile, SearchPath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;

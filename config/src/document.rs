@@ -121,7 +121,7 @@ fn node(value: Spanned<DeValue<'_>>, base: usize) -> Node {
             Err(_) => Value::Other(digits.to_string()),
         },
         DeValue::Float(digits) => match digits.as_str().parse::<f64>() {
-            // What overflows is no infinity that somebody wrote.
+            // An overflow is not an infinity that was written.
             Ok(number) if number.is_finite() || digits.as_str().ends_with(['f', 'n']) => Value::Float(number),
             _ => Value::Other(digits.to_string()),
         },

@@ -129,7 +129,7 @@ impl Experiment {
         }
         let mut document = reader.document(name, text, folder, Path::new(""));
         let Reader { mut texts, mut found, .. } = reader;
-        // Whoever reads on after a fault hears of its echoes.
+        // Reading on after a fault would report its echoes.
         sound(&mut found)?;
         let set = apply(overrides, &mut document, folder, &mut texts, &mut found);
         sound(&mut found)?;
@@ -186,7 +186,7 @@ impl Experiment {
         }
     }
 
-    /// Whoever sets something that no variant takes up would believe that it counts.
+    /// A setting that no variant takes up would seem to count.
     fn idle(&self, shown: &str, path: &[String]) -> Diagnostic {
         let place = get(&self.document, path).and_then(|entry| self.texts.place(&entry.key));
         Diagnostic::new(format!("setting {shown} changes no variant"), place)

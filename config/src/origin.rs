@@ -89,6 +89,7 @@ mod tests {
     use logitfuse_core::ErrorKind;
 
     use super::*;
+    use crate::Config;
 
     const TEXT: &str = "schema = 1\n[sources.base]\nmodel = \"x\"\n[strategy]\nuse = \"y\"\n\
                         params = { a = 1, weights = [1.0, \"ä\"] }\ngate = { max_prob = 2 }\n";

@@ -190,7 +190,7 @@ pub(crate) fn of<T: JsonSchema>() -> &'static Value {
 /// The schema behind references, and behind "this or nothing": TOML has no null.
 pub(crate) fn resolve<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
     let mut schema = schema;
-    // References of types form no circles of references alone; the bound is for whoever edits the schema.
+    // References of types form no circles of references alone; the bound guards against mistakes in the schema.
     for _ in 0..16 {
         if let Some(target) = schema["$ref"].as_str().and_then(|at| root.pointer(at.trim_start_matches('#'))) {
             schema = target;

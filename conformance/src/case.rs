@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use logitfuse_core::numerics::log_sum_exp;
 use logitfuse_core::{
-    FusedRow, FusionState, FusionStep, FusionStrategy, PromptReading, PromptScore, Result, RoleBinding, RoleRow,
-    SessionInfo, SharedVocabulary, TokenId,
+    CalibrationRows, Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, PromptReading, PromptScore,
+    Result, RoleBinding, RoleRow, SessionInfo, SharedVocabulary, TokenId,
 };
 
 /// A short run of a strategy: the bindings, and the logits of every row at every position.
@@ -124,7 +126,8 @@ impl Case {
         Ok(exited.then_some(output))
     }
 
-    fn rows(&self, step: usize) -> Vec<RoleRow<'_>> {
+    /// The rows of a position, with the numbers that an engine would hand over.
+    pub fn rows(&self, step: usize) -> Vec<RoleRow<'_>> {
         let rows = self.steps[step].iter().enumerate();
         rows.map(|(index, row)| RoleRow::new(row, log_sum_exp(row), self.sequence_log_prob(index, step))).collect()
     }
@@ -158,20 +161,108 @@ impl Case {
         self.run(strategy, self.start(strategy)?.as_mut(), 0..self.steps.len())
     }
 
-    /// A fresh state that knows where the text begins. Where a strategy asks how probable the prompt was, it was a prompt of
-    /// eight tokens, under which sources differ a little.
-    pub(crate) fn start(&self, strategy: &dyn FusionStrategy) -> Result<Box<dyn FusionState>> {
+    /// A fresh state that was told its prompt, as much of it as the strategy asks for, and knows the rows of its end.
+    ///
+    /// # Errors
+    /// Those of the strategy.
+    pub fn start(&self, strategy: &dyn FusionStrategy) -> Result<Box<dyn FusionState>> {
         let mut state = strategy.start(&self.session)?;
-        let score = |index: usize| PromptScore { log_prob: -10.0 - 0.5 * index as f64, tokens: 8 };
-        let asked = strategy.info().prompt != PromptReading::End;
-        let prompt: Vec<PromptScore> = (0..self.session.bindings.len()).filter(|_| asked).map(score).collect();
+        for (rows, next) in self.prompt(strategy) {
+            let rows: Vec<RoleRow<'_>> = rows.iter().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0)).collect();
+            state.read_prompt(&FusionStep::new(&rows, &[]), next)?;
+        }
         if !self.steps.is_empty() {
-            state.begin(&FusionStep::new(&self.rows(0), &[]), &prompt)?;
+            state.begin(&FusionStep::new(&self.rows(0), &[]), &self.prompt_scores(strategy))?;
         }
         Ok(state)
     }
 
-    fn sequence_log_prob(&self, index: usize, step: usize) -> f64 {
+    /// The rows of the prompt's positions, each with the token that follows: the positions of the case, the last one first.
+    /// None if the strategy does not ask for them.
+    pub fn prompt<'a>(
+        &'a self,
+        strategy: &dyn FusionStrategy,
+    ) -> impl Iterator<Item = (&'a [Vec<f32>], TokenId)> + use<'a> {
+        let asked = strategy.info().prompt == PromptReading::Rows;
+        let positions = self.steps.iter().zip(&self.tokens).rev().filter(move |_| asked);
+        positions.map(|(rows, &next)| (rows.as_slice(), next))
+    }
+
+    /// How probable the prompt was under every row: a prompt of eight tokens, under which sources differ a little. Empty if the
+    /// strategy does not ask.
+    pub fn prompt_scores(&self, strategy: &dyn FusionStrategy) -> Vec<PromptScore> {
+        let score = |index: usize| PromptScore { log_prob: -10.0 - 0.5 * index as f64, tokens: 8 };
+        let asked = strategy.info().prompt != PromptReading::End;
+        (0..self.session.bindings.len()).filter(|_| asked).map(score).collect()
+    }
+
+    /// The strategy fitted to calibration prompts whose ends resemble the positions of the case; `None` if it takes no
+    /// calibration prompts.
+    ///
+    /// # Errors
+    /// Those of the strategy.
+    pub fn calibrated(&self, strategy: &dyn FusionStrategy) -> Result<Option<Arc<dyn FusionStrategy>>> {
+        let Some(spec) = &strategy.info().calibration else { return Ok(None) };
+        let prompts = spec.prompts.min(3);
+        let asked = |binding: &usize| spec.rows_of.contains(&self.session.bindings[*binding].role);
+        let fitted = strategy.calibrated(&self.session, &mut |owner| {
+            if self.session.bindings.get(owner).is_none_or(|binding| binding.role != spec.role) {
+                let what = format!("rows after the prompts of binding {owner}, which is not of role `{}`", spec.role);
+                return Err(Error::new(ErrorKind::Internal, what));
+            }
+            let mut rows = CalibrationRows::new(prompts);
+            for prompt in 0..prompts {
+                let position = &self.steps[(owner + prompt) % self.steps.len()];
+                for binding in (0..position.len()).filter(asked) {
+                    let mut row = position[binding].clone();
+                    // Masks stay; prompts of one kind differ a little, and those of two kinds more.
+                    row[(5 * owner + prompt) % self.width()] += 2.0 + owner as f32;
+                    rows.push(prompt, binding, &row);
+                }
+            }
+            Ok(rows)
+        });
+        fitted.map(Some)
+    }
+
+    /// Calls `check` with the strategy in each form that can run: as it is, unless it cannot do without calibration prompts,
+    /// and fitted to some, if it takes any.
+    ///
+    /// # Errors
+    /// The first one of `check`, or that of the calibration as `failed` makes it.
+    pub fn in_each_form<E>(
+        &self,
+        strategy: &dyn FusionStrategy,
+        failed: impl FnOnce(Error) -> E,
+        mut check: impl FnMut(&dyn FusionStrategy) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if strategy.info().calibration.as_ref().is_none_or(|spec| !spec.required) {
+            check(strategy)?;
+        }
+        match self.calibrated(strategy) {
+            Ok(Some(fitted)) => check(fitted.as_ref()),
+            Ok(None) => Ok(()),
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    /// Whether the strategy runs in this session, calibrated if it must be.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn accepts(strategy: &dyn FusionStrategy, session: &SessionInfo) -> Result<()> {
+        if strategy.info().calibration.as_ref().is_none_or(|spec| !spec.required) {
+            return strategy.start(session).map(drop);
+        }
+        let width = session.vocabulary.width();
+        let row = |binding: usize| (0..width).map(|id| ((7 * id + 3 * binding) % 5) as f32).collect();
+        let rows: Vec<Vec<f32>> = (0..session.bindings.len()).map(row).collect();
+        let case = Self { session: session.clone(), steps: vec![rows], tokens: vec![0] };
+        case.calibrated(strategy)?.map_or(Ok(()), |fitted| fitted.start(session).map(drop))
+    }
+
+    /// Log-probability of the committed tokens before a position under one row.
+    pub fn sequence_log_prob(&self, index: usize, step: usize) -> f64 {
         let committed = self.tokens[..step].iter().zip(&self.steps);
         committed.map(|(&token, rows)| f64::from(rows[index][token as usize]) - log_sum_exp(&rows[index])).sum()
     }

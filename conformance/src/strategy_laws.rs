@@ -7,7 +7,7 @@
 use std::thread;
 
 use logitfuse_core::numerics::{argmax, check_row, kl_divergence, log_sum_exp, softmax};
-use logitfuse_core::{FusionStrategy, TokenId};
+use logitfuse_core::{Error, ErrorKind, FusionStrategy, TokenId};
 
 use crate::case::Output;
 use crate::{Case, Violation};
@@ -71,6 +71,36 @@ pub fn fuse_is_idempotent(strategy: &dyn FusionStrategy, case: &Case) -> Result<
         let again = case.fuse(strategy, state.as_mut(), step).map_err(&failed)?;
         same_bits(LAW, step, once, &again)?;
         state.commit(&case.tokens[step..=step]).map_err(&failed)?;
+    }
+    Ok(())
+}
+
+/// Calibration changes nothing about the strategy that was calibrated, gives the same again from the same rows, and fails if
+/// the rows after a prompt cannot be had. Holds of what takes no calibration prompts.
+pub fn calibration_is_repeatable(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    const LAW: &str = "calibration-is-repeatable";
+    let failed = Violation::because(LAW);
+    let Some(spec) = &strategy.info().calibration else { return Ok(()) };
+    let before = if spec.required { Vec::new() } else { run(LAW, strategy, case)? };
+    let [once, again] = [(); 2].map(|()| case.calibrated(strategy));
+    let (Some(once), Some(again)) = (once.map_err(&failed)?, again.map_err(&failed)?) else {
+        return Err(Violation::new(LAW, "it asks for calibration prompts and takes none"));
+    };
+    let (once, again) = (run(LAW, once.as_ref(), case)?, run(LAW, again.as_ref(), case)?);
+    for (step, (once, again)) in once.iter().zip(&again).enumerate() {
+        same_bits(LAW, step, once, again)?;
+    }
+    let after = if spec.required { Vec::new() } else { run(LAW, strategy, case)? };
+    for (step, (before, after)) in before.iter().zip(&after).enumerate() {
+        same_bits(LAW, step, before, after)?;
+    }
+    let mut asked = false;
+    let fitted = strategy.calibrated(&case.session, &mut |_| {
+        asked = true;
+        Err(Error::new(ErrorKind::Backend, "a model failed"))
+    });
+    if asked && fitted.is_ok() {
+        return Err(Violation::new(LAW, "it was calibrated by prompts that could not be run"));
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use logitfuse_conformance::{Case, Violation, generators, oracles, source_laws, strategy_laws};
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, Result, RoleRow, RoleSpec, Rows,
-    SequenceId, SessionInfo, SourceInfo, Step, StrategyInfo, TokenId,
+    CalibrationRows, CalibrationSpec, Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource,
+    Memoryless, Result, RoleRow, RoleSpec, Rows, SequenceId, SessionInfo, SourceInfo, Step, StrategyInfo, TokenId,
 };
 use logitfuse_replay::SyntheticSource;
 use proptest::strategy::{Strategy, ValueTree};
@@ -152,7 +152,7 @@ fn violation(fault: Fault, law: Law) -> Option<&'static str> {
 }
 
 /// The first violation within a few hundred cases.
-fn first_violation(law: impl Fn(&Case) -> Result<(), Violation>) -> Option<&'static str> {
+fn first_violation(mut law: impl FnMut(&Case) -> Result<(), Violation>) -> Option<&'static str> {
     let mut runner = TestRunner::deterministic();
     let cases = generators::case(&[("base", 1), ("expert", 1)]);
     (0..300).find_map(|_| {
@@ -347,4 +347,101 @@ fn an_error_of_the_strategy_is_a_violation() {
     let refuses = Refuses(StrategyInfo::new("refuses", [RoleSpec::one("base")]));
     let violation = strategy_laws::contract(&refuses, &case).unwrap_err();
     assert_eq!(violation.to_string(), "valid-output: not today");
+}
+
+/// What a strategy does wrong when it is calibrated. Its state adds a number to the base's first logit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Misfit {
+    Nothing,
+    /// Every calibration gives another strategy.
+    Varies,
+    /// The strategy that was calibrated changes.
+    Changes,
+    /// Prompts that could not be run do not matter.
+    Ignores,
+    /// Asks for calibration prompts, and takes none.
+    Refuses,
+}
+
+#[derive(Clone)]
+struct Fits {
+    misfit: Misfit,
+    added: f32,
+    calls: Arc<AtomicUsize>,
+    info: StrategyInfo,
+}
+
+impl FusionStrategy for Fits {
+    fn info(&self) -> &StrategyInfo {
+        &self.info
+    }
+
+    fn start(&self, _: &SessionInfo) -> Result<Box<dyn FusionState>> {
+        let calls = self.calls.load(Ordering::SeqCst) as f32;
+        Ok(Box::new(Adds(if self.misfit == Misfit::Changes { calls } else { self.added })))
+    }
+
+    fn calibrated(
+        &self,
+        session: &SessionInfo,
+        rows_after: &mut dyn FnMut(usize) -> Result<CalibrationRows>,
+    ) -> Result<Arc<dyn FusionStrategy>> {
+        let calls = self.calls.fetch_add(1, Ordering::SeqCst) as f32;
+        let rows = rows_after(session.row_of("expert").unwrap_or(0));
+        let added = match (self.misfit, rows) {
+            (Misfit::Refuses, _) => return Err(Error::new(ErrorKind::Unsupported, "not today")),
+            (Misfit::Varies, _) => calls,
+            (Misfit::Ignores, Err(_)) => 0.0,
+            (_, rows) => rows?.prompts() as f32,
+        };
+        Ok(Arc::new(Self { added, ..self.clone() }))
+    }
+}
+
+#[derive(Clone)]
+struct Adds(f32);
+
+impl Memoryless for Adds {
+    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+        out.logits.copy_from_slice(step.row(0).logits());
+        out.logits[0] = self.0;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_calibration_that_is_not_repeatable_is_caught() {
+    let spec =
+        CalibrationSpec { role: "expert".to_owned(), rows_of: vec!["base".to_owned()], prompts: 2, required: false };
+    let roles = || [RoleSpec::one("base"), RoleSpec::one("expert")];
+    for (misfit, law) in [
+        (Misfit::Nothing, None),
+        (Misfit::Varies, Some("calibration-is-repeatable")),
+        (Misfit::Changes, Some("calibration-is-repeatable")),
+        (Misfit::Ignores, Some("calibration-is-repeatable")),
+        (Misfit::Refuses, Some("calibration-is-repeatable")),
+    ] {
+        let info = StrategyInfo::new("fits", roles()).with_calibration(spec.clone());
+        let strategy = Fits { misfit, added: 0.0, calls: Arc::default(), info };
+        let violation = first_violation(|case| strategy_laws::calibration_is_repeatable(&strategy, case));
+        assert_eq!(violation, law, "{misfit:?}");
+    }
+    // Both forms are tried, and what takes no prompts is tried once.
+    let forms = |info: StrategyInfo| {
+        let strategy = Fits { misfit: Misfit::Nothing, added: 0.0, calls: Arc::default(), info };
+        let mut forms = 0;
+        let seen = first_violation(|case| {
+            forms = 0;
+            let failed = |e: Error| Violation { law: "failed", detail: e.to_string() };
+            case.in_each_form(&strategy, failed, |form| {
+                forms += 1;
+                strategy_laws::contract(form, case)
+            })
+        });
+        (seen, forms)
+    };
+    assert_eq!(forms(StrategyInfo::new("fits", roles())), (None, 1));
+    assert_eq!(forms(StrategyInfo::new("fits", roles()).with_calibration(spec.clone())), (None, 2));
+    let required = CalibrationSpec { required: true, ..spec };
+    assert_eq!(forms(StrategyInfo::new("fits", roles()).with_calibration(required)), (None, 1));
 }

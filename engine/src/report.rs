@@ -87,6 +87,7 @@ pub struct ObservedRows<'a> {
 
 /// One generated token and how it came about.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct TokenReport {
     /// The index of its request.
     pub request: usize,
@@ -110,6 +111,7 @@ pub struct TokenReport {
 
 /// The probability of a generated token under one role.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct RoleReport {
     /// Log-probability in nats of the token under this role; NaN if an early exit left its source idle.
     pub log_prob: f64,
@@ -148,6 +150,7 @@ impl FinishReason {
 
 /// A finished sequence.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Generation {
     /// The generated tokens, an end-of-sequence token included.
     pub tokens: Vec<TokenId>,
@@ -163,6 +166,7 @@ pub struct Generation {
 
 /// Where the time of a text, or of a whole call, went. Those of all texts of a call add up to the call's.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Timings {
     /// One entry per source: time inside its `forward`, prompts only.
     pub prefill: Vec<Duration>,

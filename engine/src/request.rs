@@ -6,6 +6,7 @@ use crate::{Cancel, Fusion, Sampling};
 
 /// One generation to make.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Request {
     /// One prompt per binding of the fusion ([`Fusion::session`](crate::Fusion::session)), in the same order. Each holds
     /// one token at least.

@@ -26,6 +26,7 @@ use crate::{Cancel, Fusion, RoleReport, Timings};
 /// # Ok::<(), logitfuse_core::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ScoreRequest {
     /// One prompt per binding, as in [`Request`](crate::Request).
     pub prompts: Vec<Vec<TokenId>>,
@@ -88,6 +89,7 @@ impl ScoreRequest {
 
 /// The score of a continuation.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Score {
     /// Sum of the tokens' fused log-probabilities, in nats.
     pub log_prob: f64,
@@ -99,6 +101,7 @@ pub struct Score {
 
 /// One scored token.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TokenScore {
     /// The token.
     pub token: TokenId,

@@ -25,7 +25,7 @@ pub(crate) struct Costs<'a> {
 }
 
 impl Costs<'_> {
-    /// What drafting costs if `drafter` drafts; `None`: nobody has to run for it.
+    /// What drafting costs if `drafter` drafts; `None`: no model runs for it.
     pub(crate) fn drafts(&self, drafter: Option<usize>) -> DraftCosts {
         let seconds = |model: usize, rows: usize| self.of[model][rows - 1];
         let round = |tokens: usize| {

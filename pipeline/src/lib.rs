@@ -43,6 +43,10 @@ mod thread_plan;
 
 #[cfg(feature = "onnx")]
 pub use builder::PipelineBuilder;
+#[cfg(feature = "onnx")]
+pub use logitfuse_onnx::{ModelFolder, Runtime, SourceReport};
+#[cfg(feature = "plugins")]
+pub use logitfuse_plugin_host::{PluginFile, SearchPath};
 pub use nearest::{did_you_mean, nearest};
 pub use options::{Names, PipelineOptions, PluginConfig, RunConfig, SourceConfig, StrategyConfig};
 pub use parameters::{Choice, Parameter, parameters};

@@ -241,7 +241,7 @@ impl Pipeline {
 
     /// How generated tokens become text that ends before the first of these strings, for [`Request::text`].
     pub fn detokenize(&self, stop: &[String]) -> Arc<dyn Detokenize> {
-        Arc::new(DetokenizeOptions { tokenizer: self.shared.tokenizer.clone(), stop: stop.to_vec() })
+        Arc::new(DetokenizeOptions::new(self.shared.tokenizer.clone()).with_stop(stop))
     }
 
     /// The request that generates for the sample at `index`, whose fields fill the prompts.
@@ -306,7 +306,7 @@ fn profiler<'a>(
         let token = place % parts.pool.vocabulary().width();
         prompts.push(vec![TokenId::try_from(token).unwrap_or(0); context]);
     }
-    let text = DetokenizeOptions { tokenizer: tokenizer.clone(), stop: Vec::new() };
+    let text = DetokenizeOptions::new(tokenizer.clone());
     Ok(StepProfiler { parts, prompts, sampling: sampling(run, 0)?, text: Some(Arc::new(text)), batch })
 }
 

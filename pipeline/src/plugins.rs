@@ -14,7 +14,7 @@ use crate::PipelineOptions;
 pub struct PluginSettings {
     /// Where `plugin:ID` is looked for, after the experiment's own `[plugins]`.
     pub search: SearchPath,
-    /// What to do with a plugin that nobody has pinned.
+    /// What to do with a plugin that is not pinned.
     pub policy: Policy,
     /// Refuse plugins that `logitfuse.lock` beside the experiment does not list.
     pub locked: bool,

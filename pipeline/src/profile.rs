@@ -16,7 +16,7 @@ use crate::{
 
 pub use probe::Probe;
 
-/// What is assumed of drafts that nobody probed.
+/// Acceptances that predictions are made for where none was measured.
 const ACCEPTANCES: [f64; 3] = [0.5, 0.7, 0.9];
 const ASSUMED: f64 = 0.7;
 /// Drafts must be faster than none by this factor: predictions are not exact.
@@ -34,9 +34,9 @@ pub struct Profile {
     pub step: StepProfile,
     /// Tokens per second without drafts.
     pub plain_tokens_per_second: f64,
-    /// Everybody who could draft.
+    /// Every possible drafter.
     pub drafters: Vec<DrafterProfile>,
-    /// Decoding of the experiment's own samples; empty if nobody asked.
+    /// Decoding of the experiment's own samples; empty without a request for it.
     pub probes: Vec<Probe>,
     /// What is best.
     pub choice: Choice,
@@ -72,17 +72,17 @@ pub struct StepProfile {
     pub in_turn_ms: f64,
 }
 
-/// What drafts of somebody would give.
+/// What the drafts of one drafter would give.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct DrafterProfile {
     /// A role, a source, or `prompt_lookup`.
     pub draft: String,
-    /// Costs of a round. They end where not even a draft that stands as a whole would pay.
+    /// Costs of a round. They end where not even a draft that is accepted as a whole would speed decoding up.
     pub costs: RoundCosts,
-    /// Tokens per second at these shares of tokens that stand, and at the one that was measured.
+    /// Tokens per second at assumed acceptances, and at the one that was measured.
     pub predictions: Vec<Prediction>,
-    /// From this share of tokens on drafts are faster than none; absent if they never are.
+    /// From this acceptance on drafts are faster than none; absent if they never are.
     pub pays_from: Option<f64>,
 }
 
@@ -90,7 +90,7 @@ pub struct DrafterProfile {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Prediction {
-    /// The probability that a drafted token stands if those before it do.
+    /// The probability that a drafted token is accepted if those before it are.
     pub acceptance: f64,
     /// Whether it was measured, not assumed.
     pub measured: bool,
@@ -102,7 +102,7 @@ pub struct Prediction {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Choice {
-    /// Who drafts; nobody if drafts do not pay.
+    /// The drafter; absent if no draft speeds decoding up.
     pub draft: Option<String>,
     /// Tokens per draft that are best at this acceptance.
     pub tokens: usize,
@@ -132,7 +132,7 @@ pub struct ProfileOptions<'a> {
 pub type Requests<'a> = dyn Fn(&Pipeline) -> Result<Vec<Request>> + 'a;
 
 impl Profile {
-    /// Opens the models of an experiment and times them: by themselves, together, with everybody who could draft. `probe`
+    /// Opens the models of an experiment and times them: by themselves, together, with every possible drafter. `probe`
     /// makes the requests that are decoded to see what drafts are worth; it may make none.
     ///
     /// # Errors
@@ -245,8 +245,8 @@ impl DrafterProfile {
         self.predictions.push(Prediction { acceptance, measured, tokens_per_second });
     }
 
-    /// What drafts are expected to stand: as measured, or as assumed of a model. Nobody can say how often a text repeats
-    /// itself.
+    /// The acceptance that is expected: as measured, or as assumed of a model. How often a text repeats itself is not known
+    /// without measuring.
     fn expected(&self, drafter: Drafter) -> Option<(f64, bool)> {
         let measured = self.predictions.iter().find(|prediction| prediction.measured);
         measured.map(|m| (m.acceptance, true)).or((drafter != Drafter::Lookup).then_some((ASSUMED, false)))
@@ -264,7 +264,7 @@ impl Choice {
         let none =
             |why: String| Self { draft: None, tokens: 0, acceptance: None, in_turn, tokens_per_second: plain, why };
         let Some((found, acceptance, measured, tokens, rate)) = best else {
-            return none("nobody is there to draft".to_owned());
+            return none("there is no drafter".to_owned());
         };
         let known = if measured { "was measured" } else { "is assumed" };
         if tokens == 0 || rate < WORTH_IT * plain {
@@ -288,7 +288,7 @@ impl Pipeline {
         self.sources().map(|info| info.name.clone()).collect()
     }
 
-    /// Everybody who could draft, by the name that `[speculation]` calls them: each model by its first role, a source
+    /// Every possible drafter, by the name that `[speculation]` calls them: each model by its first role, a source
     /// without role, and the prompt.
     fn drafters(&self) -> Vec<(String, Drafter)> {
         let mut all: Vec<(String, Drafter)> = Vec::new();

@@ -189,8 +189,11 @@ pub(crate) fn drafter(
     known.extend(sources.iter().map(String::as_str));
     known.push("prompt_lookup");
     known.dedup();
-    Err(Error::new(ErrorKind::InvalidConfig, format!("speculation.draft: nobody is called `{}`", config.draft))
-        .with_help(format!("a role or a source drafts, or prompt_lookup; there are {}", known.join(", "))))
+    Err(Error::new(
+        ErrorKind::InvalidConfig,
+        format!("speculation.draft: there is no role or source `{}`", config.draft),
+    )
+    .with_help(format!("a role or a source drafts, or prompt_lookup; there are {}", known.join(", "))))
 }
 
 #[cfg(test)]
@@ -198,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_drafter_is_a_role_or_a_source_or_nobody() {
+    fn a_drafter_is_a_role_or_a_source_or_a_lookup() {
         let roles = [("base".to_owned(), "large".to_owned()), ("expert".to_owned(), "small".to_owned())];
         let sources = ["large", "small", "tiny"].map(str::to_owned);
         let find = |draft: &str| {
@@ -208,7 +211,7 @@ mod tests {
         assert_eq!(find("expert").unwrap(), Drafter::Binding { binding: 1, model: 1 });
         assert_eq!(find("tiny").unwrap(), Drafter::Extra { model: 2 });
         assert_eq!(find("prompt_lookup").unwrap(), Drafter::Lookup);
-        assert_eq!(find("exprt").unwrap_err().to_string(), "speculation.draft: nobody is called `exprt`");
+        assert_eq!(find("exprt").unwrap_err().to_string(), "speculation.draft: there is no role or source `exprt`");
     }
 
     #[test]

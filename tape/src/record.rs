@@ -6,7 +6,7 @@ use logitfuse_config::{Config, Names, SourceConfig, StrategyConfig};
 
 use logitfuse_core::{Error, ErrorKind, PromptReading, Result, ResultExt, RoleRow, TokenId};
 use logitfuse_engine::{Cancel, Decoder, Event, ObservedRows, Observing, ScoreRequest};
-use logitfuse_onnx::{ModelFolder, Runtime};
+use logitfuse_pipeline::{ModelFolder, Runtime};
 use logitfuse_pipeline::{Pipeline, PluginSettings, Sample};
 use logitfuse_replay::{RowKind, Tape, TapeHeader, TapeSource, TapeVocabulary, TapeWriter, TextInfo, tape::SCHEMA};
 use logitfuse_rundir::{sha256, sha256_of_file};

@@ -15,7 +15,7 @@ use logitfuse_config::Config;
 use logitfuse_core::Result;
 use logitfuse_engine::Cancel;
 use logitfuse_onnx::Runtime;
-use logitfuse_pipeline::{Pipeline, PluginSettings};
+use logitfuse_pipeline::PluginSettings;
 use logitfuse_replay::{RowKind, Tape};
 use logitfuse_setup::{Environment, find_runtime};
 use logitfuse_tape::{Grid, RecordOptions, Reference, Replay, Setting, record};
@@ -101,11 +101,11 @@ fn decode(config: &Config, runtime: &Runtime, samples: usize, points: &[Vec<Sett
         let mut config = config.clone();
         settings.iter().try_for_each(|setting| setting.apply(&mut config.strategy))?;
         let samples: Vec<_> = config.samples()?.into_iter().take(samples).collect();
-        let mut wired = config.open(&runtime, 0, &logitfuse_pipeline::PluginSettings::default())?;
+        let pipeline = config.open(&runtime, 0, &PluginSettings::default())?;
         let start = Instant::now();
         for (index, sample) in samples.iter().enumerate() {
-            let request = wired.request_for(index, &sample.fields)?;
-            total.tokens += wired.decoder().generate_one(&request)?.tokens.len();
+            let request = pipeline.request_for(index, &sample.fields)?;
+            total.tokens += pipeline.decoder().generate_one(&request)?.tokens.len();
         }
         total.seconds += start.elapsed().as_secs_f64();
         eprintln!("{}: {:.2} s so far", settings[0], total.seconds);

@@ -118,8 +118,13 @@ fn d4_plugin_crates_keep_apart() {
         w.only(name, &[CORE, "logitfuse-plugin-abi", "logitfuse-conformance"]);
     }
     for name in w.below("plugins/host") {
-        w.only(name, &[CORE, "logitfuse-plugin-abi", "logitfuse-conformance"]);
+        w.only(name, &[CORE, "logitfuse-plugin-abi"]);
     }
+    // Embedders of the host build no test framework; what tests plugins is a crate of its own.
+    let tests = ["proptest", "criterion"].map(str::to_owned);
+    assert!(w.foreign["logitfuse-plugin-host"].is_disjoint(&BTreeSet::from(tests)));
+    w.only("logitfuse-plugin-check", &[CORE, "logitfuse-plugin-host", "logitfuse-conformance"]);
+    w.only("logitfuse-misbehave", &["logitfuse-plugin-abi"]);
 }
 
 #[test]
@@ -136,20 +141,58 @@ fn d4_bundled_plugins_are_a_strategy_and_the_sdk() {
 #[test]
 fn d5_only_composition_roots_join_the_parts() {
     let w = workspace();
-    let roots = ["logitfuse-experiment", "logitfuse-cli", "logitfuse-tests", "xtask"];
+    // The façade holds names, no code; a command line installs runtimes and lists plugins.
+    let roots = ["logitfuse-pipeline", "logitfuse", "logitfuse-cli", "logitfuse-tests", "xtask"];
     let parts: Vec<&String> = [w.below("backends/"), w.below("strategies/"), w.below("plugins/host")].concat();
     let bundled = w.below("plugins/bundled/");
     let others = w.edges.iter().filter(|(name, _)| !roots.contains(&name.as_str()) && !bundled.contains(name));
+    // `plugin check` is a host and the laws; rule D4 says what it may know.
+    let others = others.filter(|(name, _)| *name != "logitfuse-plugin-check");
     for (name, edges) in others {
-        let joined: Vec<_> = parts.iter().filter(|part| edges.contains(part.as_str()) && **part != name).collect();
+        // The format of a tape is that of the backend that replays it.
+        let format = |part: &str| name == "logitfuse-tape" && part == "logitfuse-replay";
+        let joined: Vec<_> = parts
+            .iter()
+            .filter(|part| !format(part))
+            .filter(|part| edges.contains(part.as_str()) && **part != name)
+            .collect();
         assert!(joined.is_empty(), "{name} is no composition root and joins {joined:?}");
     }
     w.only(TEXT, &[CORE]);
-    w.only("logitfuse-engine", &[CORE, TEXT]);
+    w.only("logitfuse-engine", &[CORE]);
     w.only("logitfuse-setup", &[CORE]);
     w.only("logitfuse-metrics", &[CORE]);
     w.only("logitfuse-rundir", &[CORE, "logitfuse-metrics"]);
     w.only("logitfuse-report", &[CORE, "logitfuse-metrics", "logitfuse-rundir"]);
+    w.only("logitfuse-config", &[CORE, "logitfuse-metrics", "logitfuse-pipeline"]);
+    // No front end depends on another, and nothing depends on one.
+    for (name, edges) in &w.edges {
+        for front in ["logitfuse-cli", "logitfuse-tests", "xtask"] {
+            assert!(!edges.contains(front), "{name} depends on {front}");
+        }
+    }
+}
+
+/// Who embeds fusion builds no task, metric, YAML, figure or test framework; who embeds plugins no test framework either.
+#[test]
+fn the_minimal_facade_is_small() {
+    for (features, words) in [
+        ("onnx", &["eval", "metrics", "rundir", "report", "config", "plugin-host", "conformance", "tape"][..]),
+        ("onnx,plugins", &["eval", "metrics", "rundir", "report", "config", "conformance", "plugin-check"]),
+    ] {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut tree = std::process::Command::new(cargo);
+        tree.args(["tree", "--edges", "normal", "--prefix", "none", "--package", "logitfuse", "--no-default-features"]);
+        let output = tree.args(["--offline", "--features", features]).output().expect("cargo tree runs");
+        let crates = String::from_utf8(output.stdout).expect("names are text");
+        let crates: BTreeSet<&str> = crates.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert!(crates.contains("logitfuse-pipeline"), "{}", String::from_utf8_lossy(&output.stderr));
+        let ours = words.iter().map(|word| format!("logitfuse-{word}"));
+        let foreign =
+            ["serde-saphyr", "resvg", "usvg", "maud", "proptest", "criterion", "clap", "toml"].map(str::to_owned);
+        let extra: Vec<String> = ours.chain(foreign).filter(|name| crates.contains(name.as_str())).collect();
+        assert!(extra.is_empty(), "{features}: the façade builds {extra:?}");
+    }
 }
 
 #[test]
@@ -159,7 +202,13 @@ fn d6_conformance_knows_core_and_numerics_only() {
 
 #[test]
 fn unsafe_code_is_where_it_is_declared() {
-    let declared = ["logitfuse-onnx", "logitfuse-plugin", "logitfuse-plugin-host", "logitfuse-misbehave"];
+    let declared = [
+        "logitfuse-onnx",
+        "logitfuse-plugin",
+        "logitfuse-plugin-host",
+        "logitfuse-plugin-check",
+        "logitfuse-misbehave",
+    ];
     let w = workspace();
     for (name, folder) in w.folders.iter().filter(|(name, _)| !declared.contains(&name.as_str())) {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder).join("src");

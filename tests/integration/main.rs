@@ -3,7 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
 
 mod architecture;
+#[path = "../../engine/tests/decoder/exactness.rs"]
+mod exactness;
 mod fingerprints;
+#[path = "../../plugins/host/tests/support/libraries.rs"]
+mod libraries;
 #[cfg(target_os = "linux")]
 mod memory;
 mod onnx_bad_input;
@@ -12,8 +16,8 @@ mod onnx_programs;
 mod oracles;
 mod peers;
 mod plan;
+mod plugin_check;
 mod plugin_messages;
-mod plugin_misbehave;
 mod plugin_new;
 mod plugin_parity;
 mod plugin_real_decode;
@@ -23,7 +27,9 @@ mod run_bytes;
 mod run_directories;
 mod run_kills;
 mod run_support;
+mod rust_examples;
 mod second_opinion;
+mod speculation_every;
 mod strategies;
 mod support;
 mod tape;

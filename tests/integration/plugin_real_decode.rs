@@ -8,13 +8,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use logitfuse_core::{FusionStrategy, LogitSource, Result, Rows, SequenceId, SourceInfo, Step};
-use logitfuse_engine::{Engine, Role};
+use logitfuse_core::{FusionStrategy, LogitSource, PromptReading, Result, Rows, SequenceId, SourceInfo, Step};
+use logitfuse_engine::{Decoder, Role};
 use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource};
 use logitfuse_text::Tokenizer;
 
 use crate::{
-    plugin_parity::{all, both, reports},
+    libraries::bundled,
+    plugin_parity::{both, calibrate, reports},
     support::{model, runtime},
 };
 
@@ -82,18 +83,24 @@ fn every_bundled_strategy_decodes_a_real_model_to_the_same_bits() {
     let models = ["smollm2-int8", "smollm2-fp32"].map(Lent::open);
     let tokenizer = Tokenizer::load(&model("smollm2-int8")).unwrap();
     let mut texts = BTreeSet::new();
-    for (plugin, id, params, roles) in all() {
-        let prompts: Vec<_> =
-            PROMPTS[..roles.len()].iter().map(|text| tokenizer.encode(text, false).unwrap()).collect();
+    for (plugin, id, params, roles) in bundled() {
+        let encode = |text: &&str| tokenizer.encode(text, false).unwrap();
+        let own: Vec<_> = PROMPTS[..roles.len()].iter().map(encode).collect();
+        let of_kind: Vec<_> = PROMPTS.iter().map(encode).collect();
         let decode = |strategy: Arc<dyn FusionStrategy>| {
             // Experts are played by the second model, all others by the first.
             let bindings = roles.iter().map(|role| Role::new(*role, usize::from(*role == "expert")));
             let needed = if roles.contains(&"expert") { &models[..] } else { &models[..1] };
-            let mut engine = Engine::builder(strategy).roles(bindings).prefix_cache_bytes(0);
+            let mut engine = Decoder::builder(strategy).roles(bindings).prefix_cache_bytes(0);
             for model in needed {
                 engine = engine.source(Box::new(model.clone()));
             }
-            reports(&mut engine.build().unwrap(), prompts.clone(), TOKENS)
+            let mut engine = engine.build().unwrap();
+            calibrate(&mut engine, &of_kind);
+            // A strategy that is shown every position of the prompt needs one and the same in all roles.
+            let one = engine.strategy().info().prompt == PromptReading::Rows;
+            let prompts = if one { vec![own[0].clone(); own.len()] } else { own.clone() };
+            reports(&mut engine, prompts, TOKENS)
         };
         let (built_in, loaded) = both(plugin, id, &params);
         let columns = built_in.info().trace.len();

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
-use logitfuse_plugin_host::check::{self, CaseResult, CompatibilityReport, Options, Place, Report};
+use logitfuse_plugin_check::{self as check, CaseResult, Options, Place, Report, Verdict};
 
 use crate::{
     args::plugin::{CheckArgs, ReportFormat},
@@ -59,12 +59,12 @@ fn params(text: &str) -> Result<serde_json::Value> {
 
 fn line(result: &CaseResult) -> String {
     let (word, colour) = match result.verdict {
-        CompatibilityReport::Passed => ("ok", AnsiColor::Green),
-        CompatibilityReport::Skipped => ("skipped", AnsiColor::BrightBlack),
-        CompatibilityReport::Warning => ("warning", AnsiColor::Yellow),
-        CompatibilityReport::Failed => ("FAILED", AnsiColor::Red),
-        CompatibilityReport::Crashed => ("CRASHED", AnsiColor::Red),
-        CompatibilityReport::Hung => ("HUNG", AnsiColor::Red),
+        Verdict::Passed => ("ok", AnsiColor::Green),
+        Verdict::Skipped => ("skipped", AnsiColor::BrightBlack),
+        Verdict::Warning => ("warning", AnsiColor::Yellow),
+        Verdict::Failed => ("FAILED", AnsiColor::Red),
+        Verdict::Crashed => ("CRASHED", AnsiColor::Red),
+        Verdict::Hung => ("HUNG", AnsiColor::Red),
     };
     let style = Style::new().fg_color(Some(colour.into()));
     let what = format!("{}/{}", result.group, result.name);
@@ -76,8 +76,8 @@ fn line(result: &CaseResult) -> String {
 fn summary(report: &Report) -> String {
     let count = |verdict| report.count(verdict);
     let findings = report.findings().count();
-    let mut counts = vec![format!("{findings} findings"), format!("{} passed", count(CompatibilityReport::Passed))];
-    for (verdict, word) in [(CompatibilityReport::Warning, "warnings"), (CompatibilityReport::Skipped, "skipped")] {
+    let mut counts = vec![format!("{findings} findings"), format!("{} passed", count(Verdict::Passed))];
+    for (verdict, word) in [(Verdict::Warning, "warnings"), (Verdict::Skipped, "skipped")] {
         if count(verdict) > 0 {
             counts.push(format!("{} {word}", count(verdict)));
         }

@@ -6,7 +6,6 @@ use std::{
 };
 
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_plugin_host::Scaffold;
 
 use crate::{
     args::{
@@ -14,14 +13,15 @@ use crate::{
         plugin::{Language, NewArgs},
     },
     output,
+    plugin::scaffold::Scaffold,
 };
 
 pub(crate) fn run(global: &Global, args: &NewArgs) -> anyhow::Result<ExitCode> {
     let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(&args.name));
     let (scaffold, next) = match args.lang {
-        Language::C => (Scaffold::new(&args.name, logitfuse_plugin_host::Language::C)?, "make"),
+        Language::C => (Scaffold::new(&args.name, Language::C)?, "make"),
         Language::Rust => {
-            let scaffold = Scaffold::new(&args.name, logitfuse_plugin_host::Language::Rust)?;
+            let scaffold = Scaffold::new(&args.name, Language::Rust)?;
             (scaffold.with_sdk(&sdk(args.source.as_deref())?), "cargo build --release")
         }
     };

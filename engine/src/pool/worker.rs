@@ -22,7 +22,7 @@ pub(super) struct Worker {
     vocabulary: SharedVocabulary,
     source: Arc<SharedSource>,
     jobs: Option<SyncSender<SourceBatch>>,
-    /// Locked by whoever holds the pool's turn only; a mutex because receivers are not `Sync`.
+    /// Locked during a pass alone; a mutex because receivers are not `Sync`.
     done: Mutex<Receiver<SourceBatch>>,
     thread: Option<JoinHandle<()>>,
 }

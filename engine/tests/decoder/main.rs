@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
 
 mod early_exit;
+mod exactness;
 mod many_fusions;
 mod prefix_cache;
 mod prompts;
@@ -10,4 +11,3 @@ mod queue;
 mod scoring;
 mod sequences;
 mod speculation;
-// mod speculation_every;

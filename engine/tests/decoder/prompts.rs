@@ -1,4 +1,4 @@
-//! What a strategy is told of prompts, and that it costs nothing where nobody asks.
+//! What a strategy is told of prompts, and that it costs nothing where a strategy does not ask.
 
 use std::sync::{Arc, Mutex};
 
@@ -194,7 +194,7 @@ fn prompts_are_read_position_by_position() {
     );
 }
 
-/// Whoever runs a text tells the same of its prompt: decoding, drafting, scoring, whatever runs beside it.
+/// Decoding, drafting and scoring tell a strategy the same of a prompt, whatever runs beside it.
 #[test]
 fn everybody_tells_the_same() {
     let same = vec![text(4, 150); 3];
@@ -221,7 +221,8 @@ fn everybody_tells_the_same() {
     }
 }
 
-/// Nobody who does not ask pays: prompts that begin alike still share their beginning. Who asks has them run in full.
+/// Strategies that do not ask do not pay: prompts that begin alike still share their beginning. For one that asks they are
+/// run in full.
 #[test]
 fn only_who_asks_pays() {
     let requests: Vec<Request> =

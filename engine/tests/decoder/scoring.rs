@@ -63,7 +63,8 @@ fn all(engine: &mut Decoder, requests: Vec<ScoreRequest>, limit: usize) -> Resul
 
 fn one_at_a_time() -> Vec<Vec<String>> {
     let alone = |request: &ScoreRequest, continuation: &Vec<TokenId>| {
-        let request = ScoreRequest { continuations: vec![continuation.clone()], ..request.clone() };
+        let mut request = request.clone();
+        request.continuations = vec![continuation.clone()];
         exact(&engine(0).score(&request, &Cancel::new()).unwrap()).remove(0)
     };
     requests().iter().map(|r| r.continuations.iter().map(|c| alone(r, c)).collect()).collect()
@@ -102,7 +103,8 @@ fn an_engine_that_drafts_scores_as_one_that_does_not() {
             .build()
             .unwrap()
     };
-    let request = ScoreRequest { prompts: request.prompts[..1].to_vec(), ..request.clone() };
+    let mut request = request.clone();
+    request.prompts.truncate(1);
     let draft = Speculation { draft: Draft::Source(1), length: DraftLength::Fixed(3) };
     let mut drafting = build(Some(draft));
     let scores = drafting.score(&request, &Cancel::new()).unwrap();

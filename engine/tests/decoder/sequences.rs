@@ -223,7 +223,7 @@ fn wiring_that_does_not_fit_is_refused() {
 
 #[test]
 fn sequences_join_as_others_end_and_nothing_else_changes() {
-    let request = |n: TokenId| Request { max_new_tokens: 1 + (n as usize * 5) % 17, ..request(n, 3) };
+    let request = |n: TokenId| request(n, 3).max_new_tokens(1 + (n as usize * 5) % 17);
     let requests: Vec<Request> = (0..12).map(request).collect();
     let expected =
         three(1.0, Concurrency::Parallel).generate(&requests, &Cancel::new(), &mut |_| ControlFlow::Continue(()));

@@ -1,22 +1,22 @@
 //! Drafts change how fast tokens come, never which.
 
-use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, sync::Arc};
 
 use logitfuse_core::{
-    FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, Result, RoleSpec, SessionInfo, StrategyInfo,
-    TokenId, numerics::log_sum_exp,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, LogitsProcessor,
+    ProcessorContext, ProcessorFactory, Result, RoleSpec, SamplingRow, SessionInfo, SharedVocabulary, StrategyInfo,
+    TokenId,
 };
-use logitfuse_engine::{
-    BaseOnly, Cancel, Decoder, Draft, DraftCosts, DraftLength, Event, Request, Role, Sampler, Sampling, ScoreRequest,
-    Speculation,
-};
+use logitfuse_engine::{BaseOnly, Cancel, Decoder, Draft, DraftLength, Request, Role, Sampling, Speculation};
 use logitfuse_replay::{ScriptedSource, SyntheticSource};
 use logitfuse_static_proxy::{Params, StaticProxy};
+
+use crate::exactness::{adaptive, assert_distributed, exact, prompt, run, source};
 
 /// Proxy tuning whose strength swings with the committed tokens: what rolls back or runs ahead wrongly shows.
 struct Swinging(StrategyInfo);
 
-pub(crate) fn swinging() -> Arc<dyn FusionStrategy> {
+fn swinging() -> Arc<dyn FusionStrategy> {
     let roles = ["base", "expert", "anti"].map(RoleSpec::one);
     Arc::new(Swinging(StrategyInfo::new("swinging", roles).with_trace("alpha", "1")))
 }
@@ -65,23 +65,8 @@ impl FusionState for Swing {
     }
 }
 
-pub(crate) fn proxy(alpha: f64) -> Arc<dyn FusionStrategy> {
+fn proxy(alpha: f64) -> Arc<dyn FusionStrategy> {
     Arc::new(StaticProxy::new(Params { alpha, ..Params::default() }).unwrap())
-}
-
-/// Sources that agree often: a common part, and a little of each one's own.
-pub(crate) fn source(name: &str, vocab: usize, seed: u64, own: f32) -> Box<dyn LogitSource> {
-    let mix = move |x: u64| {
-        let mut x = x.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        x ^= x >> 29;
-        x.wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40
-    };
-    let row = move |prefix: &[TokenId]| {
-        let key = prefix.iter().rev().take(3).fold(7_u64, |key, &t| mix(key ^ (u64::from(t) + 1)));
-        let noise = |seed: u64, id: usize| mix(key ^ mix(seed ^ (id as u64 + 11))) as f32 / (1 << 24) as f32;
-        (0..vocab).map(|id| 6.0 * noise(0, id) + own * noise(seed, id)).collect()
-    };
-    Box::new(ScriptedSource::from_fn(name, vocab, row))
 }
 
 fn engine(strategy: Arc<dyn FusionStrategy>, vocab: usize, draft: Option<Draft>, length: DraftLength) -> Decoder {
@@ -97,40 +82,10 @@ fn engine(strategy: Arc<dyn FusionStrategy>, vocab: usize, draft: Option<Draft>,
         .unwrap()
 }
 
-pub(crate) fn prompt(n: TokenId, length: usize, vocab: usize) -> Vec<TokenId> {
-    (0..).map(|i: TokenId| (i * 7 + n * 13) % TokenId::try_from(vocab).unwrap()).take(length).collect()
-}
-
-/// Tokens with the bits of their log-probabilities and traces, and how many were drafted and stood.
-pub(crate) type Story = Vec<Vec<(TokenId, u64, Vec<u64>)>>;
-
-pub(crate) fn run(engine: &mut Decoder, requests: &[Request]) -> (Story, usize) {
-    let mut out = vec![Vec::new(); requests.len()];
-    let mut stood = 0;
-    let mut on_event = |event: Event<'_>| {
-        if let Event::Token(t) = event {
-            stood += usize::from(t.drafted);
-            assert_eq!(t.position, out[t.request].len());
-            out[t.request].push((t.token, t.log_prob.to_bits(), t.trace.iter().map(|x| x.to_bits()).collect()));
-        }
-        ControlFlow::Continue(())
-    };
-    let done = engine.generate(requests, &Cancel::new(), &mut on_event).unwrap();
-    assert_eq!(done.iter().map(|generation| generation.timings.accepted).sum::<usize>(), stood);
-    for (generation, story) in done.iter().zip(&out) {
-        assert_eq!(generation.tokens.len(), story.len());
-    }
-    (out, stood)
-}
-
 fn drafts(bindings: usize) -> Vec<Draft> {
     let mut all = vec![Draft::Source(3), Draft::PromptLookup { longest: 3 }];
     all.extend((0..bindings).map(Draft::Binding));
     all
-}
-
-pub(crate) fn adaptive() -> DraftLength {
-    DraftLength::Adaptive(DraftCosts { draft: 0.1, verify: vec![1.0, 1.1, 1.2, 1.3, 1.4, 1.5] })
 }
 
 #[test]
@@ -165,48 +120,6 @@ fn greedy_text_is_the_same_to_the_bit() {
     assert!(prompts >= 200);
 }
 
-/// The probability of every text of `length` tokens, by asking for each one's score after the samplers.
-pub(crate) fn exact(
-    engine: &mut Decoder,
-    prompts: &[Vec<TokenId>],
-    sampling: &Sampling,
-    length: usize,
-) -> BTreeMap<Vec<TokenId>, f64> {
-    let mut texts = BTreeMap::from([(Vec::new(), 1.0)]);
-    for _ in 0..length {
-        let mut longer = BTreeMap::new();
-        for (text, p) in texts {
-            for (token, q) in next(engine, prompts, sampling, &text) {
-                let longer_text: Vec<TokenId> = text.iter().copied().chain([token]).collect();
-                longer.insert(longer_text, p * q);
-            }
-        }
-        texts = longer;
-    }
-    texts
-}
-
-/// The distribution after `text`, by a way of its own: the fused log-probabilities of a teacher-forced score, through a sampler of its own.
-fn next(engine: &mut Decoder, prompts: &[Vec<TokenId>], sampling: &Sampling, text: &[TokenId]) -> Vec<(TokenId, f64)> {
-    let vocab = TokenId::try_from(engine.session().vocabulary.width()).unwrap();
-    let row: Vec<f32> = (0..vocab)
-        .map(|id| {
-            let continuation = text.iter().copied().chain([id]).collect();
-            let request = ScoreRequest::new(prompts, [continuation]);
-            let score = engine.score(&request, &Cancel::new()).unwrap().remove(0);
-            #[expect(clippy::cast_possible_truncation, reason = "rows are f32")]
-            let logit = score.tokens.last().unwrap().log_prob as f32;
-            logit
-        })
-        .collect();
-    assert!(log_sum_exp(&row).abs() < 1e-5);
-    let mut sampler = Sampler::new(sampling, &prompts[0]).unwrap();
-    for &token in text {
-        sampler.commit(token).unwrap();
-    }
-    sampler.candidates(&row).unwrap()
-}
-
 #[test]
 fn sampled_text_has_the_exact_distribution() {
     const VOCAB: usize = 4;
@@ -225,50 +138,126 @@ fn sampled_text_has_the_exact_distribution() {
     for (strategy, draft, length, sampling, draws) in cases {
         let prompts = vec![vec![1, 2, 3, 1, 2]; 3];
         let plain = &mut engine(Arc::clone(&strategy), VOCAB, None, DraftLength::Fixed(0));
-        let expected = exact(plain, &prompts, sampling, LENGTH);
+        let expected = exact(plain, &prompts, sampling, &[], LENGTH);
         let name = format!("{draft:?}, {length:?}");
         let mut engine = engine(Arc::clone(&strategy), VOCAB, Some(draft), length);
-        assert_distributed(&mut engine, &prompts, sampling, &expected, draws, &name);
+        assert_distributed(&mut engine, &prompts, sampling, &[], &expected, draws, &name);
     }
 }
 
-/// Draws texts and holds their counts against their probabilities, by Pearson's statistic.
-pub(crate) fn assert_distributed(
-    engine: &mut Decoder,
-    prompts: &[Vec<TokenId>],
-    sampling: &Sampling,
-    expected: &BTreeMap<Vec<TokenId>, f64>,
-    draws: u32,
-    name: &str,
-) {
-    let length = expected.keys().next().unwrap().len();
-    let mut counts: BTreeMap<Vec<TokenId>, u32> = BTreeMap::new();
-    for first in (0..draws).step_by(1000) {
-        let request = |seed: u32| {
-            let sampling = Sampling { seed: u64::from(seed), ..sampling.clone() };
-            Request::new(prompts).max_new_tokens(length).sampling(sampling)
-        };
-        let requests: Vec<Request> = (first..first + 1000).map(request).collect();
-        for generation in engine.generate(&requests, &Cancel::new(), &mut |_| ControlFlow::Continue(())).unwrap() {
-            *counts.entry(generation.tokens).or_default() += 1;
+/// Bans what was generated two tokens ago and favours what follows the last token's id: what it does depends on all that was
+/// committed, so that a draft that is not taken back shows.
+#[derive(Clone, Default)]
+struct Historical {
+    history: Vec<TokenId>,
+}
+
+impl LogitsProcessor for Historical {
+    fn apply(&mut self, context: &ProcessorContext<'_>, row: &mut SamplingRow) -> Result<()> {
+        assert_eq!(context.generated, self.history, "what was committed is what there is");
+        let width = row.logits().len();
+        let row = row.logits_mut();
+        if let [.., before, _] = self.history[..] {
+            row[before as usize] = f32::NEG_INFINITY;
         }
+        if let Some(last) = self.history.last() {
+            row[(*last as usize + 1) % width] += 0.7;
+        }
+        Ok(())
     }
-    let impossible: Vec<_> = counts.iter().filter(|(text, _)| !expected.contains_key(*text)).collect();
-    assert!(impossible.is_empty(), "{name}: impossible texts {impossible:?}");
-    let expected_count = |p: f64| p * f64::from(draws);
-    // Texts that are too rare for the statistic are one class together.
-    let (common, rare): (Vec<_>, Vec<_>) = expected.iter().partition(|&(_, &p)| expected_count(p) >= 5.0);
-    let seen = |text: &Vec<TokenId>| f64::from(counts.get(text).copied().unwrap_or(0));
-    let mut classes: Vec<(f64, f64)> = common.iter().map(|&(text, &p)| (seen(text), expected_count(p))).collect();
-    let rest = rare.iter().fold((0.0, 0.0), |(n, e), &(text, &p)| (n + seen(text), e + expected_count(p)));
-    if rest.1 > 5.0 {
-        classes.push(rest);
+
+    fn commit(&mut self, token: TokenId) -> Result<()> {
+        self.history.push(token);
+        Ok(())
     }
-    let chi: f64 = classes.iter().map(|(n, e)| (n - e).powi(2) / e).sum();
-    let degrees = classes.len() as f64 - 1.0;
-    // Wilson and Hilferty's approximation of the 99.99 % point; seeds are fixed.
-    let limit = degrees * (1.0 - 2.0 / (9.0 * degrees) + 3.719 * (2.0 / (9.0 * degrees)).sqrt()).powi(3);
-    assert!(chi < limit, "{name}: chi-square {chi:.1} on {degrees} degrees, limit {limit:.1}");
+
+    fn rollback(&mut self, n: usize) -> Result<()> {
+        self.history.truncate(self.history.len() - n);
+        Ok(())
+    }
+
+    fn fork(&self) -> Result<Box<dyn LogitsProcessor>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+fn historical() -> Arc<dyn ProcessorFactory> {
+    Arc::new(|_: &[TokenId], _: &SharedVocabulary| Ok(Box::new(Historical::default()) as Box<dyn LogitsProcessor>))
+}
+
+#[test]
+fn logits_processors_are_exact_under_drafts() {
+    const VOCAB: usize = 4;
+    const LENGTH: usize = 4;
+    let shaped = Sampling { temperature: 0.8, top_k: 3, presence_penalty: 0.5, ..Sampling::default() };
+    let processors = [historical()];
+    for (draft, draws) in
+        [(None, 10_000), (Some(Draft::Binding(1)), 30_000), (Some(Draft::PromptLookup { longest: 2 }), 10_000)]
+    {
+        let prompts = vec![vec![1, 2, 3, 1, 2]; 3];
+        let plain = &mut engine(swinging(), VOCAB, None, DraftLength::Fixed(0));
+        let expected = exact(plain, &prompts, &shaped, &processors, LENGTH);
+        let mut engine = engine(swinging(), VOCAB, draft, DraftLength::Fixed(3));
+        assert_distributed(&mut engine, &prompts, &shaped, &processors, &expected, draws, &format!("{draft:?}"));
+    }
+}
+
+#[test]
+fn greedy_text_with_a_processor_is_the_same_with_drafts() {
+    const VOCAB: usize = 53;
+    let request = |n: TokenId| {
+        let request = Request::new(vec![prompt(n, 5, VOCAB); 3]).max_new_tokens(30).trace();
+        request.processor(historical())
+    };
+    let requests: Vec<Request> = (0..20).map(request).collect();
+    let (plain, _) = run(&mut engine(proxy(0.8), VOCAB, None, DraftLength::Fixed(0)), &requests);
+    for draft in drafts(3) {
+        let (drafted, _) = run(&mut engine(proxy(0.8), VOCAB, Some(draft), adaptive()), &requests);
+        assert_eq!(drafted, plain, "{draft:?}");
+    }
+}
+
+/// Fails at a position.
+#[derive(Clone)]
+struct Breaking(usize);
+
+impl LogitsProcessor for Breaking {
+    fn apply(&mut self, context: &ProcessorContext<'_>, _: &mut SamplingRow) -> Result<()> {
+        if context.generated.len() < self.0 {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Backend, "this processor breaks"))
+    }
+
+    fn fork(&self) -> Result<Box<dyn LogitsProcessor>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+#[test]
+fn a_processor_that_fails_ends_its_own_sequence() {
+    const VOCAB: usize = 53;
+    let request = |n: TokenId| Request::new(vec![prompt(n, 5, VOCAB); 3]).max_new_tokens(12).trace();
+    let mut requests: Vec<Request> = (0..4).map(request).collect();
+    for draft in [None, Some(Draft::Binding(1))] {
+        let mut engine = engine(proxy(0.8), VOCAB, draft, DraftLength::Fixed(2));
+        let (expected, _) = run(&mut engine, &requests);
+        let breaking = |_: &[TokenId], _: &SharedVocabulary| Ok(Box::new(Breaking(5)) as Box<dyn LogitsProcessor>);
+        requests[2].processors = vec![Arc::new(breaking)];
+        let mut lengths = vec![0; 4];
+        let error = engine
+            .generate(&requests, &Cancel::new(), &mut |event| {
+                if let logitfuse_engine::Event::Token(report) = event {
+                    lengths[report.request] += 1;
+                }
+                ControlFlow::Continue(())
+            })
+            .unwrap_err();
+        assert_eq!(error.to_string(), "this processor breaks");
+        requests[2].processors.clear();
+        assert_eq!(lengths, [12, 12, 5, 12]);
+        assert_eq!(run(&mut engine, &requests).0, expected);
+    }
 }
 
 #[test]
@@ -290,7 +279,7 @@ fn a_sampled_sequence_does_not_depend_on_its_batch() {
 
 #[test]
 fn drafts_end_where_the_text_does() {
-    // Everybody counts upwards and agrees; 30 ends a text, and the context holds 12 tokens.
+    // All sources count upwards and agree; 30 ends a text, and the context holds 12 tokens.
     let counting = |name: &str, context| {
         let next = |prefix: &[TokenId]| {
             let mut row = vec![0.0; 64];

@@ -28,7 +28,7 @@ impl Paired {
     }
 }
 
-/// Both ends of the gap at every task that has one, before anything is run: whoever mistypes a name learns it now.
+/// Both ends of the gap at every task that has one, before anything is run: a mistyped name is an error now.
 pub(super) fn check(experiment: &Experiment, work: &[Work]) -> Result<()> {
     let Some((gap, external_scores)) = ends(experiment)? else { return Ok(()) };
     let Some(external_scores) = &external_scores else { return Ok(()) };
@@ -170,7 +170,7 @@ mod tests {
         let gap = GapConfig {
             base: "L".into(),
             ceiling: "T".into(),
-            metric: crate::GapMetric::All("em,none".into()),
+            metric: logitfuse_config::GapMetric::All("em,none".into()),
             scores: None,
         };
         let of_tasks: Vec<_> = [("qa", 60), ("sum", 80)]

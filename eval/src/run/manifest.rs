@@ -6,7 +6,7 @@ use std::{
 };
 
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_onnx::ModelFolder;
+use logitfuse_pipeline::ModelFolder;
 use logitfuse_rundir::{CellPlan, FileRecord, Identity, Manifest, SCHEMA_VERSION, Scope, sha256, sha256_of_file};
 
 use super::{RunOptions, Work};

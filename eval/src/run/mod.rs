@@ -12,7 +12,7 @@
 //! use logitfuse_engine::Cancel;
 //! use logitfuse_config::{Experiment, Overrides};
 //! use logitfuse_eval::run::{RunOptions, Suite};
-//! use logitfuse_onnx::Runtime;
+//! use logitfuse_pipeline::Runtime;
 //! use logitfuse_pipeline::PluginSettings;
 //!
 //! let runtime = Runtime::load("libonnxruntime.so".as_ref())?;
@@ -51,7 +51,7 @@ use std::{
 
 use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_engine::Cancel;
-use logitfuse_onnx::Runtime;
+use logitfuse_pipeline::Runtime;
 use logitfuse_rundir::{Forecast, Manifest, Metrics, Response, Run, RunDir, SampleRecord, Scope};
 
 pub use expect::{Failure, failures};
@@ -65,7 +65,7 @@ use crate::task::Task;
 use logitfuse_config::{Cell, Experiment, OutputType};
 use logitfuse_pipeline::{Pipeline, PluginSettings};
 
-/// Sequences that run at once where nobody says how many.
+/// Sequences that run at once by default.
 const BATCH: usize = 8;
 
 /// What the machine gives to a run; nothing of it changes a sample but `scope`, which leaves some out.

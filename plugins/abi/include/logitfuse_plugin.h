@@ -17,8 +17,9 @@
  *   An instance outlives its states: the host frees every state of an instance before it destroys the instance.
  *
  * A SEQUENCE
- *   state_new, then for every position:  fuse (any number of times), commit (the token that was chosen).
- *   rollback undoes the last commits; state_fork copies a state.  So the host can speculate, search and test.
+ *   state_new; once, if the plugin has lf.prompt/1: begin, at the end of the prompt; then for every position:  fuse (any
+ *   number of times), commit (the token that was chosen).  rollback undoes the last commits; state_fork copies a state.  So
+ *   the host can speculate, search and test.
  *
  * THREADS
  *   [any]     may be called from any thread, also at the same time as every other call.
@@ -92,10 +93,10 @@ typedef int32_t lf_status;
 #define LF_E_UNSUPPORTED 4  /* sound, and not possible here */
 #define LF_E_STATE 5        /* a verb came at the wrong time: more tokens rolled back than were committed */
 #define LF_E_NUMERIC 6      /* no row can be computed from these rows */
-#define LF_E_CANCELLED 7    /* somebody asked for an end */
+#define LF_E_CANCELLED 7    /* the call was cancelled */
 #define LF_E_IO 8           /* a file, a device or another library failed */
 #define LF_E_INTERNAL 9     /* a bug of the plugin */
-#define LF_E_PANIC 10       /* the plugin caught a panic or an exception of its own: the object is spoilt, and the host calls
+#define LF_E_PANIC 10       /* the plugin caught a panic or an exception of its own: the object is poisoned, and the host calls
                                nothing on it but the function that frees it */
 
 /* ------------------------------------------------------------------------------------------------ text and errors */
@@ -187,7 +188,7 @@ typedef struct lf_step {
 /* Where the answer goes.  Neither array overlaps any row of the step. */
 typedef struct lf_out {
   uint32_t struct_size;
-  uint32_t n_trace; /* the number of the metadata's trace columns, or 0 if nobody asked for them: spare their cost then.  The
+  uint32_t n_trace; /* the number of the metadata's trace columns, or 0 if they were not requested: spare their cost then.  The
                        logits must not depend on it */
   float *logits;    /* write all `width` values, unnormalised; initialised, with anything */
   uint64_t width;
@@ -224,7 +225,7 @@ typedef struct lf_strategy_v1 {
   /* From here on everything is optional: NULL means what is said behind it. */
 
   /* [state] These tokens are final; a state may learn from what the last fuse or settle since the last commit or rollback saw.
-     There may be several tokens, and there may have been no fuse: somebody else chose them, as in a text that is resumed.
+     There may be several tokens, and there may have been no fuse, as for the given beginning of a text that is resumed.
      NULL: the strategy has no memory, and the host neither commits nor rolls back, and forks by state_new. */
   lf_status(LF_CALL *commit)(lf_state *self, const uint32_t *tokens, uint64_t n, lf_error *err) LF_NOEXCEPT;
   /* [state] Undoes the last n committed tokens: what follows is as if they had never been committed.  Forgets a fuse that no
@@ -280,8 +281,13 @@ typedef struct lf_plugin_v1 {
  *       "laws": [ "deterministic", "shift-invariant", ... ],                       what `plugin check` holds it to
  *       "trace": [ { "name": "alpha", "unit": "1" } ],                             columns of lf_out.trace
  *       "lead": "base",                           see settle; null or left out: none
- *       "capabilities": [ "commit", "rollback", "fork", "settle", "describe" ]     the optional functions that are
- *     } ] }                                       there; and "threads", if it starts some
+ *       "prompt": "end",                          how much of every prompt it is told, see lf.prompt/1: "end" (also if left
+ *                                                 out), "log_probs" or "rows"
+ *       "calibration": { "role": "expert",        the prompts that lf.calibration/1 wants; null or left out: none
+ *                        "rows_of": [ "anti" ], "prompts": 32, "required": false },
+ *       "capabilities": [ "commit", "rollback", "fork", "settle", "describe",      the optional functions that are
+ *                         "begin", "read_prompt", "calibrate" ]                    there; and "threads", if it starts some
+ *     } ] }
  *
  * Unknown members are ignored, so that later minors can add some.
  */
@@ -310,7 +316,9 @@ LF_EXPORT const lf_plugin_v1 *LF_CALL lf_plugin_entry_v1(const lf_host_v1 *host,
 /*
  * An extension is a struct, found by a name that ends in its revision.  A draft keeps its name when it becomes stable; until
  * then it may vanish, so ask for it and do without it.
- * Reserved: lf.batch/1, lf.config/1, lf.device/1, lf.metrics/1, lf.state-io/1.
+ * Functions of an extension of the plugin are called for those of its strategies whose capabilities name them.  Where an
+ * argument `strategy` says which, it is the very pointer that lf_plugin_v1.strategies holds.
+ * Reserved: lf.batch/1, lf.calibration/1, lf.config/1, lf.device/1, lf.metrics/1, lf.prompt/1, lf.state-io/1.
  */
 
 /*
@@ -349,6 +357,88 @@ typedef struct lf_batch_v1 {
   lf_status(LF_CALL *fuse)(uint64_t n, lf_state *const *states, const lf_step *const *steps, lf_out *const *outs,
                            lf_status *statuses, lf_error *const *errs) LF_NOEXCEPT;
 } lf_batch_v1;
+
+/*
+ * Of the plugin, stable: what a state is told of the prompt, before anything is fused or committed.  How much is said by
+ * `prompt` in the metadata, or by describe:
+ *
+ *   "end"        begin, with the rows of the first position to generate and no scores.  Costs nothing.
+ *   "log_probs"  begin, with how probable the prompt was under the source of every row.  The host then computes the logits of
+ *                every position of the prompt, and shares no beginnings between prompts.
+ *   "rows"       the same, and before it read_prompt for every position; all sources must have the same prompt.
+ *
+ * A host that does not know this extension calls neither; a strategy that cannot do without them fails in fuse then.
+ */
+#define LF_EXT_PROMPT "lf.prompt/1"
+
+/* How probable a prompt was under the source of one row.  The first token, which nothing predicts, does not count, nor do
+   tokens that are masked.  Frozen. */
+typedef struct lf_prompt_score {
+  double log_prob; /* nats; the sum over the tokens that count */
+  uint64_t tokens; /* how many count; 0 if the prompt has none to score */
+} lf_prompt_score;
+
+typedef struct lf_prompt_v1 {
+  uint32_t struct_size;
+  uint32_t reserved;
+  /* [state] Required.  The prompt is over; `step` is the first position to generate, with nothing committed.  Called once,
+     before every fuse, settle and commit.  What the state learns here no rollback undoes, and a fork has it too.  n_scores is
+     n_rows of the session, in the order of its bindings, or 0 with "end".  A strategy that has it has a memory: without a
+     state_fork, the host refuses what needs copies of its states. */
+  lf_status(LF_CALL *begin)(const lf_strategy_v1 *strategy, lf_state *self, const lf_step *step,
+                            const lf_prompt_score *scores, uint64_t n_scores, lf_error *err) LF_NOEXCEPT;
+  /* [state] The rows of one position within the prompt, and the token of the prompt that follows there.  Called in order,
+     before begin, with "rows" only.  Positions before a masked token are left out.  NULL: "rows" is not possible. */
+  lf_status(LF_CALL *read_prompt)(const lf_strategy_v1 *strategy, lf_state *self, const lf_step *step, uint32_t next,
+                                  lf_error *err) LF_NOEXCEPT;
+} lf_prompt_v1;
+
+/*
+ * Of the plugin, stable: a strategy that is fitted to its sources by unlabelled prompts, once, before the first state.
+ * `calibration` in the metadata, or in describe, says which:
+ *
+ *   role      the role whose sources bring prompts of their kind, each its own
+ *   rows_of   the roles whose rows after these prompts are wanted; the other sources do not run
+ *   prompts   how many prompts of each source are used at most, 1 or more
+ *   required  whether the strategy cannot run without; if false, a user may leave them out, and nothing is called
+ */
+#define LF_EXT_CALIBRATION "lf.calibration/1"
+
+/* The row at the end of one calibration prompt under one binding.  Frozen. */
+typedef struct lf_calibration_row {
+  uint32_t prompt;       /* from 0; rows come prompt by prompt */
+  uint32_t binding;      /* a place in lf_session.bindings */
+  const float *logits;   /* lf_session.width values */
+  double log_normaliser; /* as in lf_row */
+} lf_calibration_row;
+
+/* What a calibration call is answered with.  Valid until the next call, or until calibrate returns. */
+typedef struct lf_calibration_rows {
+  uint32_t struct_size;
+  uint32_t n_prompts; /* 1 or more */
+  const lf_calibration_row *rows;
+  uint64_t n_rows;
+} lf_calibration_rows;
+
+/* The sources, for the length of one call of calibrate and on its thread. */
+typedef struct lf_calibration_source {
+  uint32_t struct_size;
+  uint32_t reserved;
+  void *ctx; /* the first argument of rows_after */
+  /* Runs the prompts of one binding of the calibration's role.  Takes as long as models take.  If it fails, calibrate returns
+     the same status; the host knows the reason. */
+  lf_status(LF_CALL *rows_after)(void *ctx, uint32_t binding, lf_calibration_rows *out, lf_error *err) LF_NOEXCEPT;
+} lf_calibration_source;
+
+typedef struct lf_calibration_v1 {
+  uint32_t struct_size;
+  uint32_t reserved;
+  /* [any] Makes a fitted instance, which the host then uses instead and destroys like any other; `self` stays as it is.  The
+     fitted instance has the same roles and lead, and may have more trace columns; its describe says `calibration` null.
+     Without describe, it is as the metadata say. */
+  lf_status(LF_CALL *calibrate)(const lf_strategy_v1 *strategy, const lf_instance *self, const lf_session *session,
+                                const lf_calibration_source *source, lf_instance **out, lf_error *err) LF_NOEXCEPT;
+} lf_calibration_v1;
 
 #ifdef __cplusplus
 }

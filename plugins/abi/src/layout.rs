@@ -4,7 +4,8 @@ use core::fmt::{self, Write};
 use core::mem::{align_of, size_of};
 
 use crate::{
-    lf_batch_v1, lf_binding, lf_buf, lf_config_v1, lf_error, lf_host_v1, lf_out, lf_plugin_v1, lf_row, lf_session,
+    lf_batch_v1, lf_binding, lf_buf, lf_calibration_row, lf_calibration_rows, lf_calibration_source, lf_calibration_v1,
+    lf_config_v1, lf_error, lf_host_v1, lf_out, lf_plugin_v1, lf_prompt_score, lf_prompt_v1, lf_row, lf_session,
     lf_step, lf_str, lf_strategy_v1,
 };
 
@@ -53,6 +54,12 @@ pub fn write(out: &mut dyn Write) -> fmt::Result {
         lf_plugin_v1 { struct_size, abi_minor, meta, n_strategies, strategies, get_extension }
         lf_config_v1 { struct_size, reserved, ctx, get_f64, get_i64, get_bool, get_str, count, only_keys }
         lf_batch_v1 { struct_size, reserved, fuse }
+        lf_prompt_score { log_prob, tokens }
+        lf_prompt_v1 { struct_size, reserved, begin, read_prompt }
+        lf_calibration_row { prompt, binding, logits, log_normaliser }
+        lf_calibration_rows { struct_size, n_prompts, rows, n_rows }
+        lf_calibration_source { struct_size, reserved, ctx, rows_after }
+        lf_calibration_v1 { struct_size, reserved, calibrate }
     }
     Ok(())
 }

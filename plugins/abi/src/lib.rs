@@ -32,21 +32,23 @@
 //! | `create(params, session)` | `create(params)`, `state_new(session)` | parameters are checked, and roles known, before sources are wired to them: core's `FusionStrategy` exists before its session |
 //! | rows are bare logits | [`lf_row`] carries the log-normaliser and the sequence's log-probability, both f64 | the engine has computed them already; a strategy that recomputed them could neither be as fast as a built-in one nor equal it to the bit |
 //! | roles, laws and equation in the metadata only | also [`describe`](lf_strategy_v1::describe) | they may depend on parameters: in-context fusion has two roles or three, by mode |
-//! | – | [`settle`](lf_strategy_v1::settle) | core's `FusionState::settle`: a step that one row decides spares the other models |
-//! | `n_diag` is what the metadata say | `n_trace` may be 0 | columns cost passes over the vocabulary, which nobody pays for who did not ask |
-//! | vocabulary as a number | also the ids [`masked`](lf_session::masked) below it | rows arrive masked, but who renormalises over ids or builds tables of them needs to know which exist |
+//! | – | [`settle`](lf_strategy_v1::settle) | core's `FusionState::early_exit`: a step that one row decides spares the other models |
+//! | `n_diag` is what the metadata say | `n_trace` may be 0 | columns cost passes over the vocabulary, which are spared where no trace was requested |
+//! | vocabulary as a number | also the ids [`masked`](lf_session::masked) below it | rows arrive masked, but a strategy that renormalises over ids or builds tables of them needs to know which exist |
 //! | `dtype`, `f16-input` | f32 only | a source widens its logits once for all readers; an extension can offer f16 later without burdening every plugin now |
 //! | scratch memory lent by the host | none | its size depends on the session, and a state that owns its scratch is simpler and as fast |
 //! | `cancel` | none | a step takes microseconds to milliseconds; a plain flag that another thread writes is a data race in C |
 //! | `state_reset` | none | `state_free` and `state_new` say the same |
 //! | message and path | also `help` | every error of logitfuse has a line that says what to do |
 //! | eight statuses | ten | `LF_E_INCOMPATIBLE` and `LF_E_IO` are kinds that users meet and act on |
+//! | – | `lf.prompt/1`, `lf.calibration/1` | what built-in strategies are told of prompts; extensions, because the tables of plugins that are built stay as they are |
 //! | – | `lf.config/1`: an absent key is `LF_OK` and leaves the default; `only_keys` | the common case is one line of C, and a misspelt key is an error |
 //!
 //! # Reference
 //!
 //! * Tables: [`lf_plugin_v1`], [`lf_strategy_v1`], [`lf_host_v1`]. Arguments: [`lf_session`], [`lf_step`], [`lf_row`],
-//!   [`lf_out`], [`lf_error`]. Extensions: [`lf_config_v1`], [`lf_batch_v1`].
+//!   [`lf_out`], [`lf_error`]. Extensions: [`lf_config_v1`], [`lf_prompt_v1`],
+//!   [`lf_calibration_v1`], [`lf_batch_v1`].
 //! * Symbols: [`ENTRY_SYMBOL`], [`META_SYMBOL`], [`META_SECTION`]; what a blob of metadata begins with: [`META_MAGIC`].
 //! * [`has!`] and [`end_of!`] for prefixes, [`layout`] for tests.
 //!
@@ -62,7 +64,10 @@ mod plugin;
 mod step;
 mod text;
 
-pub use extensions::{EXT_BATCH, EXT_CONFIG, lf_batch_v1, lf_config_v1};
+pub use extensions::{
+    EXT_BATCH, EXT_CALIBRATION, EXT_CONFIG, EXT_PROMPT, lf_batch_v1, lf_calibration_row, lf_calibration_rows,
+    lf_calibration_source, lf_calibration_v1, lf_config_v1, lf_prompt_score, lf_prompt_v1,
+};
 pub use plugin::{lf_host_v1, lf_instance, lf_plugin_v1, lf_state, lf_strategy_v1};
 pub use step::{lf_binding, lf_out, lf_row, lf_session, lf_step};
 pub use text::{lf_buf, lf_error, lf_str};
@@ -104,13 +109,13 @@ pub const LF_E_UNSUPPORTED: lf_status = 4;
 pub const LF_E_STATE: lf_status = 5;
 /// No row can be computed from these rows.
 pub const LF_E_NUMERIC: lf_status = 6;
-/// Somebody asked for an end.
+/// The call was cancelled.
 pub const LF_E_CANCELLED: lf_status = 7;
 /// A file, a device or another library failed.
 pub const LF_E_IO: lf_status = 8;
 /// A bug of the plugin.
 pub const LF_E_INTERNAL: lf_status = 9;
-/// The plugin caught a panic of its own: the object is spoilt.
+/// The plugin caught a panic of its own: the object is poisoned.
 pub const LF_E_PANIC: lf_status = 10;
 
 /// Level of a log message: something failed.

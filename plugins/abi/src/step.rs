@@ -66,7 +66,7 @@ pub struct lf_step {
 pub struct lf_out {
     /// What its maker's `sizeof` is.
     pub struct_size: u32,
-    /// The number of trace columns, or 0 if nobody asked for them.
+    /// The number of trace columns, or 0 if they were not requested.
     pub n_trace: u32,
     /// `width` values, all to be written; they overlap no row.
     pub logits: *mut f32,

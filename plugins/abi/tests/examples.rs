@@ -7,7 +7,7 @@ mod compiler;
 use std::path::Path;
 use std::process::Command;
 
-use compiler::{Unit, compile, crate_folder, scratch, source};
+use compiler::{Unit, compile, crate_folder, include, scratch, source};
 
 const LIBRARY: &[&str] = &["-shared", "-fPIC", "-fvisibility=hidden"];
 
@@ -17,7 +17,7 @@ fn root() -> std::path::PathBuf {
 
 fn builds(standard: &str, file: &Path) {
     let name = format!("{}-{standard}.so", file.file_stem().expect("a source has a name").to_string_lossy());
-    compile(&Unit { standard, file, flags: LIBRARY }, &scratch(&name)).expect(standard);
+    compile(&Unit { standard, file, include: &include(), flags: LIBRARY }, &scratch(&name)).expect(standard);
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn the_example_in_c_builds() {
 
 #[test]
 fn the_template_in_c_builds() {
-    let template = root().join("plugins/host/templates/c/strategy.c");
+    let template = root().join("cli/templates/plugin/c/strategy.c");
     let text = std::fs::read_to_string(template).expect("the template is there");
     let file = source("my_rule.c", &text.replace("{{name}}", "my-rule"));
     for standard in ["c99", "c11", "c17"] {
@@ -47,9 +47,14 @@ fn the_example_in_cpp_builds() {
 /// `exceptions.cc` is a host and a plugin in one program, which throws all there is to throw and checks what comes out.
 #[test]
 fn no_exception_leaves_the_cpp_wrapper() {
-    let include = format!("-I{}", root().join("examples/plugins/cpp").display());
+    let cpp = format!("-I{}", root().join("examples/plugins/cpp").display());
     let program = scratch("exceptions");
-    let unit = Unit { standard: "c++17", file: &crate_folder().join("tests/cpp/exceptions.cc"), flags: &[&include] };
+    let unit = Unit {
+        standard: "c++17",
+        file: &crate_folder().join("tests/cpp/exceptions.cc"),
+        include: &include(),
+        flags: &[&cpp],
+    };
     compile(&unit, &program).expect("the program compiles");
     let result = Command::new(program).output().expect("the program runs");
     let said = String::from_utf8_lossy(&result.stderr);

@@ -6,7 +6,7 @@ mod compiler;
 
 use std::process::Command;
 
-use compiler::{Unit, compile, scratch, source};
+use compiler::{Unit, compile, include, scratch, source};
 use logitfuse_plugin_abi::layout;
 
 /// Sizes and offsets of ABI 1. Lines may be added at the end of a struct that may grow; none may change.
@@ -19,7 +19,7 @@ fn golden_lines() -> Vec<&'static str> {
 /// Compiles a text without linking it, padding being a fault too; in C unless the standard is one of C++.
 fn compile_object(standard: &str, name: &str, text: &str) -> Result<(), String> {
     let file = source(&format!("{name}-{standard}.source"), text);
-    compile(&Unit { standard, file: &file, flags: &["-Wpadded", "-c"] }, &file.with_extension("o"))
+    compile(&Unit { standard, file: &file, include: &include(), flags: &["-Wpadded", "-c"] }, &file.with_extension("o"))
 }
 
 #[test]
@@ -47,7 +47,8 @@ fn c_lays_the_structs_out_as_the_golden_file_says() {
         prints.collect::<Vec<_>>().join("\n")
     );
     let (file, output) = (source("layout.c", &program), scratch("layout"));
-    compile(&Unit { standard: "c11", file: &file, flags: &[] }, &output).expect("the program compiles");
+    compile(&Unit { standard: "c11", file: &file, include: &include(), flags: &[] }, &output)
+        .expect("the program compiles");
     let result = Command::new(&output).output().expect("the program runs");
     let text = String::from_utf8(result.stdout).expect("the program prints text");
     assert_eq!(text.lines().collect::<Vec<_>>(), golden_lines());
@@ -100,4 +101,6 @@ fn constants_are_those_of_the_header() {
     assert_eq!(define("LF_ABI_MINOR"), logitfuse_plugin_abi::ABI_MINOR.to_string());
     assert_eq!(define("LF_EXT_CONFIG"), logitfuse_plugin_abi::EXT_CONFIG);
     assert_eq!(define("LF_EXT_BATCH"), logitfuse_plugin_abi::EXT_BATCH);
+    assert_eq!(define("LF_EXT_PROMPT"), logitfuse_plugin_abi::EXT_PROMPT);
+    assert_eq!(define("LF_EXT_CALIBRATION"), logitfuse_plugin_abi::EXT_CALIBRATION);
 }

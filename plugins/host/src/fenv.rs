@@ -3,9 +3,9 @@
 
 #![expect(unsafe_code, reason = "control registers can be read and written in assembly only")]
 
-/// The control bits: rounding mode, flush-to-zero, masked exceptions.
+/// The floating-point control bits of a thread: rounding mode, flush-to-zero, masked exceptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FpControl(u64);
+pub struct FpControl(u64);
 
 /// Bits of MXCSR that report what happened, which every computation may set.
 #[cfg(target_arch = "x86_64")]
@@ -14,7 +14,7 @@ const STICKY: u64 = 0x3f;
 impl FpControl {
     /// That of this thread.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn now() -> Self {
+    pub fn now() -> Self {
         let mut mxcsr = 0_u32;
         // SAFETY: `stmxcsr` writes four bytes to the address it is given, which is that of a live `u32`.
         unsafe { std::arch::asm!("stmxcsr [{}]", in(reg) &raw mut mxcsr, options(nostack, preserves_flags)) };
@@ -23,7 +23,7 @@ impl FpControl {
 
     /// Makes it this thread's.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn restore(self) {
+    pub fn restore(self) {
         let mxcsr = u32::try_from(self.0).unwrap_or(0x1f80);
         // SAFETY: `ldmxcsr` reads four bytes from the address of a live `u32`. The value came out of `stmxcsr`, with status
         // bits cleared, so no reserved bit is set; it is the state that Rust code ran under before.
@@ -34,7 +34,7 @@ impl FpControl {
 
     /// That of this thread.
     #[cfg(target_arch = "aarch64")]
-    pub(crate) fn now() -> Self {
+    pub fn now() -> Self {
         let fpcr: u64;
         // SAFETY: reads a register that user code may read; touches no memory.
         unsafe { std::arch::asm!("mrs {}, fpcr", out(reg) fpcr, options(nomem, nostack, preserves_flags)) };
@@ -43,20 +43,20 @@ impl FpControl {
 
     /// Makes it this thread's.
     #[cfg(target_arch = "aarch64")]
-    pub(crate) fn restore(self) {
+    pub fn restore(self) {
         // SAFETY: writes what `mrs` read before from the same register: the state that Rust code ran under.
         unsafe { std::arch::asm!("msr fpcr, {}", in(reg) self.0, options(nomem, nostack, preserves_flags)) };
     }
 
     /// Elsewhere the host cannot look.
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    pub(crate) fn now() -> Self {
+    pub fn now() -> Self {
         Self(0)
     }
 
     /// Elsewhere the host cannot look.
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    pub(crate) fn restore(self) {}
+    pub fn restore(self) {}
 }
 
 #[cfg(test)]

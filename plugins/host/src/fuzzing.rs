@@ -7,7 +7,7 @@ use std::ptr;
 use logitfuse_plugin_abi::{end_of, lf_buf, lf_plugin_v1, lf_str, lf_strategy_v1};
 
 use crate::{
-    border::{ErrorBuffers, lend},
+    ffi::{ErrorBuffers, lend},
     host_table,
     library::{prefix, present},
 };

@@ -17,7 +17,7 @@ use logitfuse_plugin_abi::{
 use serde_json::Value;
 
 use crate::{
-    border::{self, size_u32},
+    ffi::{self, size_u32},
     text,
 };
 
@@ -88,7 +88,7 @@ unsafe fn context<'a>(ctx: *mut c_void) -> Option<&'a Context> {
 
 unsafe extern "C" fn log(ctx: *mut c_void, level: u32, message: lf_str) {
     // SAFETY: the plugin passes the table's `ctx`, and a text that it borrows to this call.
-    let (context, message) = unsafe { (context(ctx), border::bytes(message)) };
+    let (context, message) = unsafe { (context(ctx), ffi::bytes(message)) };
     let (Some(context), Some(message)) = (context, message) else { return };
     let level = match level {
         0 | 1 => LogLevel::Error,
@@ -97,7 +97,7 @@ unsafe extern "C" fn log(ctx: *mut c_void, level: u32, message: lf_str) {
         4 => LogLevel::Debug,
         _ => LogLevel::Trace,
     };
-    context.line(level, &text::clean(message));
+    context.line(level, &text::printable(message));
 }
 
 /// Says something about a plugin in its log.
@@ -140,7 +140,7 @@ impl Budget {
 
 unsafe extern "C" fn get_extension(ctx: *mut c_void, name: lf_str) -> *const c_void {
     // SAFETY: the plugin passes the table's `ctx`, and a text that it borrows to this call.
-    let (context, name) = unsafe { (context(ctx), border::bytes(name)) };
+    let (context, name) = unsafe { (context(ctx), ffi::bytes(name)) };
     match (context, name) {
         (Some(context), Some(name)) if name == EXT_CONFIG.as_bytes() => ptr::from_ref(&context.config).cast(),
         _ => ptr::null(),
@@ -170,7 +170,7 @@ impl Question {
     /// Both texts can be read, and `err` is null or an error of the plugin.
     unsafe fn new(params: lf_str, pointer: lf_str, err: *mut lf_error) -> Result<Self, lf_status> {
         // SAFETY: as the caller promises.
-        let (params, pointer) = unsafe { (border::bytes(params), border::bytes(pointer)) };
+        let (params, pointer) = unsafe { (ffi::bytes(params), ffi::bytes(pointer)) };
         let pointer = pointer.and_then(|p| str::from_utf8(p).ok());
         let params: Option<Value> = params.and_then(|p| serde_json::from_slice(p).ok());
         match (params, pointer) {
@@ -179,12 +179,7 @@ impl Question {
             }
             // SAFETY: as the caller promises.
             _ => Err(unsafe {
-                border::fail(
-                    err,
-                    LF_E_ARGUMENT,
-                    "",
-                    "lf.config/1 wants the text that create was given and a JSON pointer",
-                )
+                ffi::fail(err, LF_E_ARGUMENT, "", "lf.config/1 wants the text that create was given and a JSON pointer")
             }),
         }
     }
@@ -203,11 +198,11 @@ impl Question {
         let Some(value) = self.value else { return LF_OK };
         let Some(answer) = read(&value) else {
             // SAFETY: as the caller promises.
-            return unsafe { border::fail(err, LF_E_CONFIG, &self.pointer, &format!("must be {what}")) };
+            return unsafe { ffi::fail(err, LF_E_CONFIG, &self.pointer, &format!("must be {what}")) };
         };
         if out.is_null() || !out.is_aligned() {
             // SAFETY: as the caller promises.
-            return unsafe { border::fail(err, LF_E_ARGUMENT, "", "lf.config/1 was given nowhere to write to") };
+            return unsafe { ffi::fail(err, LF_E_ARGUMENT, "", "lf.config/1 was given nowhere to write to") };
         }
         // SAFETY: not null, aligned, and the caller promises that it can be written.
         unsafe { out.write(answer) };
@@ -268,14 +263,14 @@ unsafe extern "C" fn get_str(
         None => return LF_OK,
         Some(Value::String(text)) => text,
         // SAFETY: as above.
-        Some(_) => return unsafe { border::fail(err, LF_E_CONFIG, &question.pointer, "must be a text") },
+        Some(_) => return unsafe { ffi::fail(err, LF_E_CONFIG, &question.pointer, "must be a text") },
     };
     if out.is_null() || !out.is_aligned() {
         // SAFETY: as above.
-        return unsafe { border::fail(err, LF_E_ARGUMENT, "", "lf.config/1 was given nowhere to write to") };
+        return unsafe { ffi::fail(err, LF_E_ARGUMENT, "", "lf.config/1 was given nowhere to write to") };
     }
     // SAFETY: not null and aligned; by the ABI a buffer of the plugin, with `cap` writable bytes.
-    unsafe { border::write(text, &mut *out) };
+    unsafe { ffi::write(text, &mut *out) };
     LF_OK
 }
 
@@ -298,7 +293,7 @@ unsafe extern "C" fn only_keys(
             break;
         }
         // SAFETY: not null, aligned, and by the ABI the first of `n_names` elements, each a text that can be read.
-        known.extend(unsafe { border::bytes(*names.add(index)) });
+        known.extend(unsafe { ffi::bytes(*names.add(index)) });
     }
     match &question.value {
         None => LF_OK,
@@ -309,11 +304,11 @@ unsafe extern "C" fn only_keys(
                 let path = format!("{}/{}", question.pointer, key.replace('~', "~0").replace('/', "~1"));
                 let message = format!("no parameter has this name; there are {}", names.join(", "));
                 // SAFETY: as above.
-                unsafe { border::fail(err, LF_E_CONFIG, &path, &message) }
+                unsafe { ffi::fail(err, LF_E_CONFIG, &path, &message) }
             }
         },
         // SAFETY: as above.
-        Some(_) => unsafe { border::fail(err, LF_E_CONFIG, &question.pointer, "must be a table") },
+        Some(_) => unsafe { ffi::fail(err, LF_E_CONFIG, &question.pointer, "must be a table") },
     }
 }
 
@@ -322,7 +317,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::border::{ErrorBuffers, lend};
+    use crate::ffi::{ErrorBuffers, lend};
 
     fn ask<T>(
         get: unsafe extern "C" fn(*mut c_void, lf_str, lf_str, *mut T, *mut lf_error) -> lf_status,

@@ -43,16 +43,16 @@
 //!
 //! * Finding: [`SearchPath`], [`PluginFile`], [`Metadata`].
 //! * Admitting: [`Policy`], [`Pin`], [`Lock`], [`struct@Hash`].
-//! * Trying hard to break one, each case in a process of its own: [`check`].
-//! * Starting one: [`Scaffold`].
 //! * Running: [`Plugin`], [`PluginStrategy`], [`OnError`], [`Timing`], [`forward_log`].
+//! * For tools that test plugins, such as `logitfuse-plugin-check`: [`Schema`], [`FpControl`], [`printable`].
 
 #![deny(missing_docs)]
 
-mod border;
-pub mod check;
+mod calibration;
 mod discover;
+mod extensions;
 mod fenv;
+mod ffi;
 #[doc(hidden)]
 pub mod fuzzing;
 mod host_table;
@@ -61,22 +61,23 @@ mod library;
 mod metadata;
 mod object_file;
 mod plugin;
-mod scaffold;
 mod scan;
 mod schema;
-mod sound;
 mod state;
 mod strategy;
 mod text;
 mod timing;
 mod trust;
+mod validate_row;
 
 pub use discover::{Found, Place, SearchPath};
+pub use fenv::FpControl;
 pub use host_table::{LINES_PER_SECOND, LogLevel, forward_log};
 pub use metadata::{Metadata, StrategyMetadata};
 pub use plugin::{OnError, Plugin};
-pub use scaffold::{Language, Scaffold};
 pub use scan::{Hash, PluginFile};
+pub use schema::{Refusal, Schema};
 pub use strategy::PluginStrategy;
+pub use text::printable;
 pub use timing::Timing;
 pub use trust::{Lock, Locked, Pin, Policy};

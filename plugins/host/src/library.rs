@@ -15,7 +15,8 @@ use logitfuse_plugin_abi::{ABI_MINOR, ENTRY_SYMBOL, end_of, lf_plugin_entry, lf_
 
 use crate::{
     Hash, PluginFile,
-    border::{self, ErrorBuffers},
+    extensions::Extensions,
+    ffi::{self, ErrorBuffers},
     host_table,
     image::Image,
 };
@@ -23,18 +24,29 @@ use crate::{
 /// No table of this major is anywhere near as large; what claims to be is not a table.
 const LARGEST_STRUCT: u32 = 1 << 14;
 
+/// The table of one strategy.
+#[derive(Clone, Copy)]
+pub(crate) struct Table {
+    /// A copy, in which absent functions are null.
+    pub(crate) functions: lf_strategy_v1,
+    /// The plugin's own, by which extensions are told the strategy. Not read again.
+    pub(crate) original: *const lf_strategy_v1,
+}
+
 /// A loaded library. It stays loaded until the process ends: thread-local destructors, threads and pointers into its code
 /// make unloading unsound, and no loader promises to do it.
 pub(crate) struct Library {
     /// The checked table of each strategy, in the order of the metadata.
-    pub(crate) tables: Vec<lf_strategy_v1>,
+    pub(crate) tables: Vec<Table>,
+    /// The extensions of the plugin that the host calls.
+    pub(crate) extensions: Extensions,
     /// What the library was given as its host.
     pub(crate) host: &'static logitfuse_plugin_abi::lf_host_v1,
     _handle: ManuallyDrop<Handle>,
     _image: ManuallyDrop<Image>,
 }
 
-// SAFETY: the tables are copies of constants. Their functions may be called from any thread, as far as the ABI says so of
+// SAFETY: the tables and extensions are copies of constants. Their functions may be called from any thread, as far as the ABI says so of
 // each; instances and states, which carry the restrictions, are other types. The host table is constant as well, and its
 // functions are `[any]`. The handle is never used after loading.
 unsafe impl Send for Library {}
@@ -65,10 +77,11 @@ impl Library {
         let plugin = enter(&handle, host)?;
         let tables = Self::tables(file, &plugin)?;
         Self::same_metadata(file, &plugin)?;
-        Ok(Self { tables, host, _handle: handle, _image: image })
+        let extensions = Extensions::of(&plugin)?;
+        Ok(Self { tables, extensions, host, _handle: handle, _image: image })
     }
 
-    fn tables(file: &PluginFile, plugin: &lf_plugin_v1) -> Result<Vec<lf_strategy_v1>> {
+    fn tables(file: &PluginFile, plugin: &lf_plugin_v1) -> Result<Vec<Table>> {
         let described = &file.metadata().strategies;
         if plugin.n_strategies != described.len() as u64 {
             let what =
@@ -82,12 +95,13 @@ impl Library {
         for (index, described) in described.iter().enumerate() {
             let id = &described.info.id;
             // SAFETY: not null, aligned, and by the ABI the first of `n_strategies` pointers; `index` is below that.
-            let table = unsafe { *plugin.strategies.add(index) };
+            let original = unsafe { *plugin.strategies.add(index) };
             // SAFETY: by the ABI null, or the start of a constant `lf_strategy_v1` of some minor.
-            let table =
-                unsafe { prefix::<lf_strategy_v1>(table, end_of!(lf_strategy_v1, fuse), &format!("strategy {id}")) }?;
+            let table = unsafe {
+                prefix::<lf_strategy_v1>(original, end_of!(lf_strategy_v1, fuse), &format!("strategy {id}"))
+            }?;
             // SAFETY: by the ABI a constant text, in a table that is valid for ever.
-            if unsafe { border::bytes(table.id) } != Some(id.as_bytes()) {
+            if unsafe { ffi::bytes(table.id) } != Some(id.as_bytes()) {
                 return Err(broken(format!(
                     "strategy {index}: the table has another id than the metadata, which says {id}"
                 )));
@@ -102,7 +116,7 @@ impl Library {
             if let Some((name, _)) = required.iter().find(|(_, missing)| *missing) {
                 return Err(broken(format!("strategy {id}: the required function {name} is null")));
             }
-            tables.push(table);
+            tables.push(Table { functions: table, original });
         }
         Ok(tables)
     }
@@ -113,7 +127,7 @@ impl Library {
         let section = object.metadata.unwrap_or_default();
         let end = section.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         // SAFETY: by the ABI a constant text, in a table that is valid for ever.
-        let running = unsafe { border::bytes(plugin.meta) };
+        let running = unsafe { ffi::bytes(plugin.meta) };
         if running == Some(&section[..end]) {
             return Ok(());
         }
@@ -219,7 +233,7 @@ pub(crate) unsafe fn prefix<T: Copy>(from: *const T, required: usize, what: &str
     }
 }
 
-fn broken(what: String) -> Error {
+pub(crate) fn broken(what: String) -> Error {
     Error::new(ErrorKind::InvalidData, what)
         .with_help("this is a fault of the plugin; `logitfuse plugin check` lists all that it finds")
 }

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 
-use logitfuse_core::{Arity, Error, ErrorKind, Result, RoleSpec, StrategyInfo, TraceColumn, params};
+use logitfuse_core::{
+    Arity, CalibrationSpec, Error, ErrorKind, PromptReading, Result, RoleSpec, StrategyInfo, TraceColumn, params,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -60,6 +62,11 @@ pub struct StrategyMetadata {
 }
 
 impl StrategyMetadata {
+    /// The schema of its parameters.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
     /// Holds parameters against the schema, without running the plugin.
     ///
     /// # Errors
@@ -108,6 +115,28 @@ struct RawStrategy {
     trace: Vec<RawColumn>,
     #[serde(default)]
     lead: Option<String>,
+    #[serde(default)]
+    prompt: RawPrompt,
+    #[serde(default)]
+    calibration: Option<RawCalibration>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RawPrompt {
+    #[default]
+    End,
+    LogProbs,
+    Rows,
+}
+
+#[derive(Deserialize)]
+struct RawCalibration {
+    role: String,
+    rows_of: Vec<String>,
+    prompts: usize,
+    #[serde(default)]
+    required: bool,
 }
 
 #[derive(Deserialize)]
@@ -144,7 +173,7 @@ impl Metadata {
         }
         let Some(rest) = section.strip_prefix(MAGIC) else {
             if section.starts_with(MAGIC_OF_ANY_VERSION) {
-                let version = text::clean(section.get(..MAGIC.len()).unwrap_or(section));
+                let version = text::printable(section.get(..MAGIC.len()).unwrap_or(section));
                 return Err(Error::new(
                     ErrorKind::Incompatible,
                     format!("metadata: {version} is a newer form than LFMETA01"),
@@ -214,7 +243,7 @@ impl Raw {
             }
             strategies.push(strategy.check(&at)?);
         }
-        let text = |s: String| text::clean(s.as_bytes());
+        let text = |s: String| text::printable(s.as_bytes());
         Ok(Metadata {
             abi: self.abi,
             id: plugin.id,
@@ -236,26 +265,53 @@ impl RawStrategy {
         {
             return Err(format!(
                 "{at}/lead: {} is no role that exactly one source takes",
-                text::clean(lead.as_bytes())
+                text::printable(lead.as_bytes())
             ));
         }
+        let calibration = match self.calibration {
+            Some(raw) => Some(raw.check(&format!("{at}/calibration"), &roles)?),
+            None => None,
+        };
         let mut trace = Vec::new();
         for (index, column) in self.trace.into_iter().enumerate() {
             name(&format!("{at}/trace/{index}/name"), &column.name)?;
-            trace.push(TraceColumn { name: column.name, unit: text::clean(column.unit.as_bytes()) });
+            trace.push(TraceColumn { name: column.name, unit: text::printable(column.unit.as_bytes()) });
         }
         let mut info = StrategyInfo::new(&self.id, roles)
-            .with_summary(&text::clean(self.summary.as_bytes()))
+            .with_summary(&text::printable(self.summary.as_bytes()))
             .with_equation(&lines(&self.equation))
-            .with_reference(&text::clean(self.reference.as_bytes()));
-        info.laws = self.laws.iter().map(|law| text::clean(law.as_bytes())).collect();
+            .with_reference(&text::printable(self.reference.as_bytes()));
+        info.laws = self.laws.iter().map(|law| text::printable(law.as_bytes())).collect();
         info.trace = trace;
         info.lead_role = self.lead;
+        info.prompt = match self.prompt {
+            RawPrompt::End => PromptReading::End,
+            RawPrompt::LogProbs => PromptReading::LogProbs,
+            RawPrompt::Rows => PromptReading::Rows,
+        };
+        info.calibration = calibration;
         let params =
             self.params.unwrap_or_else(|| serde_json::json!({ "type": "object", "additionalProperties": false }));
         let schema = Schema::new(&params).map_err(|what| format!("{at}/params{what}"))?;
         info.params_schema = params.to_string();
         Ok(StrategyMetadata { info, capabilities: self.capabilities, schema })
+    }
+}
+
+impl RawCalibration {
+    fn check(self, at: &str, roles: &[RoleSpec]) -> Result<CalibrationSpec, String> {
+        let stranger = |name: &&String| !roles.iter().any(|role| role.name == **name);
+        if let Some(name) = [&self.role].into_iter().chain(&self.rows_of).find(stranger) {
+            return Err(format!("{at}: {} is none of the roles", text::printable(name.as_bytes())));
+        }
+        if self.rows_of.is_empty() {
+            return Err(format!("{at}/rows_of: there is none"));
+        }
+        if self.prompts == 0 {
+            return Err(format!("{at}/prompts: must be 1 or more"));
+        }
+        let Self { role, rows_of, prompts, required } = self;
+        Ok(CalibrationSpec { role, rows_of, prompts, required })
     }
 }
 
@@ -269,7 +325,7 @@ fn roles(at: &str, raw: Vec<RawRole>) -> Result<Vec<RoleSpec>, String> {
         if roles.iter().any(|other| other.name == role.name) {
             return Err(format!("{at}/{index}/name: {} is there twice", role.name));
         }
-        let summary = text::clean(role.summary.as_bytes());
+        let summary = text::printable(role.summary.as_bytes());
         roles.push(RoleSpec { name: role.name, arity: Arity { min: role.min, max: role.max }, summary });
     }
     if roles.is_empty() { Err(format!("{at}: there is none")) } else { Ok(roles) }
@@ -284,10 +340,10 @@ fn name(at: &str, name: &str) -> Result<(), String> {
     {
         return Ok(());
     }
-    Err(format!("{at}: {:?} is not made of letters, digits, `-`, `_` and `.`", text::clean(name.as_bytes())))
+    Err(format!("{at}: {:?} is not made of letters, digits, `-`, `_` and `.`", text::printable(name.as_bytes())))
 }
 
 /// An equation may have several lines.
 fn lines(text: &str) -> String {
-    text.lines().map(|line| text::clean(line.as_bytes())).collect::<Vec<_>>().join("\n")
+    text.lines().map(|line| text::printable(line.as_bytes())).collect::<Vec<_>>().join("\n")
 }

@@ -83,15 +83,23 @@ impl Plugin {
         self.create(index, described, params, on_error)
     }
 
-    /// As [`strategy`](Self::strategy), without asking the schema: what the plugin itself makes of parameters.
-    pub(crate) fn strategy_unchecked(&self, id: &str, params: &Value) -> Result<PluginStrategy> {
+    /// As [`strategy`](Self::strategy), with parameters that are not checked against the schema: what the plugin itself makes
+    /// of them.
+    ///
+    /// # Errors
+    /// As for `strategy`.
+    pub fn strategy_unchecked(&self, id: &str, params: &Value) -> Result<PluginStrategy> {
         let (index, described) = self.described(id)?;
         self.create(index, described, params, OnError::Fail)
     }
 
-    /// The optional functions that a strategy's table really has.
-    pub(crate) fn optional_functions(&self, index: usize) -> Vec<&'static str> {
-        self.library.tables.get(index).map(crate::library::present).unwrap_or_default()
+    /// The optional functions that the table of the strategy at `index` of the metadata has (`commit`, `rollback`, `fork`,
+    /// `settle`, `describe`), and those of the plugin's extensions (`begin`, `read_prompt`, `calibrate`), whichever strategy
+    /// they are for.
+    pub fn optional_functions(&self, index: usize) -> Vec<&'static str> {
+        let table =
+            self.library.tables.get(index).map(|table| crate::library::present(&table.functions)).unwrap_or_default();
+        table.into_iter().chain(self.library.extensions.present()).collect()
     }
 
     fn create(

@@ -63,7 +63,7 @@ impl FromStr for Hash {
         if digits.len() == 64 && bytes.iter_mut().zip(pairs).all(|(byte, pair)| pair.map(|p| *byte = p).is_some()) {
             return Ok(Self(bytes));
         }
-        Err(Error::new(ErrorKind::InvalidConfig, format!("{:?} is no sha256", text::clean(digits)))
+        Err(Error::new(ErrorKind::InvalidConfig, format!("{:?} is no sha256", text::printable(digits)))
             .with_help("a sha256 has 64 hexadecimal digits; `logitfuse plugin show FILE` prints it"))
     }
 }
@@ -142,7 +142,7 @@ impl PluginFile {
     }
 
     /// The file's bytes.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }

@@ -55,20 +55,22 @@ type Holds = fn(f64, f64) -> bool;
 
 /// A schema whose every keyword is understood.
 #[derive(Clone, Debug)]
-pub(crate) struct Schema {
+pub struct Schema {
     root: Value,
 }
 
 /// A value that a schema refuses: the JSON pointer, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) pointer: String,
-    pub(crate) why: String,
+pub struct Refusal {
+    /// The JSON pointer of the value.
+    pub pointer: String,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 impl Schema {
     /// A schema of a table. The error is the place in the schema and what is wrong there.
-    pub(crate) fn new(root: &Value) -> Result<Self, String> {
+    pub fn new(root: &Value) -> Result<Self, String> {
         let schema = Self { root: root.clone() };
         if root.get("type").and_then(Value::as_str) != Some("object") {
             return Err("/type: must be \"object\": parameters are a table".to_owned());
@@ -77,17 +79,18 @@ impl Schema {
         Ok(schema)
     }
 
-    pub(crate) fn root(&self) -> &Value {
+    /// The schema as it was written.
+    pub fn root(&self) -> &Value {
         &self.root
     }
 
     /// Checks parameters.
-    pub(crate) fn check(&self, params: &Value) -> Result<(), Refusal> {
+    pub fn check(&self, params: &Value) -> Result<(), Refusal> {
         self.check_at(&self.root, params, "", Run { depth: 0, looks: &Cell::new(MOST_LOOKS) })
     }
 
     /// What `$ref` names, or the schema itself.
-    pub(crate) fn resolve<'a>(&'a self, schema: &'a Value) -> Option<&'a Value> {
+    pub fn resolve<'a>(&'a self, schema: &'a Value) -> Option<&'a Value> {
         let mut schema = schema;
         for _ in 0..DEEPEST {
             match schema.get("$ref").and_then(Value::as_str) {

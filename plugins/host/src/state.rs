@@ -8,17 +8,18 @@ use std::{
     time::Instant,
 };
 
-use logitfuse_core::{Error, ErrorKind, FusedRow, FusionState, FusionStep, Result, RoleRow, TokenId};
-use logitfuse_plugin_abi::{LF_E_PANIC, LF_OK, lf_error, lf_out, lf_row, lf_state, lf_status, lf_step};
+use logitfuse_core::{Error, ErrorKind, FusedRow, FusionState, FusionStep, PromptScore, Result, RoleRow, TokenId};
+use logitfuse_plugin_abi::{
+    LF_E_PANIC, LF_OK, lf_error, lf_out, lf_prompt_score, lf_row, lf_state, lf_status, lf_step,
+};
 use smallvec::SmallVec;
 
 use crate::{
-    LogLevel, OnError,
-    border::{ErrorBuffers, size_u32},
-    fenv::FpControl,
+    FpControl, LogLevel, OnError,
+    ffi::{ErrorBuffers, size_u32},
     host_table::tell,
-    sound,
-    strategy::{Session, Shared},
+    strategy::{Session, Shared, control_bits_changed},
+    validate_row,
 };
 
 pub(crate) struct PluginState {
@@ -26,7 +27,7 @@ pub(crate) struct PluginState {
     session: Arc<Session>,
     state: NonNull<lf_state>,
     /// Why this state can no longer be trusted.
-    spoilt: Option<String>,
+    poisoned: Option<String>,
     /// Whether the log has told that rows of the base were used.
     told: bool,
     buffers: Box<ErrorBuffers>,
@@ -39,7 +40,7 @@ unsafe impl Send for PluginState {}
 impl Drop for PluginState {
     fn drop(&mut self) {
         // A state that panicked half-way may free twice what it half freed. Leaking it is safe.
-        if self.spoilt.is_none()
+        if self.poisoned.is_none()
             && let Some(free) = self.shared.table.state_free
         {
             // SAFETY: the state came from this table and is freed here and nowhere else; its instance is still there.
@@ -48,24 +49,48 @@ impl Drop for PluginState {
     }
 }
 
-/// The verbs that write a row.
-#[derive(Clone, Copy)]
-enum Verb {
+/// The calls that write a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Call {
     Fuse,
     Settle,
+}
+
+/// Rows as C sees them; more than so many allocate.
+type Inputs = SmallVec<[lf_row; 8]>;
+
+fn inputs(rows: &[RoleRow<'_>]) -> Inputs {
+    let input = |row: &RoleRow<'_>| lf_row {
+        logits: row.logits().as_ptr(),
+        log_normaliser: row.log_normaliser,
+        sequence_log_prob: row.sequence_log_prob,
+    };
+    rows.iter().map(input).collect()
+}
+
+/// A step over these rows and tokens, which must outlive it.
+fn c_step(inputs: &Inputs, width: usize, committed: &[TokenId]) -> lf_step {
+    lf_step {
+        struct_size: size_u32::<lf_step>(),
+        n_rows: u32::try_from(inputs.len()).unwrap_or(u32::MAX),
+        rows: inputs.as_ptr(),
+        width: width as u64,
+        committed: committed.as_ptr(),
+        n_committed: committed.len() as u64,
+    }
 }
 
 impl PluginState {
     pub(crate) fn start(shared: &Arc<Shared>, session: Arc<Session>) -> Result<Self> {
         let mut buffers = ErrorBuffers::new();
         let state = shared.state_new(&session, &mut buffers)?;
-        Ok(Self { shared: Arc::clone(shared), session, state, spoilt: None, told: false, buffers })
+        Ok(Self { shared: Arc::clone(shared), session, state, poisoned: None, told: false, buffers })
     }
 
     /// Calls `fuse` or `settle`; whether the row is to be used.
     fn write(
         &mut self,
-        verb: Verb,
+        call: Call,
         rows: &[RoleRow<'_>],
         committed: &[TokenId],
         out: &mut FusedRow<'_>,
@@ -76,22 +101,8 @@ impl PluginState {
             let what = format!("a step whose rows differ in length, or with {columns} trace columns");
             return Err(Error::new(ErrorKind::Internal, what));
         }
-        let inputs: SmallVec<[lf_row; 8]> = rows
-            .iter()
-            .map(|row| lf_row {
-                logits: row.logits().as_ptr(),
-                log_normaliser: row.log_normaliser,
-                sequence_log_prob: row.sequence_log_prob,
-            })
-            .collect();
-        let step = lf_step {
-            struct_size: size_u32::<lf_step>(),
-            n_rows: u32::try_from(inputs.len()).unwrap_or(u32::MAX),
-            rows: inputs.as_ptr(),
-            width: width as u64,
-            committed: committed.as_ptr(),
-            n_committed: committed.len() as u64,
-        };
+        let inputs = inputs(rows);
+        let step = c_step(&inputs, width, committed);
         let mut answer = lf_out {
             struct_size: size_u32::<lf_out>(),
             n_trace: u32::try_from(columns).unwrap_or(0),
@@ -104,55 +115,87 @@ impl PluginState {
         let mut err = self.buffers.lend();
         let control = FpControl::now();
         let start = Instant::now();
-        let status = match verb {
-            Verb::Fuse => table.fuse.map(|fuse| {
-                // SAFETY: the state is this table's and not spoilt, and `&mut self` makes this its only call. Step, rows and
+        let status = match call {
+            Call::Fuse => table.fuse.map(|fuse| {
+                // SAFETY: the state is this table's and not poisoned, and `&mut self` makes this its only call. Step, rows and
                 // tokens are borrowed for the call; `out` is exclusive, so it overlaps none of them, and has `width` and
                 // `n_trace` elements.
                 unsafe { fuse(state, &raw const step, &raw mut answer, &raw mut err) }
             }),
-            Verb::Settle => table.settle.map(|settle| {
+            Call::Settle => table.settle.map(|settle| {
                 // SAFETY: as for `fuse`; `settled` lives on this stack.
                 unsafe { settle(state, &raw const step, &raw mut answer, &raw mut settled, &raw mut err) }
             }),
         };
-        if matches!(verb, Verb::Fuse) {
-            self.shared.timing.record(start.elapsed());
-        }
-        let changed = FpControl::now() != control;
-        if changed {
-            control.restore();
+        if call == Call::Fuse {
+            self.shared.usage.timing.record(start.elapsed());
         }
         let Some(status) = status else { return Ok(false) };
-        self.outcome(status, &err, if matches!(verb, Verb::Fuse) { "fuse" } else { "settle" })?;
-        if changed {
-            return Err(Error::new(
-                ErrorKind::Backend,
-                "left the floating-point control bits changed (they were restored)",
-            )
-            .with_help("rounding mode and flush-to-zero belong to the host; this is a fault of the plugin"));
-        }
+        self.outcome_and_control(status, &err, if call == Call::Fuse { "fuse" } else { "settle" }, control)?;
         if settled == 1 {
-            sound::check(out.logits)?;
+            validate_row::check(out.logits)?;
         }
         Ok(settled == 1)
     }
 
-    /// What a call said. A panic spoils the state.
+    /// Calls `read_prompt` with the token that follows, or `begin` with scores.
+    fn prompt(&mut self, step: &FusionStep<'_>, told: Prompt<'_>) -> Result<()> {
+        let width = self.session.width;
+        if step.rows().iter().any(|row| row.logits().len() != width) {
+            return Err(Error::new(ErrorKind::Internal, "a prompt whose rows differ in length from the session's"));
+        }
+        let inputs = inputs(step.rows());
+        let step = c_step(&inputs, width, step.committed);
+        let (functions, strategy, state) = (self.shared.extensions.prompt, self.shared.original, self.state.as_ptr());
+        let mut err = self.buffers.lend();
+        let control = FpControl::now();
+        let (status, call) = match told {
+            Prompt::Next(next) => {
+                let Some(read) = functions.read_prompt else { return Ok(()) };
+                // SAFETY: the state is this plugin's and not poisoned, `&mut self` makes this its only call, and step and rows
+                // are borrowed for it.
+                (unsafe { read(strategy, state, &raw const step, next, &raw mut err) }, "read_prompt")
+            }
+            Prompt::End(scores) => {
+                let Some(begin) = functions.begin else { return Ok(()) };
+                let score =
+                    |score: &PromptScore| lf_prompt_score { log_prob: score.log_prob, tokens: score.tokens as u64 };
+                let scores: SmallVec<[lf_prompt_score; 8]> = scores.iter().map(score).collect();
+                // SAFETY: as for `read_prompt`; the scores live on this stack.
+                let status = unsafe {
+                    begin(strategy, state, &raw const step, scores.as_ptr(), scores.len() as u64, &raw mut err)
+                };
+                (status, "begin")
+            }
+        };
+        self.outcome_and_control(status, &err, call, control)
+    }
+
+    /// The result of a call; control bits that it changed are restored, and an error.
+    fn outcome_and_control(&mut self, status: lf_status, err: &lf_error, call: &str, control: FpControl) -> Result<()> {
+        let changed = FpControl::now() != control;
+        if changed {
+            control.restore();
+        }
+        self.outcome(status, err, call)?;
+        if changed { Err(control_bits_changed()) } else { Ok(()) }
+    }
+
+    /// The result of a call. A panic poisons the state.
     fn outcome(&mut self, status: lf_status, err: &lf_error, call: &str) -> Result<()> {
         if status == LF_OK {
             return Ok(());
         }
         let failure = self.buffers.read(err, status, call);
         if status == LF_E_PANIC {
-            self.spoilt = Some(failure.message.clone());
+            self.poisoned = Some(failure.message.clone());
         }
         Err(failure.into_error())
     }
 
     /// Refuses to go on with a state that panicked.
     fn trusted(&self) -> Result<()> {
-        let Some(why) = &self.spoilt else { return Ok(()) };
+        let Some(why) = &self.poisoned else { return Ok(()) };
         Err(Error::new(ErrorKind::Backend, format!("is not called again after an earlier failure: {why}"))
             .with_help("this is a bug of the plugin; on_error = \"fallback_to_base\" goes on without it"))
     }
@@ -163,7 +206,7 @@ impl PluginState {
             out.logits.copy_from_slice(base.logits());
         }
         out.trace.fill(f64::NAN);
-        self.shared.fallbacks.fetch_add(1, Ordering::Relaxed);
+        self.shared.usage.fallbacks.fetch_add(1, Ordering::Relaxed);
         if !self.told {
             self.told = true;
             tell(LogLevel::Error, &self.shared.plugin, &format!("{error}; the base goes on alone"));
@@ -174,14 +217,15 @@ impl PluginState {
         self.shared.on_error == OnError::FallbackToBase
     }
 
-    /// An error of a call, with whom and where it is about. A state whose memory is out of step is not to be trusted.
+    /// An error of a call that changes the state's memory, which can no longer be trusted: the base takes over, or the error
+    /// ends the text.
     fn lose(&mut self, error: Error, call: &str) -> Result<()> {
         let error = self.shared.blame(error, call);
         if !self.lenient() {
             return Err(error);
         }
-        if self.spoilt.is_none() {
-            self.spoilt = Some(error.to_string());
+        if self.poisoned.is_none() {
+            self.poisoned = Some(error.to_string());
         }
         Ok(())
     }
@@ -192,9 +236,34 @@ impl PluginState {
     }
 }
 
+/// What a prompt call is about.
+#[derive(Clone, Copy)]
+enum Prompt<'a> {
+    /// A position within the prompt, and the token that follows.
+    Next(TokenId),
+    /// The end.
+    End(&'a [PromptScore]),
+}
+
 impl FusionState for PluginState {
+    fn read_prompt(&mut self, step: &FusionStep<'_>, next: TokenId) -> Result<()> {
+        if self.poisoned.is_some() && self.lenient() {
+            return Ok(());
+        }
+        let called = self.trusted().and_then(|()| self.prompt(step, Prompt::Next(next)));
+        called.or_else(|e| self.lose(e, "read_prompt"))
+    }
+
+    fn begin(&mut self, step: &FusionStep<'_>, prompt: &[PromptScore]) -> Result<()> {
+        if self.poisoned.is_some() && self.lenient() {
+            return Ok(());
+        }
+        let called = self.trusted().and_then(|()| self.prompt(step, Prompt::End(prompt)));
+        called.or_else(|e| self.lose(e, "begin"))
+    }
+
     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
-        let called = self.trusted().and_then(|()| self.write(Verb::Fuse, step.rows(), step.committed, out));
+        let called = self.trusted().and_then(|()| self.write(Call::Fuse, step.rows(), step.committed, out));
         let Err(error) = called else { return Ok(()) };
         let error = self.shared.blame(error, &format!("fuse at position {}", step.committed.len()));
         if !self.lenient() {
@@ -205,10 +274,10 @@ impl FusionState for PluginState {
     }
 
     fn early_exit(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
-        if self.shared.table.settle.is_none() || (self.lenient() && self.spoilt.is_some()) {
+        if self.shared.table.settle.is_none() || (self.lenient() && self.poisoned.is_some()) {
             return Ok(false);
         }
-        match self.trusted().and_then(|()| self.write(Verb::Settle, &[*lead], committed, out)) {
+        match self.trusted().and_then(|()| self.write(Call::Settle, &[*lead], committed, out)) {
             // With all rows at hand, `fuse` fails in the same way or does better.
             Err(_) if self.lenient() => Ok(false),
             Err(error) => Err(self.shared.blame(error, &format!("settle at position {}", committed.len()))),
@@ -218,38 +287,39 @@ impl FusionState for PluginState {
 
     fn commit(&mut self, tokens: &[TokenId]) -> Result<()> {
         let Some(commit) = self.shared.table.commit else { return Ok(()) };
-        if self.spoilt.is_some() && self.lenient() {
+        if self.poisoned.is_some() && self.lenient() {
             return Ok(());
         }
         self.trusted().map_err(|e| self.shared.blame(e, "commit"))?;
         let mut err = self.buffers.lend();
-        // SAFETY: the state is this table's and not spoilt, `&mut self` makes this its only call, and the tokens are borrowed
+        // SAFETY: the state is this table's and not poisoned, `&mut self` makes this its only call, and the tokens are borrowed
         // for it.
         let status = unsafe { commit(self.state.as_ptr(), tokens.as_ptr(), tokens.len() as u64, &raw mut err) };
         self.outcome(status, &err, "commit").or_else(|e| self.lose(e, "commit"))
     }
 
     fn rollback(&mut self, n: usize) -> Result<()> {
-        if self.shared.table.commit.is_none() || n == 0 || (self.spoilt.is_some() && self.lenient()) {
+        if self.shared.table.commit.is_none() || n == 0 || (self.poisoned.is_some() && self.lenient()) {
             return Ok(());
         }
         let Some(rollback) = self.shared.table.rollback else { return Err(self.missing("roll back", "speculation")) };
         self.trusted().map_err(|e| self.shared.blame(e, "rollback"))?;
         let mut err = self.buffers.lend();
-        // SAFETY: the state is this table's and not spoilt, and `&mut self` makes this its only call.
+        // SAFETY: the state is this table's and not poisoned, and `&mut self` makes this its only call.
         let status = unsafe { rollback(self.state.as_ptr(), n as u64, &raw mut err) };
         self.outcome(status, &err, "rollback").or_else(|e| self.lose(e, "rollback"))
     }
 
     fn fork(&self) -> Result<Box<dyn FusionState>> {
         let (shared, session) = (&self.shared, Arc::clone(&self.session));
-        if self.lenient() && self.spoilt.is_some() {
+        if self.lenient() && self.poisoned.is_some() {
             let mut fork = Self::start(shared, session)?;
-            fork.spoilt.clone_from(&self.spoilt);
+            fork.poisoned.clone_from(&self.poisoned);
             return Ok(Box::new(fork));
         }
         self.trusted().map_err(|e| shared.blame(e, "fork"))?;
-        if shared.table.commit.is_none() {
+        // Without a memory, and without a prompt to remember, a fresh state is a copy.
+        if shared.table.commit.is_none() && shared.extensions.prompt.begin.is_none() {
             return Ok(Box::new(Self::start(shared, session)?));
         }
         let Some(fork) = shared.table.state_fork else {
@@ -258,9 +328,9 @@ impl FusionState for PluginState {
         let mut buffers = ErrorBuffers::new();
         let mut err = buffers.lend();
         let mut state: *mut lf_state = ptr::null_mut();
-        // SAFETY: the state is this table's and not spoilt; it is not `Sync`, so this is its only call.
+        // SAFETY: the state is this table's and not poisoned; it is not `Sync`, so this is its only call.
         let status = unsafe { fork(self.state.as_ptr(), &raw mut state, &raw mut err) };
         let state = shared.made(status, state, &err, &buffers, "fork")?;
-        Ok(Box::new(Self { shared: Arc::clone(shared), session, state, spoilt: None, told: self.told, buffers }))
+        Ok(Box::new(Self { shared: Arc::clone(shared), session, state, poisoned: None, told: self.told, buffers }))
     }
 }

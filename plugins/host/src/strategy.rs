@@ -10,43 +10,62 @@ use std::{
     },
 };
 
-use logitfuse_core::{Error, ErrorKind, FusionState, FusionStrategy, Result, SessionInfo, StrategyInfo};
+use logitfuse_core::{
+    CalibrationRows, Error, ErrorKind, FusionState, FusionStrategy, Result, SessionInfo, StrategyInfo,
+};
 use logitfuse_plugin_abi::{LF_E_PANIC, LF_OK, lf_binding, lf_buf, lf_instance, lf_session, lf_state, lf_strategy_v1};
 use serde_json::Value;
 
 use crate::{
-    OnError, StrategyMetadata, Timing,
-    border::{self, ErrorBuffers, size_u32},
-    library::Library,
+    FpControl, OnError, StrategyMetadata, Timing,
+    calibration::calibrate,
+    extensions::Extensions,
+    ffi::{self, ErrorBuffers, size_u32},
+    library::{Library, Table},
     metadata::describe,
     state::PluginState,
 };
 
+/// The error of a call that left the floating-point control bits changed.
+pub(crate) fn control_bits_changed() -> Error {
+    Error::new(ErrorKind::Backend, "left the floating-point control bits changed (they were restored)")
+        .with_help("rounding mode and flush-to-zero belong to the host; this is a fault of the plugin")
+}
+
 /// More text than a description can need; a plugin that asks for more is not believed.
 const LARGEST_DESCRIPTION: u64 = 1 << 20;
 
-/// A strategy of a plugin, with its parameters. An engine takes it for a built-in one.
+/// A strategy of a plugin, with its parameters: core's [`FusionStrategy`], as a built-in one is.
 pub struct PluginStrategy {
     shared: Arc<Shared>,
     info: StrategyInfo,
 }
 
-/// What all states of a strategy share. Freed, with the instance, after the last of them.
+/// How a strategy's calls went, over all of its states, before it was calibrated and after.
+#[derive(Default)]
+pub(crate) struct Usage {
+    pub(crate) timing: Timing,
+    pub(crate) fallbacks: AtomicU64,
+}
+
+/// What all states of an instance share. Freed, with the instance, after the last of them.
 pub(crate) struct Shared {
-    /// `org.example.kl/kl-constrained`: who is to blame.
+    /// `org.example.kl/kl-constrained`, for messages.
     pub(crate) name: String,
     pub(crate) plugin: String,
     pub(crate) table: lf_strategy_v1,
+    /// The plugin's own table, by which its extensions are told the strategy.
+    pub(crate) original: *const lf_strategy_v1,
+    pub(crate) extensions: Extensions,
     pub(crate) instance: NonNull<lf_instance>,
     pub(crate) on_error: OnError,
     pub(crate) columns: usize,
-    pub(crate) timing: Timing,
-    pub(crate) fallbacks: AtomicU64,
+    pub(crate) usage: Arc<Usage>,
     // Last, so that the instance goes before its code could; the code in fact never goes.
-    _library: Arc<Library>,
+    library: Arc<Library>,
 }
 
-// SAFETY: by the ABI an instance is immutable once created, and its functions `state_new` and `describe` are `[any]`; `destroy`
+// SAFETY: the plugin's table is constant. By the ABI an instance is immutable once created, and its functions `state_new` and `describe` are `[any]`; `destroy`
 // is `[once]`, which `Drop` is. Everything else in here is `Send` and `Sync` by itself.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
@@ -73,7 +92,7 @@ impl PluginStrategy {
     ) -> Result<Self> {
         let absent =
             || Error::new(ErrorKind::Internal, format!("plugin {plugin}: a validated table has lost a function"));
-        let table = *library.tables.get(index).ok_or_else(absent)?;
+        let Table { functions: table, original } = *library.tables.get(index).ok_or_else(absent)?;
         let create = table.create.ok_or_else(absent)?;
         let params = params.to_string();
         let mut buffers = ErrorBuffers::new();
@@ -81,7 +100,7 @@ impl PluginStrategy {
         let mut instance: *mut lf_instance = ptr::null_mut();
         // SAFETY: `create` is of the table of a loaded library; the host table lives for ever, the other arguments for the call.
         let status =
-            unsafe { create(ptr::from_ref(library.host), border::lend(&params), &raw mut instance, &raw mut err) };
+            unsafe { create(ptr::from_ref(library.host), ffi::lend(&params), &raw mut instance, &raw mut err) };
         if status != LF_OK {
             return Err(buffers.read(&err, status, "create").into_error());
         }
@@ -96,33 +115,61 @@ impl PluginStrategy {
             name: format!("{plugin}/{}", described.info.id),
             plugin: plugin.to_owned(),
             table,
+            original,
+            extensions: library.extensions.of_strategy(&described.capabilities),
             instance,
             on_error,
-            columns: described.info.trace.len(),
-            timing: Timing::default(),
-            fallbacks: AtomicU64::new(0),
-            _library: Arc::clone(library),
+            columns: 0,
+            usage: Arc::default(),
+            library: Arc::clone(library),
         };
-        let info = shared.describe(described)?;
+        let info = shared.describe(&described.info)?;
+        shared.extensions.suffice(&info).map_err(|e| e.context(format_args!("plugin {}", shared.name)))?;
+        shared.columns = info.trace.len();
+        Ok(Self { shared: Arc::new(shared), info })
+    }
+
+    /// The strategy of an instance that `calibrate` made of this one.
+    fn fitted(&self, instance: *mut lf_instance) -> Result<Self> {
+        let from = &self.shared;
+        let Some(instance) = NonNull::new(instance) else {
+            let what = format!("plugin {}: calibrate returned LF_OK and no instance", from.name);
+            return Err(Error::new(ErrorKind::Backend, what).with_help("this is a fault of the plugin"));
+        };
+        let mut shared = Shared {
+            name: from.name.clone(),
+            plugin: from.plugin.clone(),
+            table: from.table,
+            original: from.original,
+            extensions: from.extensions,
+            instance,
+            on_error: from.on_error,
+            columns: 0,
+            usage: Arc::clone(&from.usage),
+            library: Arc::clone(&from.library),
+        };
+        let mut info = shared.describe(&self.info)?;
+        info.calibration = None;
+        shared.extensions.suffice(&info).map_err(|e| e.context(format_args!("plugin {}", shared.name)))?;
         shared.columns = info.trace.len();
         Ok(Self { shared: Arc::new(shared), info })
     }
 
     /// How long its calls of `fuse` took, over all states.
     pub fn timing(&self) -> &Timing {
-        &self.shared.timing
+        &self.shared.usage.timing
     }
 
     /// How many rows were those of the base because the plugin failed: above 0 only with [`OnError::FallbackToBase`].
     pub fn fallbacks(&self) -> u64 {
-        self.shared.fallbacks.load(Ordering::Relaxed)
+        self.shared.usage.fallbacks.load(Ordering::Relaxed)
     }
 }
 
 impl Shared {
-    /// The metadata, or what the instance says of itself with these parameters.
-    fn describe(&self, described: &StrategyMetadata) -> Result<StrategyInfo> {
-        let Some(say) = self.table.describe else { return Ok(described.info.clone()) };
+    /// What the instance says of itself, or what is known without asking.
+    fn describe(&self, known: &StrategyInfo) -> Result<StrategyInfo> {
+        let Some(say) = self.table.describe else { return Ok(known.clone()) };
         let mut buffers = ErrorBuffers::new();
         let mut text: Vec<u8> = Vec::new();
         // Once to learn the length, once to read.
@@ -142,14 +189,14 @@ impl Shared {
             text.resize(usize::try_from(json.len).unwrap_or(0), 0);
         }
         let info = describe(&text).map_err(|e| self.blame(e, "describe"))?;
-        if info.id != described.info.id {
+        if info.id != known.id {
             let what = format!("plugin {}: describe calls it {}", self.name, info.id);
             return Err(Error::new(ErrorKind::InvalidData, what).with_help("this is a fault of the plugin"));
         }
         Ok(info)
     }
 
-    /// The same error, with whom and what call it is about.
+    /// The same error with the names of plugin and call.
     pub(crate) fn blame(&self, error: Error, call: &str) -> Error {
         error.context(format_args!("plugin {}: {call}", self.name))
     }
@@ -161,23 +208,11 @@ impl Shared {
             .table
             .state_new
             .ok_or_else(|| Error::new(ErrorKind::Internal, "a validated table has lost state_new"))?;
-        let bindings: Vec<lf_binding> = session
-            .bindings
-            .iter()
-            .map(|(role, source)| lf_binding { role: border::lend(role), source: border::lend(source) })
-            .collect();
-        let session = lf_session {
-            struct_size: size_u32::<lf_session>(),
-            n_rows: u32::try_from(bindings.len()).unwrap_or(u32::MAX),
-            bindings: bindings.as_ptr(),
-            width: session.width as u64,
-            masked: session.masked.as_ptr(),
-            n_masked: session.masked.len() as u64,
-        };
         let mut err = buffers.lend();
         let mut state: *mut lf_state = ptr::null_mut();
         // SAFETY: a function of the table that made this instance; the session and all that it points to live for the call.
-        let status = unsafe { new(self.instance.as_ptr(), &raw const session, &raw mut state, &raw mut err) };
+        let status =
+            session.with_c(|session| unsafe { new(self.instance.as_ptr(), session, &raw mut state, &raw mut err) });
         self.made(status, state, &err, buffers, call)
     }
 
@@ -224,6 +259,29 @@ impl Session {
         let bindings = session.bindings.iter().map(|b| (b.role.clone(), b.source.clone())).collect();
         Self { bindings, masked, width, base: session.row_of("base").unwrap_or(0) }
     }
+
+    /// How many rows every step has.
+    pub(crate) fn bindings(&self) -> usize {
+        self.bindings.len()
+    }
+
+    /// Lends it to a call in C. The pointer is valid within `call` only.
+    pub(crate) fn with_c<T>(&self, call: impl FnOnce(*const lf_session) -> T) -> T {
+        let bindings: Vec<lf_binding> = self
+            .bindings
+            .iter()
+            .map(|(role, source)| lf_binding { role: ffi::lend(role), source: ffi::lend(source) })
+            .collect();
+        let session = lf_session {
+            struct_size: size_u32::<lf_session>(),
+            n_rows: u32::try_from(bindings.len()).unwrap_or(u32::MAX),
+            bindings: bindings.as_ptr(),
+            width: self.width as u64,
+            masked: self.masked.as_ptr(),
+            n_masked: self.masked.len() as u64,
+        };
+        call(&raw const session)
+    }
 }
 
 impl FusionStrategy for PluginStrategy {
@@ -233,5 +291,28 @@ impl FusionStrategy for PluginStrategy {
 
     fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
         Ok(Box::new(PluginState::start(&self.shared, Arc::new(Session::new(session)))?))
+    }
+
+    fn calibrated(
+        &self,
+        session: &SessionInfo,
+        rows_after: &mut dyn FnMut(usize) -> Result<CalibrationRows>,
+    ) -> Result<Arc<dyn FusionStrategy>> {
+        if self.shared.extensions.calibration.calibrate.is_none() {
+            let what = format!("strategy `{}` takes no calibration prompts", self.info.id);
+            return Err(Error::new(ErrorKind::InvalidConfig, what).with_help("leave `calibration` out of the sources"));
+        }
+        let control = FpControl::now();
+        let called = calibrate(&self.shared, &Session::new(session), rows_after);
+        let changed = FpControl::now() != control;
+        if changed {
+            control.restore();
+        }
+        // Made before anything is refused, so that it is freed.
+        let fitted = called.and_then(|instance| self.fitted(instance))?;
+        if changed {
+            return Err(self.shared.blame(control_bits_changed(), "calibrate"));
+        }
+        Ok(Arc::new(fitted))
     }
 }

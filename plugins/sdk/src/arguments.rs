@@ -8,7 +8,7 @@
 use std::mem::MaybeUninit;
 use std::{ptr, slice, str};
 
-use logitfuse_plugin_abi::{end_of, lf_host_v1, lf_out, lf_session, lf_step, lf_str};
+use logitfuse_plugin_abi::{end_of, lf_calibration_source, lf_host_v1, lf_out, lf_session, lf_step, lf_str};
 
 use crate::failure::Failure;
 
@@ -38,6 +38,12 @@ unsafe impl Sized32 for lf_step {
 unsafe impl Sized32 for lf_out {
     const NAME: &'static str = "lf_out";
     const LEAST: usize = end_of!(lf_out, trace);
+}
+
+// SAFETY: integers, a raw pointer and an optional function, for which zero is `None`, after a `u32`.
+unsafe impl Sized32 for lf_calibration_source {
+    const NAME: &'static str = "lf_calibration_source";
+    const LEAST: usize = end_of!(lf_calibration_source, rows_after);
 }
 
 // SAFETY: integers, a raw pointer and optional functions, for which zero is `None`, after a `u32`.

@@ -5,7 +5,11 @@
 
 #![expect(unsafe_code, reason = "called by a host in C, with pointers")]
 
-use logitfuse_core::{FusedRow, FusionStep, FusionStrategy, Result, RoleBinding, RoleRow};
+use std::sync::Arc;
+
+use logitfuse_core::{
+    FusedRow, FusionStep, FusionStrategy, Result, RoleBinding, RoleRow, SessionInfo, SharedVocabulary,
+};
 use logitfuse_plugin_abi::{
     lf_binding, lf_buf, lf_error, lf_host_v1, lf_instance, lf_out, lf_row, lf_session, lf_state, lf_status, lf_step,
     lf_str,
@@ -29,7 +33,7 @@ pub trait Make {
 }
 
 /// Rows of a step; more than this many allocate.
-type Rows<'a> = SmallVec<[RoleRow<'a>; 16]>;
+pub(crate) type Rows<'a> = SmallVec<[RoleRow<'a>; 16]>;
 
 pub(crate) unsafe extern "C" fn create<M: Make>(
     _host: *const lf_host_v1,
@@ -41,7 +45,7 @@ pub(crate) unsafe extern "C" fn create<M: Make>(
         // SAFETY: the text is borrowed for this call.
         let params = unsafe { text("params", params)? };
         let params = serde_json::from_str(params).map_err(|e| Failure::argument(format!("params: {e}")))?;
-        let strategy = Box::new(M::make(&params)?);
+        let strategy = Arc::new(M::make(&params)?);
         // SAFETY: `out` is null or the host's pointer to a pointer.
         unsafe { Handle::hand_out(out, Instance { strategy }) }
     };
@@ -62,21 +66,7 @@ pub(crate) unsafe extern "C" fn state_new(
 ) -> lf_status {
     let body = |instance: &Instance| {
         // SAFETY: null or the host's, for this call.
-        let session = unsafe { read(session)? };
-        // SAFETY: as many bindings and ids as the session says, for this call.
-        let (bindings, masked) = unsafe {
-            (
-                array::<lf_binding>("lf_session.bindings", session.bindings, session.n_rows.into())?,
-                array::<u32>("lf_session.masked", session.masked, session.n_masked)?,
-            )
-        };
-        let bindings = bindings.iter().map(|binding| {
-            // SAFETY: texts of the session, for this call.
-            let (role, source) = unsafe { (text("role", binding.role)?, text("source", binding.source)?) };
-            Ok(RoleBinding { role: role.to_owned(), source: source.to_owned() })
-        });
-        let bindings = bindings.collect::<Result<Vec<_>, Failure>>()?;
-        let sequence = instance.start(bindings, session.width, masked)?;
+        let sequence = instance.start(&unsafe { session_info(session)? })?;
         // SAFETY: `out` is null or the host's pointer to a pointer.
         unsafe { Handle::hand_out(out, sequence) }
     };
@@ -166,6 +156,63 @@ pub(crate) unsafe extern "C" fn describe(this: *const lf_instance, json: *mut lf
     unsafe { Handle::shared(this, err, body) }
 }
 
+/// A session, as core wants it.
+///
+/// # Safety
+/// `session` is null or as the header says.
+pub(crate) unsafe fn session_info(session: *const lf_session) -> Result<SessionInfo, Failure> {
+    // SAFETY: the caller vouches for the session.
+    let session = unsafe { read(session)? };
+    // SAFETY: as many bindings and ids as the session says, for this call.
+    let (bindings, masked) = unsafe {
+        (
+            array::<lf_binding>("lf_session.bindings", session.bindings, session.n_rows.into())?,
+            array::<u32>("lf_session.masked", session.masked, session.n_masked)?,
+        )
+    };
+    let bindings = bindings.iter().map(|binding| {
+        // SAFETY: texts of the session, for this call.
+        let (role, source) = unsafe { (text("role", binding.role)?, text("source", binding.source)?) };
+        Ok(RoleBinding { role: role.to_owned(), source: source.to_owned() })
+    });
+    let bindings = bindings.collect::<Result<Vec<_>, Failure>>()?;
+    // Token ids are u32.
+    let wrong = || Failure::argument(format!("lf_session.width: {} is not the length of a row", session.width));
+    let width = u32::try_from(session.width).ok().filter(|&width| width > 0).ok_or_else(wrong)? as usize;
+    let vocabulary = SharedVocabulary::new(width, masked.iter().copied());
+    if vocabulary.width() != width {
+        return Err(Failure::argument("lf_session.masked: holds the last id; rows end at an id that exists"));
+    }
+    Ok(SessionInfo { bindings, vocabulary })
+}
+
+fn agrees(what: &str, is: u64, should: usize) -> Result<(), Failure> {
+    let wrong = || Failure::argument(format!("{what}: {is}, and the session says {should}"));
+    if is == should as u64 { Ok(()) } else { Err(wrong()) }
+}
+
+/// The rows of a step and its committed tokens, as core wants them.
+///
+/// # Safety
+/// What the step points to is as the header says, for `'a`.
+pub(crate) unsafe fn rows_of<'a>(step: &lf_step, shape: Shape) -> Result<(Rows<'a>, &'a [u32]), Failure> {
+    agrees("lf_step.n_rows", step.n_rows.into(), shape.rows)?;
+    agrees("lf_step.width", step.width, shape.width)?;
+    // SAFETY: as many rows and tokens as the step says, for `'a`.
+    let (rows, committed) = unsafe {
+        (
+            array::<lf_row>("lf_step.rows", step.rows, step.n_rows.into())?,
+            array::<u32>("lf_step.committed", step.committed, step.n_committed)?,
+        )
+    };
+    let rows = rows.iter().map(|row| {
+        // SAFETY: `width` logits, for `'a`, which the caller vouches for and that nobody writes.
+        let logits = unsafe { array("lf_row.logits", row.logits, step.width)? };
+        Ok(RoleRow::new(logits, row.log_normaliser, row.sequence_log_prob))
+    });
+    Ok((rows.collect::<Result<Rows<'a>, Failure>>()?, committed))
+}
+
 /// A step and where its answer goes, as core wants them.
 ///
 /// # Safety
@@ -177,33 +224,16 @@ unsafe fn position<'a>(
 ) -> Result<(Rows<'a>, &'a [u32], FusedRow<'a>), Failure> {
     // SAFETY: the caller vouches for both.
     let (step, out) = unsafe { (read(step)?, read(out.cast_const())?) };
-    let agrees = |what: &str, is: u64, should: usize| {
-        let wrong = || Failure::argument(format!("{what}: {is}, and the session says {should}"));
-        if is == should as u64 { Ok(()) } else { Err(wrong()) }
-    };
-    agrees("lf_step.n_rows", step.n_rows.into(), shape.rows)?;
-    agrees("lf_step.width", step.width, shape.width)?;
     agrees("lf_out.width", out.width, shape.width)?;
     if out.n_trace != 0 {
         agrees("lf_out.n_trace", out.n_trace.into(), shape.columns)?;
     }
     // SAFETY: as many rows and tokens as the step says, for `'a`.
-    let (rows, committed) = unsafe {
-        (
-            array::<lf_row>("lf_step.rows", step.rows, step.n_rows.into())?,
-            array::<u32>("lf_step.committed", step.committed, step.n_committed)?,
-        )
-    };
-    let bytes = step.width.saturating_mul(size_of::<f32>() as u64);
-    if rows.iter().any(|row| (row.logits.addr().abs_diff(out.logits.addr()) as u64) < bytes) {
+    let (rows, committed) = unsafe { rows_of(&step, shape)? };
+    let bytes = size_of_val(rows.first().map_or(&[][..], RoleRow::logits)) as u64;
+    if rows.iter().any(|row| (row.logits().as_ptr().addr().abs_diff(out.logits.addr()) as u64) < bytes) {
         return Err(Failure::argument("lf_out.logits: overlaps a row"));
     }
-    let rows = rows.iter().map(|row| {
-        // SAFETY: `width` logits, for `'a`; nobody writes them, in particular not through `out`, as was checked.
-        let logits = unsafe { array("lf_row.logits", row.logits, step.width)? };
-        Ok(RoleRow::new(logits, row.log_normaliser, row.sequence_log_prob))
-    });
-    let rows = rows.collect::<Result<Rows<'a>, Failure>>()?;
     // SAFETY: `width` logits and `n_trace` columns, for `'a`; nobody else touches them.
     let fused = unsafe {
         FusedRow {

@@ -10,6 +10,8 @@ use logitfuse_plugin_abi::{
     LF_E_UNSUPPORTED, has, lf_buf, lf_error, lf_status,
 };
 
+use crate::table::struct_size;
+
 /// A status with its texts.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -58,6 +60,57 @@ impl Failure {
             unsafe { write(&raw mut (*err).help, &self.help) };
         }
         self.status
+    }
+}
+
+impl Failure {
+    /// For a caller in Rust: what the host did wrong in an answer.
+    pub(crate) fn into_error(self) -> Error {
+        Error::new(ErrorKind::Internal, self.message)
+    }
+}
+
+/// Buffers for the error of a call into the host.
+pub(crate) struct ErrorBuffers {
+    message: [u8; 1024],
+    help: [u8; 512],
+}
+
+impl ErrorBuffers {
+    pub(crate) fn new() -> Self {
+        Self { message: [0; 1024], help: [0; 512] }
+    }
+
+    /// An empty error over these buffers, for one call.
+    pub(crate) fn lend(&mut self) -> lf_error {
+        let buffer = |bytes: &mut [u8]| lf_buf { ptr: bytes.as_mut_ptr().cast(), cap: bytes.len() as u64, len: 0 };
+        lf_error {
+            struct_size: struct_size::<lf_error>(),
+            reserved: 0,
+            message: buffer(&mut self.message),
+            path: lf_buf { ptr: ptr::null_mut(), cap: 0, len: 0 },
+            help: buffer(&mut self.help),
+        }
+    }
+
+    /// The error that the host wrote, of a kind that becomes the same status again.
+    pub(crate) fn read(&self, said: &lf_error, status: lf_status) -> Error {
+        let text = |bytes: &[u8], len: u64| {
+            let len = usize::try_from(len).unwrap_or(usize::MAX).min(bytes.len());
+            String::from_utf8_lossy(&bytes[..len]).into_owned()
+        };
+        let kind = match status {
+            LF_E_CONFIG => ErrorKind::InvalidConfig,
+            LF_E_INCOMPATIBLE => ErrorKind::Incompatible,
+            LF_E_UNSUPPORTED => ErrorKind::Unsupported,
+            LF_E_NUMERIC => ErrorKind::Numeric,
+            LF_E_CANCELLED => ErrorKind::Cancelled,
+            LF_E_IO => ErrorKind::Io,
+            _ => ErrorKind::Internal,
+        };
+        let (message, help) = (text(&self.message, said.message.len), text(&self.help, said.help.len));
+        let error = Error::new(kind, if message.is_empty() { format!("the host returned {status}") } else { message });
+        if help.is_empty() { error } else { error.with_help(help) }
     }
 }
 

@@ -128,13 +128,14 @@
 //! | `panic = "abort"` | does not compile |
 //! | an [`Error`] | its kind becomes the nearest status, its message and help travel along; `/pointer: …` becomes the path of a configuration error |
 //! | a null, misaligned or overlapping pointer, a wrong length, text that is not UTF-8 | an error of status `LF_E_ARGUMENT`; your code is not called |
-//! | an overflow of the stack, an endless loop, `abort` | cannot be caught by anybody in the process; `logitfuse plugin check` looks for them |
+//! | an overflow of the stack, an endless loop, `abort` | cannot be caught within the process; `logitfuse plugin check` looks for them |
 //! | the cost | a few nanoseconds a call; a step of up to sixteen rows allocates nothing here |
 
 #![deny(missing_docs)]
 
 mod arguments;
 mod calls;
+mod extensions;
 mod failure;
 mod guard;
 mod handle;
@@ -148,9 +149,9 @@ pub mod testing;
 
 #[doc(no_inline)]
 pub use logitfuse_core::{
-    Arity, Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, ResultExt,
-    RoleBinding, RoleRow, RoleSpec, SessionInfo, SharedVocabulary, StrategyInfo, TokenId, TraceColumn, numerics,
-    params,
+    Arity, CalibrationRows, CalibrationSpec, Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy,
+    Memoryless, PromptReading, PromptScore, Result, ResultExt, RoleBinding, RoleRow, RoleSpec, SessionInfo,
+    SharedVocabulary, StrategyInfo, TokenId, TraceColumn, numerics, params,
 };
 #[doc(no_inline)]
 pub use {log, serde_json};

@@ -7,15 +7,16 @@
 
 use std::path::Path;
 
-use logitfuse_core::{Error, ErrorKind, Result, ResultExt, RoleSpec, StrategyInfo};
+use logitfuse_core::{CalibrationSpec, Error, ErrorKind, PromptReading, Result, ResultExt, RoleSpec, StrategyInfo};
 use logitfuse_plugin_abi::{ABI_MAJOR, ABI_MINOR, META_MAGIC};
 use serde_json::{Map, Value, json};
 
 /// The name of the file in `OUT_DIR`.
 const FILE: &str = "logitfuse_plugin.meta";
 
-/// The optional functions that every table of this crate has.
-const CAPABILITIES: [&str; 5] = ["commit", "rollback", "fork", "settle", "describe"];
+/// The optional functions that every strategy of this crate has, in its table and in the extensions.
+const CAPABILITIES: [&str; 8] =
+    ["commit", "rollback", "fork", "settle", "describe", "begin", "read_prompt", "calibrate"];
 
 /// Who made a plugin.
 ///
@@ -107,9 +108,26 @@ pub fn describe(info: &StrategyInfo) -> Result<Value> {
     if let Some(lead) = info.lead_role.as_ref().filter(|lead| !info.roles.iter().any(|role| role.name == **lead)) {
         return Err(wrong(format!("its lead `{lead}` is none of its roles")));
     }
+    if let Some(spec) = &info.calibration {
+        let stranger = |name: &&String| !info.roles.iter().any(|role| role.name == **name);
+        if let Some(name) = [&spec.role].into_iter().chain(&spec.rows_of).find(stranger) {
+            return Err(wrong(format!("the role `{name}` of its calibration is none of its roles")));
+        }
+        if spec.rows_of.is_empty() || spec.prompts == 0 {
+            return Err(wrong("its calibration wants no rows".to_owned()));
+        }
+    }
     let params: Value = serde_json::from_str(&info.params_schema)
         .map_err(|e| wrong(format!("the schema of its parameters is no JSON: {e}")))?;
     let role = |role: &RoleSpec| json!({ "name": role.name, "min": role.arity.min, "max": role.arity.max, "summary": role.summary });
+    let prompt = match info.prompt {
+        PromptReading::End => "end",
+        PromptReading::LogProbs => "log_probs",
+        PromptReading::Rows => "rows",
+    };
+    let calibration = info.calibration.as_ref().map(|CalibrationSpec { role, rows_of, prompts, required }| {
+        json!({ "role": role, "rows_of": rows_of, "prompts": prompts, "required": required })
+    });
     Ok(json!({
         "id": info.id,
         "summary": info.summary,
@@ -120,6 +138,8 @@ pub fn describe(info: &StrategyInfo) -> Result<Value> {
         "laws": info.laws,
         "trace": info.trace.iter().map(|c| json!({ "name": c.name, "unit": c.unit })).collect::<Vec<_>>(),
         "lead": info.lead_role,
+        "prompt": prompt,
+        "calibration": calibration,
         "capabilities": CAPABILITIES,
     }))
 }

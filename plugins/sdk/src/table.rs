@@ -11,7 +11,7 @@ use logitfuse_plugin_abi::{lf_error, lf_host_v1, lf_plugin_v1, lf_str, lf_strate
 use crate::arguments;
 use crate::calls::{self, Make};
 use crate::failure::Failure;
-use crate::{guard, log_bridge, metadata};
+use crate::{extensions, guard, log_bridge, metadata};
 
 /// A plugin: its metadata and its strategies; what [`export!`](crate::export) makes.
 #[doc(hidden)]
@@ -100,13 +100,13 @@ impl Plugin {
             meta: lf_str { ptr: meta.as_ptr().cast::<c_char>(), len: meta.len() as u64 },
             n_strategies: strategies.len() as u64,
             strategies: strategies.as_ptr(),
-            get_extension: None,
+            get_extension: Some(extensions::get),
         }))))
     }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a table has some hundred bytes")]
-const fn struct_size<T>() -> u32 {
+pub(crate) const fn struct_size<T>() -> u32 {
     size_of::<T>() as u32
 }
 

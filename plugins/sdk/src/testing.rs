@@ -59,7 +59,7 @@ pub fn check_in_process(strategy: &dyn FusionStrategy, cases: u32) -> Result<(),
     shapes.dedup();
     let mut refusals = Vec::new();
     for shape in &shapes {
-        if let Err(refusal) = strategy.start(&session(shape)) {
+        if let Err(refusal) = Case::accepts(strategy, &session(shape)) {
             refusals.push(refusal.to_string());
             continue;
         }
@@ -94,8 +94,12 @@ fn summary(shape: &Shape<'_>, case: &Case) -> String {
 }
 
 fn check(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
-    strategy_laws::contract(strategy, case)?;
-    strategy_laws::claimed(strategy, case)
+    strategy_laws::calibration_is_repeatable(strategy, case)?;
+    let failed = |e: logitfuse_core::Error| Violation { law: "calibration-is-repeatable", detail: e.to_string() };
+    case.in_each_form(strategy, failed, |strategy| {
+        strategy_laws::contract(strategy, case)?;
+        strategy_laws::claimed(strategy, case)
+    })
 }
 
 fn shape(roles: &[RoleSpec], count: usize) -> Shape<'_> {

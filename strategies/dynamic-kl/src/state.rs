@@ -131,5 +131,5 @@ fn missing_prompt(what: &str) -> Error {
         ErrorKind::Incompatible,
         format!("dynamic-kl: its weights depend on the prompt, and it was not given {what}"),
     )
-    .with_help("what drives the strategy knows no prompts, as that of plugins; use the built-in one, or other weights")
+    .with_help("call begin before the first fuse, or choose other weights")
 }

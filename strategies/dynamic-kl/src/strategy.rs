@@ -148,10 +148,7 @@ impl FusionStrategy for DynamicKl {
                 "/weights",
                 "fingerprint, and there are no calibration prompts to know the experts by",
             )
-            .with_help(
-                "name a JSONL file of unlabelled prompts in `calibration` of every expert's source; behind the \
-                            interface of plugins there are none",
-            ));
+            .with_help("name a JSONL file of unlabelled prompts in `calibration` of every expert's source"));
         }
         if let Some(weights) = self.params.fixed_weights.as_ref().filter(|weights| weights.len() != roles.experts()) {
             let what = format_args!("{} weights for {} experts", weights.len(), roles.experts());

@@ -180,9 +180,8 @@ struct PromptFitted {
 }
 
 fn unread() -> Error {
-    Error::new(ErrorKind::Incompatible, "trimix: calibration prompt, and it was not given the prompt").with_help(
-        "what drives the strategy knows no prompts, as that of plugins; use the built-in one, or give alpha and beta",
-    )
+    Error::new(ErrorKind::Incompatible, "trimix: calibration prompt, and it was not told the prompt")
+        .with_help("call read_prompt and begin before the first fuse, or give alpha and beta")
 }
 
 impl FusionState for PromptFitted {

@@ -6,7 +6,7 @@ use logitfuse_config::Config;
 use logitfuse_core::{Error, ErrorKind, Result, TokenId};
 use logitfuse_engine::Concurrency;
 use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime, Spin};
-use logitfuse_pipeline::{Pipeline, SourceConfig, StrategyConfig};
+use logitfuse_pipeline::{PluginSettings, SourceConfig, StrategyConfig};
 use logitfuse_text::Tokenizer;
 
 use crate::machine::cores;
@@ -89,8 +89,8 @@ impl Model {
         let sources: BTreeMap<_, _> =
             roles.iter().enumerate().map(|(i, r)| ((*r).to_owned(), source(2048 - i))).collect();
         let strategy = StrategyConfig { id: Some(strategy.to_owned()), ..StrategyConfig::default() };
-        let wired = Config::new(sources, strategy).open(&runtime, 0, &logitfuse_pipeline::PluginSettings::default())?;
-        let threads = wired.models().iter().map(|m| Threads { count: m.threads, spin: m.spin }).collect();
-        Ok((threads, wired.plan.concurrency()))
+        let pipeline = Config::new(sources, strategy).open(&runtime, 0, &PluginSettings::default())?;
+        let threads = pipeline.models().iter().map(|m| Threads { count: m.threads, spin: m.spin }).collect();
+        Ok((threads, pipeline.thread_plan().concurrency()))
     }
 }

@@ -1,4 +1,4 @@
-//! C and C++ compilers, as strict as they get.
+//! C and C++ compilers, as strict as they get. Also a module of the tests of `logitfuse-plugin-host`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,19 @@ pub(crate) struct Unit<'a> {
     pub(crate) standard: &'a str,
     /// A source file.
     pub(crate) file: &'a Path,
+    /// Where the header is.
+    pub(crate) include: &'a Path,
     /// Flags beside the strict ones.
     pub(crate) flags: &'a [&'a str],
 }
 
 pub(crate) fn crate_folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The folder of `logitfuse_plugin.h`, of a crate of `plugins/`.
+pub(crate) fn include() -> PathBuf {
+    crate_folder().join("../abi/include")
 }
 
 /// A place for a file that a test makes.
@@ -39,7 +46,7 @@ pub(crate) fn compile(unit: &Unit<'_>, output: &Path) -> Result<(), String> {
         if unit.standard.starts_with("c++") { ("CXX", "c++", "c++") } else { ("CC", "cc", "c") };
     let program = std::env::var_os(variable).unwrap_or_else(|| OsString::from(program));
     let mut command = Command::new(program);
-    command.arg(format!("-std={}", unit.standard)).args(STRICT).arg("-I").arg(crate_folder().join("include"));
+    command.arg(format!("-std={}", unit.standard)).args(STRICT).arg("-I").arg(unit.include);
     command.args(["-x", language]).arg(unit.file).args(unit.flags).arg("-o").arg(output).arg("-lm");
     let result = command.output().expect("a C and a C++ compiler are installed");
     let words = String::from_utf8_lossy(&result.stderr).into_owned();

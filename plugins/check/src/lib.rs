@@ -1,0 +1,230 @@
+//! `plugin check`: everything that can be found out about a plugin by trying hard to break it.
+//!
+//! # Why processes
+//!
+//! A plugin that writes past a buffer, calls `exit` or loops for ever takes its process along. So every case runs in a child
+//! process, with a limit on its time, and proves that it came to its end by a record: an exit status is not believed, because
+//! a plugin that calls `exit(0)` would pass every test. [`run`] plans the cases and starts the children; a child calls
+//! [`serve`].
+//!
+//! # Groups
+//!
+//! | group | finds |
+//! |---|---|
+//! | static | what the file and its metadata say, without running anything |
+//! | load | constructors, the entry, the table, capabilities that are not there |
+//! | config | good parameters refused, bad ones accepted, errors that do not point at the key |
+//! | memory | writes past rows, writes into inputs, entries never written, pointers kept, memory that grows |
+//! | numeric | NaN and worse on extreme, masked, constant, tiny and huge rows |
+//! | state-laws | `fuse` with side effects, `rollback` that is no replay, forks that share |
+//! | claimed-laws | metadata that promise more than the code holds |
+//! | threads | states that disturb one another, objects tied to a thread |
+//! | environment | rounding mode, locale, variables, working directory, signals, threads, stdout |
+//! | perf | slowness; warnings only |
+//! | fuzz | all laws on random parameters and rows, for as long as asked |
+//!
+//! Random cases are drawn from a seed that the report names, so a finding can be had again.
+
+mod child;
+mod claimed;
+mod config;
+mod environment;
+#[cfg(unix)]
+mod fence;
+mod files;
+mod fuzz;
+mod laws;
+mod load;
+mod memory;
+mod numeric;
+mod parent;
+mod perf;
+mod propose;
+mod report;
+mod subject;
+mod threads;
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use child::serve;
+pub use parent::run;
+pub use report::Report;
+
+/// What a case looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the table of the module says it")]
+pub enum Group {
+    Static,
+    Load,
+    Config,
+    Memory,
+    Numeric,
+    StateLaws,
+    ClaimedLaws,
+    Threads,
+    Environment,
+    Perf,
+    Fuzz,
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Static => "static",
+            Self::Load => "load",
+            Self::Config => "config",
+            Self::Memory => "memory",
+            Self::Numeric => "numeric",
+            Self::StateLaws => "state-laws",
+            Self::ClaimedLaws => "claimed-laws",
+            Self::Threads => "threads",
+            Self::Environment => "environment",
+            Self::Perf => "perf",
+            Self::Fuzz => "fuzz",
+        })
+    }
+}
+
+/// How hard to try.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Only the strategy with this id; all of the plugin's if absent.
+    pub strategy: Option<String>,
+    /// The parameters that the cases run with; those that the schema makes of nothing if absent.
+    pub params: Option<Value>,
+    /// Where random rows and parameters come from.
+    pub seed: u64,
+    /// Random cases for each law.
+    pub cases: u32,
+    /// Only cases whose `group/name` contains this.
+    pub filter: Option<String>,
+    /// Random trying beyond the cases, for so long.
+    pub fuzz: Option<Duration>,
+    /// What a case may take before it counts as hung.
+    pub timeout: Duration,
+    /// Children at the same time; 0 is one for each core.
+    pub jobs: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            strategy: None,
+            params: None,
+            seed: 0,
+            cases: 64,
+            filter: None,
+            fuzz: None,
+            timeout: Duration::from_mins(1),
+            jobs: 0,
+        }
+    }
+}
+
+/// Where cases run.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// Each in a process of its own: this program with these arguments, to which the paths of the request and of the record
+    /// are added. It must call [`serve`] with them.
+    Child {
+        /// The program.
+        program: PathBuf,
+        /// What leads it to [`serve`].
+        arguments: Vec<String>,
+    },
+    /// In this process, for a debugger. What a plugin breaks is broken.
+    InProcess,
+}
+
+/// How a case ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nothing was found.
+    Passed,
+    /// It does not apply, or could not be tried; the detail says why.
+    Skipped,
+    /// Worth knowing, and no reason to refuse the plugin.
+    Warning,
+    /// A rule was broken.
+    Failed,
+    /// The process ended before the case did.
+    Crashed,
+    /// The case did not end in time.
+    Hung,
+}
+
+impl Verdict {
+    /// Whether it speaks against the plugin.
+    pub fn is_finding(self) -> bool {
+        matches!(self, Self::Failed | Self::Crashed | Self::Hung)
+    }
+}
+
+/// What became of one case.
+#[derive(Clone, Debug, Serialize)]
+pub struct CaseResult {
+    /// What it looks at.
+    pub group: Group,
+    /// Its name within the group.
+    pub name: String,
+    /// The strategy that it is about; `None` for the plugin as a whole.
+    pub strategy: Option<String>,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What was found, in one line; empty if there is nothing to say.
+    pub detail: String,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A case, as a child is told it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Request {
+    plugin: PathBuf,
+    sha256: String,
+    strategy: Option<String>,
+    group: Group,
+    name: String,
+    params: Option<Value>,
+    seed: u64,
+    cases: u32,
+    fuzz_ms: u64,
+    /// Comes back in the record, so that no other file passes for one.
+    nonce: String,
+}
+
+/// What a case found.
+#[derive(Clone, Debug)]
+enum Outcome {
+    Passed(String),
+    Skipped(String),
+    Warning(String),
+    Failed(String),
+}
+
+impl Outcome {
+    fn passed() -> Self {
+        Self::Passed(String::new())
+    }
+
+    fn parts(self) -> (Verdict, String) {
+        match self {
+            Self::Passed(detail) => (Verdict::Passed, detail),
+            Self::Skipped(detail) => (Verdict::Skipped, detail),
+            Self::Warning(detail) => (Verdict::Warning, detail),
+            Self::Failed(detail) => (Verdict::Failed, detail),
+        }
+    }
+}
+
+/// For cases that end with their first finding.
+impl<E: fmt::Display> From<Result<(), E>> for Outcome {
+    fn from(result: Result<(), E>) -> Self {
+        result.map_or_else(|e| Self::Failed(e.to_string()), |()| Self::passed())
+    }
+}

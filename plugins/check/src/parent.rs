@@ -1,0 +1,280 @@
+//! The side of a case that lives.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use logitfuse_core::{ErrorKind, Result, ResultExt};
+use serde::Deserialize;
+
+use crate::{
+    CaseResult, Group, Options, Outcome, Place, Report, Request, Verdict, child, config, environment, files, laws,
+    load, memory, numeric, perf, threads,
+};
+use logitfuse_plugin_host::{PluginFile, printable};
+
+/// A fuzzing child ends after so long, so that a crash costs little of what was tried.
+const SLICE: Duration = Duration::from_secs(10);
+
+/// Checks a plugin. `told` is called with every result, in the order of the report, as soon as it is there.
+///
+/// # Errors
+/// Only what prevents the check: the file does not exist, a child cannot be started. What is wrong with the plugin is a
+/// finding of the report, also that it is no plugin at all.
+pub fn run(path: &Path, options: &Options, place: &Place, told: &mut dyn FnMut(&CaseResult)) -> Result<Report> {
+    let mut report = Report::new(path, options.seed);
+    let file = match PluginFile::read(path) {
+        Ok(file) => file,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Io) => return Err(e),
+        Err(e) => {
+            let help = e.help().map(|help| format!(" ({help})")).unwrap_or_default();
+            let result = files::result(None, "file", Outcome::Failed(format!("{e}{help}")));
+            told(&result);
+            report.results.push(result);
+            return Ok(report);
+        }
+    };
+    report.describe(&file);
+    let wanted =
+        |group: Group, name: &str| options.filter.as_ref().is_none_or(|f| format!("{group}/{name}").contains(f));
+    let ours = |id: Option<&str>| options.strategy.as_deref().is_none_or(|only| id.is_none_or(|id| id == only));
+    for result in files::results(&file).into_iter().filter(|r| wanted(r.group, &r.name) && ours(r.strategy.as_deref()))
+    {
+        told(&result);
+        report.results.push(result);
+    }
+    let mut requests = plan(&file, options);
+    requests.retain(|request| wanted(request.group, &request.name) && ours(request.strategy.as_deref()));
+    perform_all(requests, options, place, &mut |result| {
+        told(&result);
+        report.results.push(result);
+    })?;
+    Ok(report)
+}
+
+/// The cases of a plugin, in the order in which they are told.
+fn plan(file: &PluginFile, options: &Options) -> Vec<Request> {
+    let mut all = Vec::new();
+    for strategy in &file.metadata().strategies {
+        let mut add = |group: Group, name: &str, seed: u64, fuzz: Duration| {
+            all.push(Request {
+                plugin: file.path().to_owned(),
+                sha256: file.hash().to_string(),
+                strategy: Some(strategy.info.id.clone()),
+                group,
+                name: name.to_owned(),
+                params: options.params.clone(),
+                seed,
+                cases: options.cases,
+                fuzz_ms: u64::try_from(fuzz.as_millis()).unwrap_or(u64::MAX),
+                nonce: format!("{:x}-{}", std::process::id(), all.len()),
+            });
+        };
+        let groups: [(Group, Vec<&str>); 8] = [
+            (Group::Load, load::CASES.to_vec()),
+            (Group::Config, config::CASES.to_vec()),
+            (Group::Memory, memory::CASES.to_vec()),
+            (Group::Numeric, numeric::CASES.to_vec()),
+            (Group::StateLaws, laws::cases(&strategy.info).collect()),
+            (Group::ClaimedLaws, strategy.info.laws.iter().map(String::as_str).collect()),
+            (Group::Threads, threads::CASES.to_vec()),
+            (Group::Environment, environment::CASES.to_vec()),
+        ];
+        for (group, names) in groups {
+            for name in names {
+                add(group, name, options.seed, Duration::ZERO);
+            }
+        }
+        for name in perf::CASES {
+            add(Group::Perf, name, options.seed, Duration::ZERO);
+        }
+        let mut left = options.fuzz.unwrap_or_default();
+        let mut seed = options.seed;
+        while !left.is_zero() {
+            let slice = left.min(SLICE);
+            add(Group::Fuzz, &format!("seed-{seed}"), seed, slice);
+            left -= slice;
+            seed = seed.wrapping_add(1);
+        }
+    }
+    all
+}
+
+fn perform_all(
+    requests: Vec<Request>,
+    options: &Options,
+    place: &Place,
+    told: &mut dyn FnMut(CaseResult),
+) -> Result<()> {
+    let Place::Child { program, arguments } = place else {
+        for request in &requests {
+            let start = Instant::now();
+            let (verdict, detail) = child::perform(request).parts();
+            told(result(request, verdict, detail, start.elapsed()));
+        }
+        return Ok(());
+    };
+    let jobs = if options.jobs == 0 { thread::available_parallelism().map_or(1, usize::from) } else { options.jobs };
+    let total = requests.len();
+    let queue: Mutex<VecDeque<(usize, Request)>> = Mutex::new(requests.into_iter().enumerate().collect());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    thread::scope(|scope| {
+        let (send, receive) = mpsc::channel();
+        for _ in 0..jobs.min(total) {
+            let (send, next) = (send.clone(), &next);
+            scope.spawn(move || {
+                while let Some((index, request)) = next() {
+                    let done = in_child(&request, options.timeout, program, arguments);
+                    if send.send((index, done)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(send);
+        // Told in order, whichever ends first.
+        let mut early: Vec<Option<CaseResult>> = (0..total).map(|_| None).collect();
+        let mut told_so_far = 0;
+        for (index, done) in receive {
+            early[index] = Some(done?);
+            while let Some(result) = early.get_mut(told_so_far).and_then(Option::take) {
+                told(result);
+                told_so_far += 1;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn result(request: &Request, verdict: Verdict, detail: String, took: Duration) -> CaseResult {
+    CaseResult {
+        group: request.group,
+        name: request.name.clone(),
+        strategy: request.strategy.clone(),
+        verdict,
+        detail,
+        seconds: took.as_secs_f64(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Record {
+    nonce: String,
+    verdict: Verdict,
+    detail: String,
+}
+
+fn in_child(request: &Request, timeout: Duration, program: &Path, arguments: &[String]) -> Result<CaseResult> {
+    let folder =
+        tempfile::Builder::new().prefix("logitfuse-check-").tempdir().or_err(ErrorKind::Io, "a folder for a case")?;
+    let at = |name: &str| folder.path().join(name);
+    let (asked, record, said, printed) = (at("request.json"), at("record.json"), at("stderr"), at("stdout"));
+    let text = serde_json::to_vec(request).or_err(ErrorKind::Internal, "the request of a case")?;
+    let io = |what: &'static str| move |e: std::io::Error| e_io(what, &e);
+    std::fs::write(&asked, text).map_err(io("the request of a case"))?;
+    let start = Instant::now();
+    let mut process = Command::new(program)
+        .args(arguments)
+        .args([&asked, &record])
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(File::create(&printed).map_err(io("the output of a case"))?)
+        .stderr(File::create(&said).map_err(io("the output of a case"))?)
+        .spawn()
+        .map_err(io("a child for a case"))?;
+    let limit = timeout + Duration::from_millis(request.fuzz_ms);
+    let status = wait(&mut process, limit).map_err(io("a child of a case"))?;
+    let took = start.elapsed();
+    let record: Option<Record> = std::fs::read(&record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let record = record.filter(|record| record.nonce == request.nonce);
+    let (mut verdict, mut detail) = verdict(status, record, limit);
+    if verdict == Verdict::Crashed
+        && let Some(last) = last_words(&said)
+    {
+        detail = format!("{detail}; its last words: {last}");
+    }
+    let noise = std::fs::metadata(&printed).map_or(0, |about| about.len());
+    if noise > 0 && !verdict.is_finding() {
+        (verdict, detail) = (Verdict::Failed, format!("wrote {noise} bytes to stdout, which is the host's"));
+    }
+    Ok(result(request, verdict, detail, took))
+}
+
+fn e_io(what: &str, e: &std::io::Error) -> logitfuse_core::Error {
+    logitfuse_core::Error::new(ErrorKind::Io, format!("{what}: {e}"))
+        .with_help("look for room in the temporary folder, and for processes that may be started")
+}
+
+/// Waits until the process ends, or kills it; in both cases it is reaped.
+fn wait(process: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let end = Instant::now() + limit;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(status) = process.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= end {
+            // It may have ended just now; then there is nothing to kill.
+            let _ = process.kill();
+            process.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+/// What a process that ended so, and left such a record, says about its case.
+fn verdict(status: Option<ExitStatus>, record: Option<Record>, limit: Duration) -> (Verdict, String) {
+    match (status, record) {
+        (None, None) => (Verdict::Hung, format!("did not end within {} s", limit.as_secs())),
+        (None, Some(_)) => {
+            (Verdict::Hung, format!("the process did not end within {} s, although the case did", limit.as_secs()))
+        }
+        (Some(status), Some(record)) if status.success() => (record.verdict, record.detail),
+        (Some(status), Some(_)) => (Verdict::Crashed, format!("{} when the process ended", ended(status))),
+        (Some(status), None) if status.success() => {
+            (Verdict::Crashed, "ended with status 0 before the case did: it calls exit".to_owned())
+        }
+        (Some(status), None) => (Verdict::Crashed, ended(status)),
+    }
+}
+
+#[cfg(unix)]
+fn ended(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+
+    let Some(signal) = status.signal() else { return format!("ended with {status}") };
+    let name = match signal {
+        libc::SIGSEGV => "SIGSEGV: it touched memory that is not its own, or its stack overflowed",
+        libc::SIGBUS => "SIGBUS: it touched memory that is not there",
+        libc::SIGABRT => "SIGABRT: it aborted, or a panic or exception crossed the border",
+        libc::SIGILL => "SIGILL: it ran an instruction that this processor does not have",
+        libc::SIGFPE => "SIGFPE: it divided an integer by zero",
+        _ => return format!("killed by signal {signal}"),
+    };
+    format!("killed by {name}")
+}
+
+#[cfg(not(unix))]
+fn ended(status: ExitStatus) -> String {
+    format!("ended with {status}")
+}
+
+/// The last line that a process wrote to stderr, preferring the one with a panic's message.
+fn last_words(stderr: &Path) -> Option<String> {
+    let bytes = std::fs::read(stderr).ok()?;
+    let lines: Vec<String> =
+        bytes.split(|b| *b == b'\n').map(printable).filter(|line| !line.trim().is_empty()).collect();
+    let panic = lines.iter().position(|line| line.contains("panicked at"));
+    match panic {
+        Some(at) => Some(lines[at..lines.len().min(at + 2)].join(" ")),
+        None => lines.last().cloned(),
+    }
+}
