@@ -1,10 +1,11 @@
-//! Checks a document against a JSON Schema, and says everything that is wrong at once.
+//! Checks a document against a JSON Schema, and says everything that is wrong at once: the words and places for what
+//! `logitfuse_schema` finds.
 //!
-//! Why not let serde say it: serde ends at the first fault, and knows neither what a key is for nor its neighbours. Why not a
-//! library for JSON Schema: their words are for programmers, and none knows the line of a TOML.
+//! Why not let serde say it: serde ends at the first fault, and knows neither what a key is for nor its neighbours.
 
 use std::ops::Range;
 
+use logitfuse_schema::{Instance, Problem, View, Violation, bounds, choices, description, resolve, types, validate};
 use serde_json::Value as Json;
 
 use logitfuse_pipeline::did_you_mean;
@@ -13,282 +14,189 @@ use super::{
     diagnostic::Diagnostic,
     document::{Entry, Node, Table, Value},
     place::SourceMap,
-    schema::resolve,
 };
 
 /// A check in progress.
 pub(crate) struct Check<'a> {
     root: &'a Json,
     texts: &'a SourceMap,
-    path: Vec<String>,
     pub(crate) found: Vec<Diagnostic>,
+}
+
+/// A value of a document; a table need not be one that was written as such.
+#[derive(Clone, Copy)]
+enum Written<'a> {
+    Table(&'a Table),
+    Node(&'a Node),
+}
+
+impl<'a> Instance<'a> for Written<'a> {
+    fn view(self) -> View<'a, Self> {
+        let entries = |table: &'a Table| {
+            View::Object(table.iter().map(|(key, entry)| (key.as_str(), Self::Node(&entry.node))).collect())
+        };
+        match self {
+            Self::Table(table) => entries(table),
+            Self::Node(node) => match &node.value {
+                Value::String(text) => View::String(text),
+                Value::Integer(number) => View::Integer(*number as f64),
+                // A TOML says whether it means a whole number.
+                Value::Float(number) => View::Number(*number),
+                Value::Boolean(value) => View::Boolean(*value),
+                Value::Array(items) => View::Array(items.iter().map(Self::Node).collect()),
+                Value::Table(table) => entries(table),
+                Value::Other(_) => View::Foreign,
+            },
+        }
+    }
+}
+
+/// What a path leads to.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    /// The value; `None` for the table that was checked.
+    node: Option<&'a Node>,
+    /// The key, if it has one.
+    key: Option<&'a Range<usize>>,
+    /// What to underline.
+    at: &'a Range<usize>,
 }
 
 impl<'a> Check<'a> {
     /// Against the definitions of this schema.
     pub(crate) fn new(root: &'a Json, texts: &'a SourceMap) -> Self {
-        Self { root, texts, path: Vec::new(), found: Vec::new() }
+        Self { root, texts, found: Vec::new() }
     }
 
     /// Checks a table that stands at a path.
     pub(crate) fn table(&mut self, schema: &'a Json, path: &[&str], at: &Range<usize>, table: &Table) {
-        self.path = path.iter().map(|&key| key.to_owned()).collect();
-        self.inner(resolve(self.root, schema), at, table);
+        for violation in validate(self.root, resolve(self.root, schema), Written::Table(table)) {
+            let found = locate(table, &violation.path, at);
+            let diagnostic = self.words(&violation, path, found);
+            self.found.push(diagnostic);
+        }
     }
 
-    fn inner(&mut self, schema: &'a Json, at: &Range<usize>, table: &Table) {
-        let properties = schema["properties"].as_object();
-        for (key, entry) in table {
-            let known = properties.and_then(|all| all.get(key));
-            match known.or_else(|| Some(&schema["additionalProperties"]).filter(|other| other.is_object())) {
-                Some(property) => {
-                    self.path.push(key.clone());
-                    self.entry(property, entry);
-                    self.path.pop();
-                }
-                None if schema["additionalProperties"] == false => self.unknown(schema, key, entry),
-                None => self.free(&entry.node),
+    /// The words for a violation in a table that stands at `prefix`.
+    fn words(&self, violation: &Violation<'_>, prefix: &[&str], found: Found<'_>) -> Diagnostic {
+        let path: Vec<&str> = prefix.iter().copied().chain(violation.path.iter().map(String::as_str)).collect();
+        let name = path.join(".");
+        let place = |span| self.texts.place(span);
+        let is = found.node.map_or("a table", noun);
+        let mut diagnostic = match &violation.problem {
+            Problem::Unknown(schema) => {
+                let key = violation.path.last().map_or("", String::as_str);
+                let known: Vec<&str> =
+                    schema["properties"].as_object().into_iter().flatten().map(|(key, _)| &**key).collect();
+                let here = here(&path[..path.len() - 1]);
+                Diagnostic::new(format!("unknown key `{key}` in {here}"), place(found.key.unwrap_or(found.at)))
+                    .label(did_you_mean(key, known.iter().copied()))
+                    .help(format!("{here} takes {}", known.join(", ")))
             }
-        }
-        for key in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
-            if !table.contains_key(key) {
-                let what = format!("`{key}` is missing in {}", self.here());
-                let property = &schema["properties"][key];
-                let about = description(self.root, property).map_or(String::new(), |about| format!(": {about}"));
-                // What can be one thing only need not be looked up.
-                let value = Some(&property["maximum"]).filter(|most| **most == property["minimum"] && most.is_number());
-                let value = value.map_or("…".to_owned(), ToString::to_string);
-                self.found.push(
-                    Diagnostic::new(what, self.texts.place(at))
-                        .label(format!("it has no `{key}`"))
-                        .help(format!("add `{key} = {value}`{about}")),
-                );
-            }
-        }
-    }
-
-    fn unknown(&mut self, schema: &Json, key: &str, entry: &Entry) {
-        let known: Vec<&str> = schema["properties"].as_object().into_iter().flatten().map(|(key, _)| &**key).collect();
-        let what = format!("unknown key `{key}` in {}", self.here());
-        self.found.push(
-            Diagnostic::new(what, self.texts.place(&entry.key))
-                .label(did_you_mean(key, known.iter().copied()))
-                .help(format!("{} takes {}", self.here(), known.join(", "))),
-        );
-    }
-
-    fn entry(&mut self, property: &'a Json, entry: &Entry) {
-        let before = self.found.len();
-        self.value(resolve(self.root, property), &entry.node, entry.underline());
-        // What a key is for helps wherever nothing more to the point does.
-        let about = description(self.root, property).map(|about| format!("{}: {about}", self.path.join(".")));
-        for one in &mut self.found[before..] {
-            if one.help.is_none() {
-                one.help.clone_from(&about);
-            }
-        }
-    }
-
-    fn value(&mut self, schema: &'a Json, node: &Node, at: &Range<usize>) {
-        if schema.is_boolean() || schema.as_object().is_some_and(|keywords| !keywords.keys().any(|k| is_rule(k))) {
-            return self.free(node);
-        }
-        let words = words(schema);
-        if !words.is_empty() && schema["type"].as_str().is_none_or(|kind| kind == "string") {
-            return self.word(&words, node, at);
-        }
-        if let Some(alternatives) = schema["oneOf"].as_array() {
-            return self.tagged(schema, alternatives, node, at);
-        }
-        if let Some(alternatives) = schema["anyOf"].as_array() {
-            return self.any_of(schema, alternatives, node, at);
-        }
-        if !fits(schema, node) {
-            return self.mismatch(schema, node, at);
-        }
-        match &node.value {
-            Value::Table(table) => self.inner(schema, at, table),
-            Value::Array(items) => {
-                let item = resolve(self.root, &schema["items"]);
-                for (i, one) in items.iter().enumerate() {
-                    self.path.push(i.to_string());
-                    self.value(item, one, &one.span);
-                    self.path.pop();
+            Problem::Missing { key, known, schema } => {
+                let what = Diagnostic::new(format!("`{key}` is missing in {}", here(&path)), place(found.at));
+                if known.is_empty() {
+                    what.label(format!("it has no `{key}`")).help(self.add(key, schema))
+                } else {
+                    what.help(format!("it is one of {}", known.join(", ")))
                 }
             }
-            Value::Integer(number) => self.range(schema, *number as f64, at),
-            Value::Float(number) => self.range(schema, *number, at),
-            _ => {}
-        }
-    }
-
-    /// What the schema leaves to others, such as a strategy's parameters. It will be JSON there.
-    fn free(&mut self, node: &Node) {
-        match &node.value {
-            Value::Table(table) => table.values().for_each(|entry| self.free(&entry.node)),
-            Value::Array(items) => items.iter().for_each(|item| self.free(item)),
-            Value::Other(text) => {
-                let what = format!("`{text}` is {}, which no key takes", noun(node));
-                self.found.push(
-                    Diagnostic::new(what, self.texts.place(&node.span)).help("write it as text, in quotes, or shorter"),
-                );
-            }
-            Value::Float(number) if !number.is_finite() => {
-                let what = format!("{} must be finite", self.path.join("."));
-                self.found.push(Diagnostic::new(what, self.texts.place(&node.span)).help("leave it out for no limit"));
-            }
-            _ => {}
-        }
-    }
-
-    /// One of several words.
-    fn word(&mut self, words: &[&str], node: &Node, at: &Range<usize>) {
-        let all = words.join(", ");
-        match node.as_str() {
-            Some(word) if words.contains(&word) => {}
-            Some(word) => {
-                let what = format!("{} cannot be \"{word}\"", self.path.join("."));
-                self.found.push(
-                    Diagnostic::new(what, self.texts.place(at))
+            Problem::NotListed(listed) => {
+                let words: Vec<&str> = listed.iter().filter_map(|one| one.as_str()).collect();
+                let all = words.join(", ");
+                let help = format!("it is one of {all}");
+                match found.node.and_then(Node::as_str) {
+                    Some(word) => Diagnostic::new(format!("{name} cannot be \"{word}\""), place(found.at))
                         .label(did_you_mean(word, words.iter().copied()))
-                        .help(format!("it is one of {all}")),
-                );
+                        .help(help),
+                    None => Diagnostic::new(format!("{name} must be a word, and is {is}"), place(found.at)).help(help),
+                }
             }
-            None => {
-                let what = format!("{} must be a word, and is {}", self.path.join("."), noun(node));
-                self.found.push(Diagnostic::new(what, self.texts.place(at)).help(format!("it is one of {all}")));
+            Problem::NotJson => match found.node.map(|node| &node.value) {
+                Some(Value::Other(text)) => {
+                    Diagnostic::new(format!("`{text}` is {is}, which no key takes"), place(found.at))
+                        .help("write it as text, in quotes, or shorter")
+                }
+                _ => {
+                    Diagnostic::new(format!("{name} must be finite"), place(found.at)).help("leave it out for no limit")
+                }
+            },
+            Problem::Range(rules) => {
+                let limits: Vec<String> = bounds(rules).map(|(words, limit)| format!("{words} {limit}")).collect();
+                let number = match found.node.map(|node| &node.value) {
+                    Some(Value::Integer(number)) => *number as f64,
+                    Some(Value::Float(number)) => *number,
+                    _ => f64::NAN,
+                };
+                Diagnostic::new(format!("{name} must be {}, and is {number}", limits.join(" and ")), place(found.at))
             }
-        }
-    }
-
-    /// Tables of several kinds, told apart by a key whose value is fixed in each.
-    fn tagged(&mut self, schema: &'a Json, alternatives: &'a [Json], node: &Node, at: &Range<usize>) {
-        let Some(table) = node.as_table() else { return self.mismatch(schema, node, at) };
-        let tag_of = |one: &'a Json| {
-            let properties = one["properties"].as_object()?;
-            properties.iter().find_map(|(key, property)| Some((key.as_str(), property["const"].as_str()?)))
+            Problem::Type(schema) => {
+                let wanted = wanted(self.root, schema);
+                Diagnostic::new(format!("{name} must be {wanted}, and is {is}"), place(found.at))
+                    .label(format!("expected {wanted}"))
+            }
+            Problem::Length { len, least, most, what } => {
+                let limits = [least.map(|n| format!("{n} or more")), most.map(|n| format!("{n} at most"))];
+                let limits: Vec<String> = limits.into_iter().flatten().collect();
+                let what = format!("{name} must have {} {what}, and has {len}", limits.join(" and "));
+                Diagnostic::new(what, place(found.at))
+            }
+            Problem::MultipleOf(step) => {
+                Diagnostic::new(format!("{name} must be a multiple of {step}"), place(found.at))
+            }
+            Problem::Duplicate => Diagnostic::new(format!("{name} is there twice"), place(found.at)),
+            Problem::TooDeep => Diagnostic::new(format!("{name} is nested too deep"), place(found.at)),
+            _ => Diagnostic::new(format!("{name} is not allowed"), place(found.at)),
         };
-        let tags: Vec<(&str, &str)> = alternatives.iter().filter_map(tag_of).collect();
-        let Some(&(key, _)) = tags.first() else { return };
-        let known: Vec<&str> = tags.iter().map(|(_, tag)| *tag).collect();
-        let Some(entry) = table.get(key) else {
-            let what = format!("`{key}` is missing in {}", self.here());
-            self.found
-                .push(Diagnostic::new(what, self.texts.place(at)).help(format!("it is one of {}", known.join(", "))));
-            return;
+        // What a key is for helps wherever nothing more to the point does.
+        if diagnostic.help.is_none() {
+            let about = violation.about.as_ref();
+            diagnostic.help = about.map(|(len, about)| format!("{}: {about}", path[..prefix.len() + len].join(".")));
+        }
+        diagnostic
+    }
+
+    /// The line that a table of a schema lacks.
+    fn add(&self, key: &str, schema: &Json) -> String {
+        let property = &schema["properties"][key];
+        let about = description(self.root, property).map_or(String::new(), |about| format!(": {about}"));
+        // What can be one thing only need not be looked up.
+        let value = Some(&property["maximum"]).filter(|most| **most == property["minimum"] && most.is_number());
+        let value = value.map_or("…".to_owned(), ToString::to_string);
+        format!("add `{key} = {value}`{about}")
+    }
+}
+
+/// The value at a path, or the table itself, which stands at `at`.
+fn locate<'a>(table: &'a Table, path: &[String], at: &'a Range<usize>) -> Found<'a> {
+    let mut found = Found { node: None, key: None, at };
+    for segment in path {
+        let within = match found.node.map(|node| &node.value) {
+            None => Some(table),
+            Some(Value::Table(table)) => Some(table),
+            Some(Value::Array(items)) => {
+                let Some(item) = segment.parse().ok().and_then(|i: usize| items.get(i)) else { break };
+                found = Found { node: Some(item), key: None, at: &item.span };
+                continue;
+            }
+            Some(_) => None,
         };
-        let tagged =
-            alternatives.iter().find(|one| tag_of(one).is_some_and(|(_, tag)| Some(tag) == entry.node.as_str()));
-        if let Some(one) = tagged {
-            return self.inner(one, at, table);
-        }
-        self.path.push(key.to_owned());
-        self.word(&known, &entry.node, &entry.node.span);
-        self.path.pop();
+        let Some(entry) = within.and_then(|table: &Table| table.get(segment)) else { break };
+        let entry: &Entry = entry;
+        found = Found { node: Some(&entry.node), key: Some(&entry.key), at: entry.underline() };
     }
-
-    /// Values of several kinds: the first that fits, or else the first of the value's type, which says more.
-    fn any_of(&mut self, schema: &'a Json, alternatives: &'a [Json], node: &Node, at: &Range<usize>) {
-        let before = self.found.len();
-        let mut closest = None;
-        for one in alternatives.iter().map(|one| resolve(self.root, one)).filter(|one| fits(one, node)) {
-            self.value(one, node, at);
-            if self.found.len() == before {
-                return;
-            }
-            let wrong = self.found.split_off(before);
-            // A type that is free to be anything of its kind knows better than a list of words.
-            if closest.is_none() || words(one).is_empty() {
-                closest = Some(wrong);
-            }
-        }
-        match closest {
-            Some(wrong) => self.found.extend(wrong),
-            None => self.mismatch(schema, node, at),
-        }
-    }
-
-    fn mismatch(&mut self, schema: &Json, node: &Node, at: &Range<usize>) {
-        let wanted = wanted(self.root, schema);
-        let what = format!("{} must be {wanted}, and is {}", self.path.join("."), noun(node));
-        self.found.push(Diagnostic::new(what, self.texts.place(at)).label(format!("expected {wanted}")));
-    }
-
-    fn range(&mut self, schema: &Json, number: f64, at: &Range<usize>) {
-        let bound = |key: &str| schema[key].as_f64();
-        // Written so that NaN fails every one.
-        let low = bound("minimum").is_none_or(|least| number >= least)
-            && bound("exclusiveMinimum").is_none_or(|below| number > below);
-        let high = bound("maximum").is_none_or(|most| number <= most)
-            && bound("exclusiveMaximum").is_none_or(|above| number < above);
-        if low && high {
-            return;
-        }
-        let mut limits = Vec::new();
-        for (key, words) in [
-            ("minimum", "at least"),
-            ("exclusiveMinimum", "above"),
-            ("maximum", "at most"),
-            ("exclusiveMaximum", "below"),
-        ] {
-            limits.extend(bound(key).map(|limit| format!("{words} {limit}")));
-        }
-        let what = format!("{} must be {}, and is {number}", self.path.join("."), limits.join(" and "));
-        self.found.push(Diagnostic::new(what, self.texts.place(at)));
-    }
-
-    /// The table in which something is wrong, in brackets.
-    fn here(&self) -> String {
-        if self.path.is_empty() { "the experiment".to_owned() } else { format!("[{}]", self.path.join(".")) }
-    }
+    found
 }
 
-/// Whether a keyword says something about values.
-fn is_rule(keyword: &str) -> bool {
-    !matches!(keyword, "title" | "description" | "default" | "examples" | "$schema" | "definitions")
-}
-
-/// The words that a schema of words allows, described one by one or not.
-fn words(schema: &Json) -> Vec<&str> {
-    let is_word = |one: &Json| one["const"].is_string() || one["enum"].is_array();
-    let described = schema["oneOf"].as_array().filter(|all| all.iter().all(is_word));
-    let mut words = Vec::new();
-    for one in described.into_iter().flatten().chain([schema]) {
-        words.extend(one["const"].as_str());
-        words.extend(one["enum"].as_array().into_iter().flatten().filter_map(Json::as_str));
-    }
-    words
-}
-
-/// Whether a value is of a type that the schema names, or the schema names none.
-fn fits(schema: &Json, node: &Node) -> bool {
-    if matches!(node.value, Value::Other(_)) {
-        return false;
-    }
-    let is = |kind: &str| match &node.value {
-        Value::String(_) => kind == "string",
-        Value::Integer(_) => matches!(kind, "integer" | "number"),
-        Value::Float(_) => kind == "number",
-        Value::Boolean(_) => kind == "boolean",
-        Value::Array(_) => kind == "array",
-        Value::Table(_) | Value::Other(_) => kind == "object",
-    };
-    match &schema["type"] {
-        Json::String(kind) => is(kind),
-        Json::Array(kinds) => kinds.iter().filter_map(Json::as_str).any(is),
-        _ if !words(schema).is_empty() => matches!(node.value, Value::String(_)),
-        _ => true,
-    }
+/// The table at a path, in brackets.
+fn here(path: &[&str]) -> String {
+    if path.is_empty() { "the experiment".to_owned() } else { format!("[{}]", path.join(".")) }
 }
 
 fn wanted(root: &Json, schema: &Json) -> String {
     let mut all: Vec<String> = Vec::new();
-    let named = match &schema["type"] {
-        Json::String(kind) => vec![kind.as_str()],
-        Json::Array(kinds) => kinds.iter().filter_map(Json::as_str).collect(),
-        _ if schema["oneOf"].is_array() => vec!["object"],
-        _ => Vec::new(),
-    };
+    let named = types(&schema["type"]).unwrap_or_default();
+    let named = if named.is_empty() && schema["oneOf"].is_array() { vec!["object"] } else { named };
     for kind in named {
         let words = match kind {
             "string" => "a string",
@@ -302,7 +210,7 @@ fn wanted(root: &Json, schema: &Json) -> String {
         all.push(words.to_owned());
     }
     for one in schema["anyOf"].as_array().into_iter().flatten() {
-        let words = words(one);
+        let words: Vec<&str> = choices(one).into_iter().filter_map(Json::as_str).collect();
         let one =
             if words.is_empty() { wanted(root, resolve(root, one)) } else { format!("\"{}\"", words.join("\" or \"")) };
         if !all.contains(&one) && one != "something else" {
@@ -323,9 +231,4 @@ fn noun(node: &Node) -> &'static str {
         Value::Other(text) if text.contains(['-', ':']) => "a date or time",
         Value::Other(_) => "a number of too many digits",
     }
-}
-
-fn description(root: &Json, schema: &Json) -> Option<String> {
-    let text = schema["description"].as_str().or_else(|| resolve(root, schema)["description"].as_str())?;
-    Some(text.split_whitespace().collect::<Vec<&str>>().join(" ").trim_end_matches('.').to_owned())
 }

@@ -4,6 +4,7 @@
 
 use std::sync::LazyLock;
 
+pub(crate) use logitfuse_schema::resolve;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
@@ -185,25 +186,6 @@ fn relax(root: &Value, schema: &mut Value, pointer: &str, seen: &mut Vec<String>
 pub(crate) fn of<T: JsonSchema>() -> &'static Value {
     let name = T::schema_name();
     &WHOLE["definitions"][&*name]
-}
-
-/// The schema behind references, and behind "this or nothing": TOML has no null.
-pub(crate) fn resolve<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
-    let mut schema = schema;
-    // References of types form no circles of references alone; the bound guards against mistakes in the schema.
-    for _ in 0..16 {
-        if let Some(target) = schema["$ref"].as_str().and_then(|at| root.pointer(at.trim_start_matches('#'))) {
-            schema = target;
-            continue;
-        }
-        let several = schema["anyOf"].as_array().or_else(|| schema["allOf"].as_array());
-        let mut present = several.into_iter().flatten().filter(|one| one["type"] != "null");
-        match (present.next(), present.next()) {
-            (Some(only), None) => schema = only,
-            _ => break,
-        }
-    }
-    schema
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, as far as a program can act on it.
+/// The kind of an error, as far as a program can act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -25,14 +25,14 @@ pub enum ErrorKind {
     Backend,
     /// Reading, writing or running another program failed.
     Io,
-    /// The caller asked for an end.
+    /// The caller cancelled the call.
     Cancelled,
-    /// A promise between our own parts was broken; please report it.
+    /// An invariant of logitfuse itself was broken; please report it.
     Internal,
 }
 
 /// An error of any logitfuse library: a [`kind`](Error::kind), one line that names what failed, and usually a
-/// [`help`](Error::help) line that says what to do about it.
+/// [`help`](Error::help) line with what to do about it.
 ///
 /// ```
 /// use logitfuse_core::{Error, ErrorKind};
@@ -57,8 +57,8 @@ struct Inner {
 
 impl Error {
     /// A new error. The message starts with the file or value it is about and has no period at the end. It is one line
-    /// whatever was put into it: files and libraries have their say in messages, and must neither break a line nor send
-    /// a terminal control codes.
+    /// whatever was put into it: text from files and libraries in a message must neither break a line nor send a
+    /// terminal control codes.
     ///
     /// ```
     /// use logitfuse_core::{Error, ErrorKind};

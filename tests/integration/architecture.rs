@@ -42,32 +42,38 @@ impl Workspace {
 }
 
 const CORE: &str = "logitfuse-core";
+const NUMERICS: &str = "logitfuse-numerics";
 const TEXT: &str = "logitfuse-text";
 
 #[test]
-fn d1_core_stands_alone_and_does_no_io() {
+fn d1_core_and_numerics_stand_alone_and_do_no_io() {
     let w = workspace();
     w.only(CORE, &[]);
+    w.only(NUMERICS, &[CORE]);
     // Arrays, vector instructions, and parameters as JSON values: nothing that reads or writes.
-    let allowed = ["ndarray", "pulp", "serde", "serde_json", "serde_path_to_error"].map(str::to_owned);
-    let allowed = BTreeSet::from(allowed);
-    assert!(w.foreign[CORE].is_subset(&allowed), "core depends on {:?}", w.foreign[CORE]);
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/src");
-    for file in rust_files(&root) {
-        let text = std::fs::read_to_string(&file).expect("a source file is text");
-        for word in ["std::fs", "std::net", "std::env", "std::process", "println!", "async fn"] {
-            assert!(!text.contains(word), "{} mentions {word}", file.display());
+    let of_core = ["ndarray", "pulp", "serde", "serde_json", "serde_path_to_error"];
+    for (name, allowed) in [(CORE, &of_core[..]), (NUMERICS, &["pulp", "schemars", "serde"])] {
+        let allowed: BTreeSet<String> = allowed.iter().copied().map(str::to_owned).collect();
+        assert!(w.foreign[name].is_subset(&allowed), "{name} depends on {:?}", w.foreign[name]);
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(&w.folders[name]).join("src");
+        let files = rust_files(&root);
+        assert!(!files.is_empty());
+        for file in files {
+            let text = std::fs::read_to_string(&file).expect("a source file is text");
+            for word in ["std::fs", "std::net", "std::env", "std::process", "println!", "async fn"] {
+                assert!(!text.contains(word), "{} mentions {word}", file.display());
+            }
         }
     }
 }
 
 #[test]
-fn d2_strategies_know_core_only_and_no_unsafe() {
+fn d2_strategies_know_core_and_numerics_only_and_no_unsafe() {
     let w = workspace();
     let strategies = w.below("strategies/");
     assert!(strategies.len() >= 2);
     for name in strategies {
-        w.only(name, &[CORE]);
+        w.only(name, &[CORE, NUMERICS]);
         let lib = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(&w.folders[name]).join("src/lib.rs");
         let text = std::fs::read_to_string(lib).expect("a library has a lib.rs");
         assert!(text.contains("#![forbid(unsafe_code)]"), "{name} must forbid unsafe code");
@@ -112,12 +118,12 @@ fn d4_plugin_crates_keep_apart() {
         w.only(name, &[CORE, "logitfuse-plugin-abi", "logitfuse-conformance"]);
     }
     for name in w.below("plugins/host") {
-        w.only(name, &[CORE, "logitfuse-plugin-abi"]);
+        w.only(name, &[CORE, "logitfuse-plugin-abi", "logitfuse-schema"]);
     }
     // Embedders of the host build no test framework; what tests plugins is a crate of its own.
     let tests = ["proptest", "criterion"].map(str::to_owned);
     assert!(w.foreign["logitfuse-plugin-host"].is_disjoint(&BTreeSet::from(tests)));
-    w.only("logitfuse-plugin-check", &[CORE, "logitfuse-plugin-host", "logitfuse-conformance"]);
+    w.only("logitfuse-plugin-check", &[CORE, "logitfuse-plugin-host", "logitfuse-conformance", "logitfuse-schema"]);
     w.only("logitfuse-misbehave", &["logitfuse-plugin-abi"]);
 }
 
@@ -152,6 +158,7 @@ fn d5_only_composition_roots_join_the_parts() {
             .collect();
         assert!(joined.is_empty(), "{name} is no composition root and joins {joined:?}");
     }
+    w.only("logitfuse-schema", &[]);
     w.only(TEXT, &[CORE]);
     w.only("logitfuse-engine", &[CORE]);
     w.only("logitfuse-setup", &[CORE]);
@@ -190,8 +197,8 @@ fn the_minimal_facade_is_small() {
 }
 
 #[test]
-fn d6_laws_know_core_only() {
-    workspace().only("logitfuse-conformance", &[CORE]);
+fn d6_conformance_knows_core_and_numerics_only() {
+    workspace().only("logitfuse-conformance", &[CORE, NUMERICS]);
 }
 
 #[test]

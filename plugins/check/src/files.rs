@@ -3,7 +3,8 @@
 use object::Object;
 
 use crate::{CaseResult, Group, Outcome};
-use logitfuse_plugin_host::{PluginFile, Schema, StrategyMetadata};
+use logitfuse_plugin_host::{PluginFile, StrategyMetadata};
+use logitfuse_schema::Schema;
 
 /// Laws that somebody checks.
 const LAWS: &[&str] =

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use logitfuse_plugin_host::Schema;
+use logitfuse_schema::Schema;
 
 /// Numbers without an end, from a seed.
 pub(crate) struct Dice(u64);

@@ -44,7 +44,7 @@
 //! * Finding: [`SearchPath`], [`PluginFile`], [`Metadata`].
 //! * Admitting: [`Policy`], [`Pin`], [`Lock`], [`struct@Hash`].
 //! * Running: [`Plugin`], [`PluginStrategy`], [`OnError`], [`Timing`], [`forward_log`].
-//! * For tools that test plugins, such as `logitfuse-plugin-check`: [`Schema`], [`FpControl`], [`printable`].
+//! * For tools that test plugins, such as `logitfuse-plugin-check`: [`StrategyMetadata::schema`], [`FpControl`], [`printable`].
 
 #![deny(missing_docs)]
 
@@ -62,7 +62,6 @@ mod metadata;
 mod object_file;
 mod plugin;
 mod scan;
-mod schema;
 mod state;
 mod strategy;
 mod text;
@@ -76,7 +75,6 @@ pub use host_table::{LINES_PER_SECOND, LogLevel, forward_log};
 pub use metadata::{Metadata, StrategyMetadata};
 pub use plugin::{OnError, Plugin};
 pub use scan::{Hash, PluginFile};
-pub use schema::{Refusal, Schema};
 pub use strategy::PluginStrategy;
 pub use text::printable;
 pub use timing::Timing;

@@ -3,10 +3,11 @@ use std::collections::BTreeSet;
 use logitfuse_core::{
     Arity, CalibrationSpec, Error, ErrorKind, PromptReading, Result, RoleSpec, StrategyInfo, TraceColumn, params,
 };
+use logitfuse_schema::Schema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{schema::Schema, text};
+use crate::text;
 
 const MAGIC: &[u8] = b"LFMETA01";
 const MAGIC_OF_ANY_VERSION: &[u8] = b"LFMETA";

@@ -1,0 +1,62 @@
+//! ONNX Runtime's errors as errors of logitfuse.
+
+use std::fmt::Display;
+
+use logitfuse_core::{Error, ErrorKind};
+
+/// A run-time failure of ONNX Runtime, on one line, prefixed with what was being done.
+pub(crate) fn backend(what: impl Display) -> impl FnOnce(ort::Error) -> Error {
+    move |cause| Error::new(ErrorKind::Backend, format!("{what}: {}", one_line(cause.message())))
+}
+
+/// ONNX Runtime's messages come with line breaks, source locations and function signatures. Keeps the words.
+pub(crate) fn one_line(message: &str) -> String {
+    let words = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = words.trim_end_matches('.').to_owned();
+    // "/onnxruntime_src/onnxruntime/core/x.cc:123 bool f(const T&, ...) [with T = U] the words": the location says nothing to a user.
+    let Some(location) = words.find("/onnxruntime_src/").or_else(|| words.find("/onnxruntime/core/")) else {
+        return words;
+    };
+    let (before, rest) = words.split_at(location);
+    let Some(signature_end) = end_of_signature(rest) else {
+        return words;
+    };
+    let kept = format!("{before}{}", rest[signature_end..].trim_start());
+    if kept.trim().is_empty() { words } else { kept }
+}
+
+/// Where the C++ location and signature at the start of `text` end.
+fn end_of_signature(text: &str) -> Option<usize> {
+    let open = text.find('(')?;
+    let mut depth = 0usize;
+    let close = text.bytes().enumerate().skip(open).find_map(|(i, byte)| {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            _ => {}
+        }
+        (depth == 0).then_some(i + 1)
+    })?;
+    let rest = &text[close..];
+    match rest.trim_start().strip_prefix("[with ") {
+        Some(with) => with.find(']').map(|end| text.len() - with.len() + end + 1),
+        None => Some(close + rest.strip_prefix(" const").map_or(0, |_| " const".len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn source_locations_are_dropped_and_words_kept() {
+        let message = "/onnxruntime_src/onnxruntime/core/session/provider_bridge_ort.cc:2195 \
+                       onnxruntime::Provider& onnxruntime::ProviderLibrary::Get() [ONNXRuntimeError] : 1 : FAIL : Failed\nto load";
+        assert_eq!(one_line(message), "[ONNXRuntimeError] : 1 : FAIL : Failed to load");
+        assert_eq!(
+            one_line("CUDA execution provider is not enabled in this build. "),
+            "CUDA execution provider is not enabled in this build"
+        );
+        assert_eq!(one_line("/onnxruntime_src/a.cc:1 no signature"), "/onnxruntime_src/a.cc:1 no signature");
+    }
+}
