@@ -11,8 +11,8 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use logitfuse_config::Experiment;
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
-use logitfuse_engine::{Cancel, Decoder, FinishReason};
-use logitfuse_pipeline::{Pipeline, Sample};
+use logitfuse_engine::{Cancel, FinishReason};
+use logitfuse_pipeline::Sample;
 use serde_json::Value;
 
 use crate::{
