@@ -1,16 +1,16 @@
-//! Many samples at once: sequences join and leave one running batch.
+//! Samples of `run` in one continuous batch.
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use logitfuse_core::Result;
-use logitfuse_engine::{Cancel, Event, FinishReason, TokenReport};
-use logitfuse_experiment::{Sample, Wired};
+use logitfuse_engine::{Cancel, Decoder, Event, FinishReason, TokenReport};
+use logitfuse_pipeline::{Pipeline, Sample};
 use serde_json::Value;
 
-use crate::{args::PrintArgs, record::Labels};
+use crate::{args::PrintArgs, record::RecordNames};
 
 /// A finished sample.
-pub(crate) struct Finished {
+pub(crate) struct FinishedSample {
     pub(crate) id: String,
     pub(crate) tokens: usize,
     /// As JSON, with what the flags ask for.
@@ -21,16 +21,17 @@ pub(crate) struct Finished {
 /// early waits for those before it, so that what is written does not depend on `limit`. Returns false if it was
 /// interrupted; samples that were not handed over are as if they had not begun.
 pub(crate) fn samples(
-    wired: &mut Wired,
+    pipeline: &Pipeline,
+    decoder: &mut Decoder,
     todo: &[(usize, &Sample)],
     limit: usize,
     print: PrintArgs,
     cancel: &Cancel,
-    done: &mut dyn FnMut(Finished) -> Result<()>,
+    done: &mut dyn FnMut(FinishedSample) -> Result<()>,
 ) -> Result<bool> {
     // One that cannot be made is an error when its turn comes: samples before it are finished first.
     let request = |&(index, sample): &(usize, &Sample)| {
-        let mut request = wired.request(index, &sample.fields).map_err(|e| e.context(&sample.id))?;
+        let mut request = pipeline.request_for(index, &sample.fields).map_err(|e| e.context(&sample.id))?;
         if print.trace {
             request.top_logprobs = 3;
             request.trace = true;
@@ -39,10 +40,10 @@ pub(crate) fn samples(
     };
     let mut requests = todo.iter().map(request).collect::<Vec<_>>().into_iter();
     let mut tokens: BTreeMap<usize, Vec<TokenReport>> = BTreeMap::new();
-    let mut waiting: BTreeMap<usize, Finished> = BTreeMap::new();
+    let mut waiting: BTreeMap<usize, FinishedSample> = BTreeMap::new();
     let mut next = 0;
     let mut failed = None;
-    let labels = Labels::of(wired);
+    let labels = RecordNames::of(pipeline);
     let mut on_event = |event: Event<'_>| {
         match event {
             Event::Token(report) if print.trace => tokens.entry(report.request).or_default().push(report.clone()),
@@ -51,7 +52,8 @@ pub(crate) fn samples(
                 let (index, sample) = todo[request];
                 let tokens = tokens.remove(&request).unwrap_or_default();
                 let record = labels.sample(index, sample, &generation, print, &tokens);
-                waiting.insert(request, Finished { id: sample.id.clone(), tokens: generation.tokens.len(), record });
+                waiting
+                    .insert(request, FinishedSample { id: sample.id.clone(), tokens: generation.tokens.len(), record });
             }
             _ => {}
         }
@@ -64,7 +66,7 @@ pub(crate) fn samples(
         }
         ControlFlow::Continue(())
     };
-    let result = wired.engine.serve(&mut requests, limit, cancel, &mut on_event);
+    let result = decoder.generate_stream(&mut requests, limit, cancel, &mut on_event);
     if let Some(e) = failed {
         return Err(e);
     }

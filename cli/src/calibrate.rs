@@ -1,60 +1,19 @@
-//! `logitfuse calibrate`: the parameters that suit a tape best.
+//! `logitfuse calibrate`: parameters of a strategy fitted to a tape.
 
-use std::{fmt::Write, path::PathBuf, process::ExitCode};
+use std::{fmt::Write, process::ExitCode};
 
-use clap::Args;
+use logitfuse_config::Experiment;
 use logitfuse_core::{Error, ErrorKind};
-use logitfuse_experiment::{
-    Experiment,
-    tape::{Baseline, Calibration, Fit, Metric, Range, Summary},
-};
 use logitfuse_replay::Tape;
+use logitfuse_tape::{Baseline, Fit, FitOptions, Range, Summary};
 use serde_json::json;
 
 use crate::{
-    args::{Format, Global, OverrideArgs},
+    args::{Format, Global, tape::CalibrateArgs},
     output, plugin, signal,
-    tape::{ReadArgs, note_tail},
+    table::TextTable,
+    tape::{note_tail, replay},
 };
-
-#[derive(Args)]
-#[command(after_help = "Examples:\n  \
-    logitfuse calibrate experiment.toml answers.lftape --param alpha --range 0:2\n  \
-    logitfuse calibrate experiment.toml quiz.lftape --param strategy.gate.max_prob --range 0:1 --metric acc\n\n\
-    stdout is a piece of TOML to paste into the experiment; what was found out goes to stderr.")]
-pub(crate) struct CalibrateArgs {
-    /// The experiment: its strategy, and which source plays which role
-    #[arg(value_name = "FILE.toml")]
-    file: PathBuf,
-    /// The tape
-    #[arg(value_name = "TAPE")]
-    tape: PathBuf,
-    /// A parameter: strategy.params.alpha, in short alpha; repeat to find several
-    #[arg(long, value_name = "PATH", required = true)]
-    param: Vec<String>,
-    /// Where it may lie; one for all parameters, or one each in the same order
-    #[arg(long, value_name = "LOW:HIGH", default_value = "0:2", allow_hyphen_values = true)]
-    range: Vec<Range>,
-    /// `nll`, `greedy_agreement` or `exact_path`; with choices on the tape `acc` or `acc_norm`
-    #[arg(long, value_name = "NAME", default_value = "nll")]
-    metric: Metric,
-    /// Points of the scan over a range
-    #[arg(long, value_name = "N", default_value_t = 41)]
-    points: usize,
-    /// How often samples are drawn anew for the intervals
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    draws: usize,
-    /// Seed of these draws
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    #[command(flatten)]
-    read: ReadArgs,
-    /// text is the patch; json one document with everything
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: Format,
-    #[command(flatten)]
-    overrides: OverrideArgs,
-}
 
 pub(crate) fn run(global: &Global, args: &CalibrateArgs) -> anyhow::Result<ExitCode> {
     let config = Experiment::load(&args.file, &args.overrides.overrides())?.config()?;
@@ -68,16 +27,16 @@ pub(crate) fn run(global: &Global, args: &CalibrateArgs) -> anyhow::Result<ExitC
             .with_help("give one for all, or one each in the order of --param")
             .into());
     }
-    let mut task = Calibration {
+    let mut task = FitOptions {
         parameters: args.param.iter().cloned().zip(ranges).collect(),
         metric: args.metric,
         points: args.points,
-        ..Calibration::default()
+        ..FitOptions::default()
     };
     task.bootstrap.draws = args.draws;
     task.bootstrap.seed = args.seed;
     note_tail(global, &args.tape, &Tape::open(&args.tape)?);
-    let replay = args.read.replay(global, &args.tape);
+    let replay = replay(global, &args.read, &args.tape);
     let fit = task.run(&config, &replay, &plugin::settings(global), &signal::cancel_on_interrupt()?)?;
     let patch = fit.patch(&config)?;
     output::say(global.quiet, page(&fit).trim_end());
@@ -104,26 +63,28 @@ fn page(fit: &Fit) -> String {
     }
     let values = |values: &[f64]| values.iter().map(|x| format!("{x:.4}")).collect::<Vec<_>>().join(" ");
     let best: Vec<f64> = fit.parameters.iter().map(|found| found.value).collect();
-    let _ = writeln!(page, "{:<24} {}", "", head(fit));
-    let _ = writeln!(page, "{:<24} {}", format!("best {}", values(&best)), numbers(&fit.summary));
+    let mut rows = vec![head(fit), row(format!("best {}", values(&best)), &fit.summary)];
     for Baseline { values: at, configured, summary } in &fit.baselines {
         let name = if *configured { format!("configured {}", values(at)) } else { format!("at {}", values(at)) };
-        let _ = writeln!(page, "{name:<24} {}", numbers(summary));
+        rows.push(row(name, summary));
     }
+    let columns = rows[0].len();
+    let _ = write!(page, "{}", TextTable::new(rows).right(1..columns));
     let _ = writeln!(page, "{} texts, {} tokens, {} passes", fit.summary.texts, fit.summary.tokens, fit.passes);
     page
 }
 
-fn head(fit: &Fit) -> String {
-    let acc = if fit.summary.acc.is_some() { "     acc  acc_norm" } else { "" };
-    format!("    nll  bits/byte  greedy   exact{acc}")
+fn head(fit: &Fit) -> Vec<String> {
+    let mut head = vec!["", "nll", "bits/byte", "greedy", "exact"];
+    if fit.summary.acc.is_some() {
+        head.extend(["acc", "acc_norm"]);
+    }
+    head.into_iter().map(str::to_owned).collect()
 }
 
-fn numbers(s: &Summary) -> String {
-    let mut line =
-        format!("{:>7.4}  {:>9.4}  {:>6.3}  {:>6.3}", s.nll, s.bits_per_byte, s.greedy_agreement, s.exact_path);
-    if let (Some(acc), Some(acc_norm)) = (s.acc, s.acc_norm) {
-        let _ = write!(line, "  {acc:>6.3}  {acc_norm:>8.3}");
-    }
-    line
+fn row(name: String, s: &Summary) -> Vec<String> {
+    let mut row = vec![name, format!("{:.4}", s.nll), format!("{:.4}", s.bits_per_byte)];
+    let shares = [Some(s.greedy_agreement), Some(s.exact_path), s.acc, s.acc_norm];
+    row.extend(shares.into_iter().flatten().map(|share| format!("{share:.3}")));
+    row
 }

@@ -1,33 +1,14 @@
-//! `logitfuse compare`: in what two runs differ, item by item.
+//! `logitfuse compare`: paired differences of two runs.
 
-use std::{fmt::Write, path::PathBuf, process::ExitCode};
+use std::{fmt::Write, process::ExitCode};
 
-use clap::Args;
 use logitfuse_rundir::{Comparison, Run, compare};
 
 use crate::{
-    args::{Format, key_value},
+    args::{CompareArgs, Format},
     output,
+    table::TextTable,
 };
-
-#[derive(Args)]
-#[command(after_help = "Examples:\n  \
-    logitfuse compare runs/before runs/after\n  \
-    logitfuse compare runs/family runs/family --variant large=static --variant large=dynamic")]
-pub(crate) struct CompareArgs {
-    /// A run directory
-    #[arg(value_name = "A")]
-    pub(crate) a: PathBuf,
-    /// Another one, or the same
-    #[arg(value_name = "B")]
-    pub(crate) b: PathBuf,
-    /// A variant of A and one of B; repeat for each [default: variants of the same name]
-    #[arg(long, value_name = "A=B", value_parser = key_value)]
-    pub(crate) variant: Vec<(String, String)>,
-    /// text or json
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) format: Format,
-}
 
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let comparison = compare(&Run::open(&args.a)?, &Run::open(&args.b)?, &args.variant)?;
@@ -39,7 +20,7 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn table(comparison: &Comparison) -> String {
-    let mut lines: Vec<[String; 8]> =
+    let mut rows: Vec<[String; 8]> =
         vec![["task", "metric", "variants", "n", "a", "b", "b − a [95 %]", "p (Holm)"].map(str::to_owned)];
     for row in &comparison.rows {
         let variants = if row.variant_a == row.variant_b {
@@ -48,7 +29,7 @@ fn table(comparison: &Comparison) -> String {
             format!("{} → {}", row.variant_a, row.variant_b)
         };
         let [low, high] = row.interval;
-        lines.push([
+        rows.push([
             row.task.clone(),
             row.metric.clone(),
             variants,
@@ -59,13 +40,7 @@ fn table(comparison: &Comparison) -> String {
             format!("{:.4}", row.p_holm),
         ]);
     }
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 8] = std::array::from_fn(width);
-    let mut text = String::new();
-    for line in &lines {
-        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
+    let mut text = TextTable::new(rows).to_string();
     if comparison.unpaired > 0 {
         let _ = writeln!(text, "\n{} items are in one of the two only and were left out", comparison.unpaired);
     }

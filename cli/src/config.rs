@@ -1,57 +1,20 @@
 //! `logitfuse config`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use logitfuse_config::{Experiment, json_schema, json_schema_with};
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_experiment::{Experiment, built_in, json_schema, json_schema_with, preflight};
+use logitfuse_eval::preflight;
+use logitfuse_pipeline::built_in;
 use serde_json::Value;
 
 use crate::{
-    args::{Global, OverrideArgs},
+    args::{
+        Global,
+        config::{CheckArgs, ConfigCommand, ShowArgs},
+    },
     output, plugin,
 };
-
-#[derive(Subcommand)]
-pub(crate) enum ConfigCommand {
-    /// The experiment as one TOML, with all that it extends and with --set; or all that one variant comes down to
-    Show(ShowArgs),
-    /// Find everything that is wrong without loading a model: keys, parameters, roles, folders, templates, data
-    Check(CheckArgs),
-    /// The JSON Schema of an experiment's TOML, for editors
-    Schema {
-        /// With the parameters of every strategy, built in or of a plugin that is found; none of their code runs
-        #[arg(long)]
-        with_plugins: bool,
-    },
-}
-
-#[derive(Args)]
-pub(crate) struct ShowArgs {
-    /// The experiment
-    #[arg(value_name = "FILE.toml")]
-    file: PathBuf,
-    /// Show where every value comes from
-    #[arg(long)]
-    origin: bool,
-    /// This variant, with every default written out
-    #[arg(long, value_name = "NAME", conflicts_with = "origin")]
-    variant: Option<String>,
-    /// The variant on this task
-    #[arg(long, value_name = "NAME", conflicts_with = "origin")]
-    task: Option<String>,
-    #[command(flatten)]
-    overrides: OverrideArgs,
-}
-
-#[derive(Args)]
-pub(crate) struct CheckArgs {
-    /// The experiments
-    #[arg(required = true, value_name = "FILE.toml")]
-    files: Vec<PathBuf>,
-    #[command(flatten)]
-    overrides: OverrideArgs,
-}
 
 pub(crate) fn run(global: &Global, command: &ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {

@@ -3,10 +3,11 @@
 use std::ops::ControlFlow;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use logitfuse_config::Config;
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_engine::{Cancel, Event, Generation, TokenReport};
-use logitfuse_experiment::{Config, Sample, Wired};
+use logitfuse_engine::{Cancel, Decoder, Event, Generation, TokenReport};
 use logitfuse_onnx::Runtime;
+use logitfuse_pipeline::{Pipeline, Sample};
 use logitfuse_plugin_host::LogLevel;
 use logitfuse_setup::{Environment, find_runtime};
 use serde_json::Value;
@@ -14,12 +15,12 @@ use serde_json::Value;
 use crate::{
     args::{Format, Global, PrintArgs},
     output, plugin,
-    record::Labels,
+    record::RecordNames,
     trace::{self, Table},
 };
 
 /// Finds ONNX Runtime and wires the experiment.
-pub(crate) fn open(global: &Global, config: Config) -> Result<Wired> {
+pub(crate) fn open(global: &Global, config: Config) -> Result<Pipeline> {
     wire(global, config, &runtime(global)?)
 }
 
@@ -30,11 +31,11 @@ pub(crate) fn runtime(global: &Global) -> Result<Runtime> {
 }
 
 /// Wires the experiment and says what is worth knowing about its models.
-pub(crate) fn wire(global: &Global, config: Config, runtime: &Runtime) -> Result<Wired> {
+pub(crate) fn wire(global: &Global, config: Config, runtime: &Runtime) -> Result<Pipeline> {
     forward_plugin_log(global);
-    let wired = Wired::with_plugins(config, runtime, global.threads, &plugin::settings(global))?;
-    notes(global, &wired);
-    Ok(wired)
+    let pipeline = config.open(runtime, global.threads, &plugin::settings(global))?;
+    notes(global, &pipeline);
+    Ok(pipeline)
 }
 
 /// What plugins have to say goes to stderr.
@@ -48,17 +49,17 @@ pub(crate) fn forward_plugin_log(global: &Global) {
 }
 
 /// What is worth knowing about models that were just opened.
-pub(crate) fn notes(global: &Global, wired: &Wired) {
-    if let Some(warning) = wired.plugin.as_ref().and_then(|plugin| plugin.warning.as_ref()) {
+pub(crate) fn notes(global: &Global, pipeline: &Pipeline) {
+    if let Some(warning) = pipeline.plugin().and_then(|plugin| plugin.warning.as_ref()) {
         output::say(global.quiet, &format!("warning: {warning}"));
     }
-    for model in &wired.models {
+    for model in pipeline.models() {
         for refused in &model.refused {
             let note = format!("note: {}: {} not used: {}", model.provider, refused.provider, refused.reason);
             output::say(global.quiet, &note);
         }
     }
-    for note in &wired.verdict.notes {
+    for note in &pipeline.compatibility().notes {
         output::say(global.quiet, &format!("note: {note}"));
     }
 }
@@ -74,19 +75,20 @@ pub(crate) struct Decoded {
 /// Generates for one sample. Text format streams to stdout; the JSON formats give the record back to be written.
 pub(crate) fn sample(
     global: &Global,
-    wired: &mut Wired,
+    pipeline: &Pipeline,
+    decoder: &mut Decoder,
     index: usize,
     sample: &Sample,
     print: PrintArgs,
     format: Format,
     cancel: &Cancel,
 ) -> Result<Decoded> {
-    let mut request = wired.request(index, &sample.fields)?;
+    let mut request = pipeline.request_for(index, &sample.fields)?;
     if print.trace {
         request.top_logprobs = 3;
         request.trace = true;
     }
-    let table = (print.trace && format == Format::Text).then(|| Table::new(wired));
+    let table = (print.trace && format == Format::Text).then(|| Table::new(pipeline));
     let mut tokens: Vec<TokenReport> = Vec::new();
     let mut failed = None;
     let reading = reading_bar(global);
@@ -118,7 +120,7 @@ pub(crate) fn sample(
         failed = written.err();
         if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let result = wired.engine.generate(std::slice::from_ref(&request), cancel, &mut on_event);
+    let result = decoder.generate(std::slice::from_ref(&request), cancel, &mut on_event);
     reading.finish_and_clear();
     if let Some(e) = failed {
         return Err(e);
@@ -129,7 +131,7 @@ pub(crate) fn sample(
     } else if format == Format::Text {
         output::line("")?;
     }
-    let record = Labels::of(wired).sample(index, sample, &generation, print, &tokens);
+    let record = RecordNames::of(pipeline).sample(index, sample, &generation, print, &tokens);
     Ok(Decoded { generation, record, tokens })
 }
 
@@ -143,14 +145,14 @@ fn reading_bar(global: &Global) -> ProgressBar {
 }
 
 /// One line about a finished sample, for stderr.
-pub(crate) fn summary(wired: &Wired, generation: &Generation) -> String {
+pub(crate) fn summary(pipeline: &Pipeline, generation: &Generation) -> String {
     let t = &generation.timings;
     let ms = |d: std::time::Duration| 1e3 * d.as_secs_f64() / t.steps.max(1) as f64;
     let sources: Vec<String> =
-        wired.engine.sources().zip(&t.forward).map(|(info, &d)| format!("{} {:.1} ms", info.name, ms(d))).collect();
+        pipeline.sources().zip(&t.forward).map(|(info, &d)| format!("{} {:.1} ms", info.name, ms(d))).collect();
     format!(
         "[{}: {} tokens, {:.1} tokens/s, {}; per token: {}, fusion {:.2} ms]",
-        wired.engine.strategy().info().id,
+        pipeline.strategy().info().id,
         generation.tokens.len(),
         t.tokens_per_second(),
         generation.finish.name(),

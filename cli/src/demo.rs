@@ -11,9 +11,9 @@ use logitfuse_onnx::Runtime;
 use logitfuse_setup::{Environment, Weights, find_or_install_runtime, model_smollm2, smollm2_dir};
 
 use crate::{
-    INTERRUPTED,
     args::{DemoArgs, Global},
-    output, signal,
+    output,
+    signal::{self, INTERRUPTED},
 };
 
 pub(crate) fn run(global: &Global, args: &DemoArgs) -> anyhow::Result<ExitCode> {
@@ -44,10 +44,4 @@ pub(crate) fn run(global: &Global, args: &DemoArgs) -> anyhow::Result<ExitCode> 
     say(&format!("model: {}", model.display()));
     in_context::show(global, &model, args.alpha, &runtime, &cancel)?;
     Ok(if cancel.is_cancelled() { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
-}
-
-/// A title that divides the parts.
-fn title(text: &str) -> logitfuse_core::Result<()> {
-    let bold = anstyle::Style::new().bold();
-    output::line(&format!("\n{bold}{text}{bold:#}\n"))
 }

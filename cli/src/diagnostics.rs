@@ -1,7 +1,7 @@
-//! What is wrong with a configuration, drawn: the message, the line of the file with the part that is meant, what to do.
+//! Diagnostics of a configuration, rendered: message, the underlined part of the file, help.
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
-use logitfuse_experiment::{Diagnostic, Diagnostics, Place};
+use logitfuse_config::{Diagnostic, Diagnostics, Place};
 
 /// The diagnostics behind an error, if it has any.
 pub(crate) fn of(error: &logitfuse_core::Error) -> Option<&Diagnostics> {

@@ -1,4 +1,4 @@
-//! `logitfuse doctor`: everything that could be wrong with a machine, one line each.
+//! `logitfuse doctor`: checks of the machine, one line each.
 
 use std::process::ExitCode;
 

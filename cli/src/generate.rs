@@ -6,16 +6,17 @@ use std::{
     process::ExitCode,
 };
 
+use logitfuse_config::{Config, Experiment};
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
 use logitfuse_engine::FinishReason;
-use logitfuse_experiment::{Config, Experiment, Names, RunConfig, Sample, SourceConfig, StrategyConfig};
+use logitfuse_pipeline::{Names, RunConfig, Sample, SourceConfig, StrategyConfig};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    INTERRUPTED,
     args::{Format, GenerateArgs, Global, SamplingArgs},
     decode::{self, Decoded},
-    output, plugin, signal,
+    output, plugin,
+    signal::{self, INTERRUPTED},
 };
 
 pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<ExitCode> {
@@ -34,14 +35,15 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<ExitCo
     let sample = Sample { id: "0".to_owned(), fields: Value::Object(fields) };
     let format = args.print.format.unwrap_or(Format::Text);
     let cancel = signal::cancel_on_interrupt()?;
-    let mut wired = decode::open(global, config)?;
+    let pipeline = decode::open(global, config)?;
+    let mut decoder = pipeline.decoder();
     let Decoded { generation, record, .. } =
-        decode::sample(global, &mut wired, 0, &sample, args.print, format, &cancel)?;
+        decode::sample(global, &pipeline, &mut decoder, 0, &sample, args.print, format, &cancel)?;
     if format != Format::Text {
         output::json(&record, format == Format::Json)?;
     }
-    output::say(global.quiet, &decode::summary(&wired, &generation));
-    plugin::farewell(global, &wired);
+    output::say(global.quiet, &decode::summary(&pipeline, &generation));
+    plugin::print_summary(global, &pipeline);
     Ok(if generation.finish == FinishReason::Cancelled { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 

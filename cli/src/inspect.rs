@@ -10,10 +10,11 @@ use logitfuse_setup::{Environment, find_runtime};
 use logitfuse_text::{ChatTemplate, SourceVocabulary, Tokenizer, compatibility};
 use serde_json::{Value, json};
 
-use self::chunks::Chunks;
+use self::chunks::ChunkConsistency;
 use crate::{
     args::{Format, Global, InspectArgs},
     output,
+    table::TextTable,
 };
 
 /// One folder and what could be learnt of it.
@@ -22,7 +23,7 @@ struct Model {
     tokenizer: Result<Tokenizer>,
     template: Result<Option<ChatTemplate>>,
     loaded: Option<(SourceInfo, SourceReport)>,
-    chunks: Option<Chunks>,
+    chunks: Option<ChunkConsistency>,
 }
 
 pub(crate) fn run(global: &Global, args: &InspectArgs) -> anyhow::Result<ExitCode> {
@@ -60,7 +61,7 @@ impl Model {
             let options = OnnxOptions { name: Some(path.display().to_string()), threads, ..OnnxOptions::default() };
             let mut source = OnnxSource::open(runtime, &folder, &options)?;
             if let Ok(tokenizer) = &tokenizer {
-                chunks = Chunks::measure(&mut source, tokenizer)?;
+                chunks = ChunkConsistency::measure(&mut source, tokenizer)?;
             }
             loaded = Some((source.info().clone(), source.report().clone()));
         }
@@ -108,8 +109,8 @@ impl Model {
     }
 
     fn text(&self) -> String {
-        let mut lines = vec![self.name()];
-        let mut add = |what: &str, value: String| lines.push(format!("  {what:<15} {value}"));
+        let mut facts = Vec::new();
+        let mut add = |what: &str, value: String| facts.push([what.to_owned(), value]);
         add("onnx", self.folder.onnx().display().to_string());
         add("layout", json!(self.folder.layout()).as_str().unwrap_or_default().replace('_', " "));
         if !self.folder.variants().is_empty() {
@@ -141,7 +142,7 @@ impl Model {
             Ok(None) => add("chat template", "none".to_owned()),
             Err(e) => add("chat template", format!("error: {e}")),
         }
-        lines.join("\n") + "\n\n"
+        format!("{}\n{}\n", self.name(), TextTable::new(facts).at_least(0, "several at once".len()).gap(1).indented(2))
     }
 }
 

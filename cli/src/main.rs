@@ -1,7 +1,7 @@
 //! The `logitfuse` command.
 //!
-//! Glue: flags become a configuration, `logitfuse-experiment` wires it, `logitfuse-engine` decodes, this crate prints.
-//! stdout is data, stderr is talk; exit status 0 is success, 1 means that the answer is "no", 2 that something is wrong.
+//! Glue: flags become a configuration, `logitfuse-experiment` opens the models, `logitfuse-engine` decodes, this crate prints.
+//! stdout is data, stderr is messages; exit status 0 is success, 1 means that the answer is "no", 2 that something is wrong.
 
 mod args;
 mod batch;
@@ -24,6 +24,7 @@ mod run;
 mod runtime;
 mod signal;
 mod strategies;
+mod table;
 mod tape;
 mod tasks;
 mod trace;
@@ -34,14 +35,16 @@ use std::process::ExitCode;
 use anstream::eprintln;
 use clap::{CommandFactory, Parser};
 
-use crate::args::{Arguments, Command, ModelsCommand, RuntimeCommand, StrategiesCommand};
-
-/// Interrupted by Ctrl-C, as shells count it.
-const INTERRUPTED: u8 = 130;
+use crate::args::{Arguments, Color, Command, ModelsCommand, RuntimeCommand, StrategiesCommand};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    arguments.global.color.write_global();
+    match arguments.global.color {
+        Color::Auto => anstream::ColorChoice::Auto,
+        Color::Always => anstream::ColorChoice::Always,
+        Color::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
     match dispatch(&arguments) {
         Ok(code) => code,
         Err(e) => {

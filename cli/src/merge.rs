@@ -1,35 +1,16 @@
 //! `logitfuse merge`: the directories of `run --shard` become one.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::Args;
 use logitfuse_core::Result;
-use logitfuse_experiment::run::finish;
+use logitfuse_eval::run::finish;
 use logitfuse_rundir::{Run, merge, missing};
 
 use crate::{
-    args::{Format, Global},
+    args::{Global, MergeArgs},
     output,
     run::print,
 };
-
-#[derive(Args)]
-#[command(after_help = "Example:\n  logitfuse merge s1 s2 s3 s4 -o runs/family\n\n\
-                        The new directory holds the bytes that one run would have written.")]
-pub(crate) struct MergeArgs {
-    /// Directories of the same experiment
-    #[arg(required = true, value_name = "DIR")]
-    pub(crate) directories: Vec<PathBuf>,
-    /// The new directory
-    #[arg(short, long, value_name = "DIR")]
-    pub(crate) output: PathBuf,
-    /// Where the experiment's relative paths begin [default: where they began on the first directory's machine]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) folder: Option<PathBuf>,
-    /// text is a table, json is metrics.json
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) format: Format,
-}
 
 pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<ExitCode> {
     let runs = args.directories.iter().map(|path| Run::open(path)).collect::<Result<Vec<_>>>()?;

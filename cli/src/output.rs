@@ -34,3 +34,9 @@ pub(crate) fn say(quiet: bool, text: &str) {
         anstream::eprintln!("{text}");
     }
 }
+
+/// Writes a title that divides the parts of a page.
+pub(crate) fn title(text: &str) -> Result<()> {
+    let bold = anstyle::Style::new().bold();
+    line(&format!("\n{bold}{text}{bold:#}\n"))
+}

@@ -1,61 +1,19 @@
-//! `logitfuse plan`: what an experiment costs on this machine, and whether drafts pay.
+//! `logitfuse plan`: what an experiment costs on this machine, and the speed-up that drafts give.
 
 mod table;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::Args;
+use logitfuse_config::{Cell, Config, Experiment, OutputType};
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_experiment::{
-    Cell, Config, Experiment, OutputType, Task, TaskRequest,
-    survey::{Requests, Survey, SurveyOptions},
-};
+use logitfuse_eval::{Task, TaskRequest};
+use logitfuse_pipeline::profile::{Profile, ProfileOptions, Requests};
 use serde_json::{Value, json};
 
 use crate::{
-    args::{Format, Global, OverrideArgs},
+    args::{Format, Global, PlanArgs},
     decode, output, plugin,
-    run::at_least_one,
 };
-
-#[derive(Args)]
-#[command(
-    after_help = "A fused token costs a pass of every model. With [speculation] somebody cheap drafts several tokens, all models\n\
-    look at the whole draft in one pass, and the fused distribution accepts a part of it. Whether that pays depends on the\n\
-    machine and on how often drafts stand. This command loads the models and times them:\n  \
-    passes     of each model, for one row and for several at once: a draft of n tokens needs n + 1 rows\n  \
-    steps      of all models, in the waves that their sizes suggest, and one after another\n  \
-    rounds     with drafts of 1 to 8 tokens, by everybody who could draft, with all that a round does besides passes\n\n\
-    Tokens per second follow from the costs of a round and from the acceptance, the probability that a drafted token stands\n\
-    if those before it do. It is assumed to be 0.5, 0.7 or 0.9; --probe measures it.\n\n\
-    Examples:\n  \
-    logitfuse plan family.toml                          the table, and what to write into the TOML\n  \
-    logitfuse plan family.toml --probe 32               measures the acceptance on 32 items, and predicted against achieved\n  \
-    logitfuse plan family.toml --variant dynamic --task math --batch 16 --probe 64\n  \
-    logitfuse plan family.toml --format json | jq .choice"
-)]
-pub(crate) struct PlanArgs {
-    /// The experiment
-    #[arg(value_name = "FILE.toml")]
-    file: PathBuf,
-    /// This variant, where an experiment has tasks [default: the first one that fuses]
-    #[arg(long, value_name = "NAME")]
-    variant: Option<String>,
-    /// The variant on this task [default: the first]
-    #[arg(long, value_name = "NAME")]
-    task: Option<String>,
-    /// Decode the first N items or prompts, with and without drafts
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    probe: Option<usize>,
-    /// Sequences that are decoded at once [default: `batch` of [run], else 1]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    batch: Option<usize>,
-    /// text or json
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: Format,
-    #[command(flatten)]
-    overrides: OverrideArgs,
-}
 
 pub(crate) fn run(global: &Global, args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let experiment = Experiment::load(&args.file, &args.overrides.overrides())?;
@@ -71,13 +29,13 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> anyhow::Result<ExitCode> 
     let plugins = plugin::settings(global);
     let batch = args.batch.or(config.run.batch).unwrap_or(1);
     let temperature = config.run.temperature;
-    let options = SurveyOptions { runtime: &runtime, plugins: &plugins, threads: global.threads, batch };
+    let options = ProfileOptions { runtime: &runtime, plugins: &plugins, threads: global.threads, batch };
     output::say(global.quiet, "timing the models …");
-    let survey = Survey::take(config, &options, &*probe)?;
+    let profile = Profile::take(config.options(), &options, &*probe)?;
     if args.format == Format::Text {
-        output::line(&table::table(&survey, cell, temperature))?;
+        output::line(&table::table(&profile, cell, temperature))?;
     } else {
-        let mut document = serde_json::to_value(&survey)?;
+        let mut document = serde_json::to_value(&profile)?;
         let of = |name: fn(&Cell) -> &String| cell.map_or(Value::Null, |cell| json!(name(cell)));
         document["schema_version"] = json!(1);
         document["variant"] = of(|cell| &cell.variant);
@@ -127,8 +85,8 @@ fn probe(config: &Config, cell: Option<&Cell>, args: &PlanArgs) -> Result<Box<Re
             let what = format!("{}: nothing to probe with", args.file.display());
             return Err(Error::new(ErrorKind::InvalidConfig, what).with_help("set run.prompts or run.data"));
         }
-        return Ok(Box::new(move |wired| {
-            samples.iter().enumerate().map(|(index, sample)| wired.request(index, &sample.fields)).collect()
+        return Ok(Box::new(move |pipeline| {
+            samples.iter().enumerate().map(|(index, sample)| pipeline.request_for(index, &sample.fields)).collect()
         }));
     };
     let task = Task::load(&cell.task, &cell.task_config)?;
@@ -136,10 +94,10 @@ fn probe(config: &Config, cell: Option<&Cell>, args: &PlanArgs) -> Result<Box<Re
         let what = format!("--probe: task `{}` scores texts, and drafts have no part in that", cell.task);
         return Err(Error::new(ErrorKind::InvalidConfig, what).with_help("name a task that generates with --task"));
     }
-    Ok(Box::new(move |wired| {
+    Ok(Box::new(move |pipeline| {
         let mut requests = Vec::new();
         for doc in task.docs().iter().take(count) {
-            requests.extend(task.requests(wired, doc, 0)?.into_iter().filter_map(|request| match request {
+            requests.extend(task.requests(pipeline, doc, 0)?.into_iter().filter_map(|request| match request {
                 TaskRequest::Generate(request) => Some(request),
                 TaskRequest::Score { .. } => None,
             }));

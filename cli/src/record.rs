@@ -1,15 +1,15 @@
-//! What came of a sample, as JSON.
+//! A generated sample as JSON.
 
 use logitfuse_core::{RoleBinding, TokenId};
 use logitfuse_engine::{FinishReason, Generation, TokenReport};
-use logitfuse_experiment::{Sample, Wired};
+use logitfuse_pipeline::{Pipeline, Sample};
 use logitfuse_text::Tokenizer;
 use serde_json::{Map, Value, json};
 
 use crate::args::PrintArgs;
 
-/// The names of what an experiment is made of: enough to write a record while the engine is at work.
-pub(crate) struct Labels {
+/// Names of roles, sources and trace columns: what a record needs while the engine is borrowed by a generation.
+pub(crate) struct RecordNames {
     strategy: String,
     columns: Vec<String>,
     bindings: Vec<RoleBinding>,
@@ -17,15 +17,15 @@ pub(crate) struct Labels {
     tokenizer: Tokenizer,
 }
 
-impl Labels {
-    pub(crate) fn of(wired: &Wired) -> Self {
-        let info = wired.engine.strategy().info();
+impl RecordNames {
+    pub(crate) fn of(pipeline: &Pipeline) -> Self {
+        let info = pipeline.strategy().info();
         Self {
             strategy: info.id.clone(),
             columns: info.trace.iter().map(|column| column.name.clone()).collect(),
-            bindings: wired.engine.session().bindings.clone(),
-            sources: wired.engine.sources().map(|source| source.name.clone()).collect(),
-            tokenizer: wired.tokenizer.clone(),
+            bindings: pipeline.session().bindings.clone(),
+            sources: pipeline.sources().map(|source| source.name.clone()).collect(),
+            tokenizer: pipeline.tokenizer().clone(),
         }
     }
 

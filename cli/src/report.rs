@@ -1,23 +1,24 @@
 //! `logitfuse report`: the page of a run directory, made again.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::Args;
+use logitfuse_report::{
+    FigureFormat::{Png, Svg},
+    Report,
+};
 
-use crate::output;
-
-#[derive(Args)]
-#[command(after_help = "Example:\n  logitfuse report runs/family\n\n\
-                        `run` makes the page by itself at its end; this makes it again from the same files, \
-                        with another version or after a merge.")]
-pub(crate) struct ReportArgs {
-    /// A directory that `logitfuse run` wrote to the end
-    #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
-}
+use crate::{
+    args::{FigureFormat, ReportArgs},
+    output,
+};
 
 pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
-    let page = logitfuse_report::write(&args.directory)?;
+    let report = Report::of(&args.directory)?;
+    let page = match args.format {
+        None => report.write(&args.directory)?,
+        Some(FigureFormat::Svg) => report.write_as(&args.directory, &[Svg])?,
+        Some(FigureFormat::Png) => report.write_as(&args.directory, &[Svg, Png])?,
+    };
     output::line(&page.display().to_string())?;
     Ok(ExitCode::SUCCESS)
 }

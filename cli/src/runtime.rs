@@ -5,20 +5,20 @@ use std::process::ExitCode;
 use logitfuse_onnx::Runtime;
 use logitfuse_setup::{Candidate, Environment, FoundRuntime, find_runtime, install_runtime, runtime_candidates};
 
-use crate::{args::Global, output};
+use crate::{args::Global, output, table::TextTable};
 
 pub(crate) fn show(global: &Global) -> anyhow::Result<ExitCode> {
     let env = Environment::of_process();
     let candidates = runtime_candidates(&env, global.ort_lib.as_deref());
-    let width = candidates.iter().map(|c| c.origin.to_string().len()).max().unwrap_or(0);
-    for Candidate { origin, looked_in, outcome } in &candidates {
+    let rows = candidates.iter().map(|Candidate { origin, looked_in, outcome }| {
         let found = match outcome {
             Ok(Some(library)) => library.display().to_string(),
             Ok(None) => format!("- ({looked_in})"),
             Err(e) => format!("error: {e}"),
         };
-        output::line(&format!("{:<width$}  {found}", origin.to_string()))?;
-    }
+        [origin.to_string(), found]
+    });
+    output::write_all(TextTable::new(rows).to_string().as_bytes())?;
     let FoundRuntime { library, origin } = find_runtime(&env, global.ort_lib.as_deref())?;
     let runtime = Runtime::load(&library)?;
     output::line(&format!("\nused: ONNX Runtime {}, {} ({origin})", runtime.version(), library.display()))?;

@@ -3,7 +3,8 @@
 use logitfuse_core::{ErrorKind, Result, ResultExt};
 use logitfuse_engine::Cancel;
 
-use crate::INTERRUPTED;
+/// Exit status of a command that Ctrl-C ended, as shells count it.
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// A flag that the first Ctrl-C sets: the token under way is finished, what there is gets written. A second one ends the
 /// process at once.

@@ -2,18 +2,19 @@
 
 use std::{fmt::Write, process::ExitCode};
 
+use logitfuse_config::example;
 use logitfuse_core::{Arity, Error, ErrorKind, Result, StrategyInfo};
-use logitfuse_experiment::{Parameter, built_in, example, parameters, wrappers};
+use logitfuse_pipeline::{Parameter, built_in, parameters, wrappers};
 use serde_json::{Value, json};
 
-use crate::{args::Format, output};
+use crate::{args::Format, output, table::TextTable};
 
 pub(crate) fn list(format: Format) -> anyhow::Result<ExitCode> {
     let (strategies, wrappers) = (built_in(), wrappers());
     if format == Format::Text {
         let width = strategies.iter().chain(&wrappers).map(|info| info.id.len()).max().unwrap_or(0);
-        let lines = |infos: &[StrategyInfo]| -> String {
-            infos.iter().map(|info| [&format!("{:<width$}", info.id), "  ", &info.summary, "\n"].concat()).collect()
+        let lines = |infos: &[StrategyInfo]| {
+            TextTable::new(infos.iter().map(|info| [&info.id, &info.summary])).at_least(0, width)
         };
         let text = format!(
             "{}\nAround any of them, as [strategy.gate] and [strategy.schedule]:\n{}",
@@ -85,10 +86,10 @@ pub(crate) fn page(info: &StrategyInfo) -> String {
     section("Equation", lines(&info.equation));
     section("Papers", lines(&info.reference));
     let roles = info.roles.iter().map(|role| [&*role.name, arity(role.arity), &*role.summary]);
-    section("Roles", table(&roles.collect::<Vec<_>>()));
+    section("Roles", table(roles.collect()));
     section("Parameters", parameters(info).iter().flat_map(parameter).collect());
     let trace = info.trace.iter().map(|column| [&*column.name, &*column.unit]);
-    section("Trace columns, with units", table(&trace.collect::<Vec<_>>()));
+    section("Trace columns, with units", table(trace.collect()));
     section("Laws, with default parameters", info.laws.clone());
     section("A TOML to start from", lines(&example(info)));
     page
@@ -105,14 +106,8 @@ fn arity(arity: Arity) -> &'static str {
 }
 
 /// Columns under one another.
-fn table<const N: usize>(rows: &[[&str; N]]) -> Vec<String> {
-    let widths: [usize; N] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    let line = |row: &[&str; N]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        cells.collect::<Vec<String>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
+fn table<const N: usize>(rows: Vec<[&str; N]>) -> Vec<String> {
+    TextTable::new(rows).to_string().lines().map(str::to_owned).collect()
 }
 
 /// `name: kind, range, unit, default` and what it does.
@@ -125,6 +120,6 @@ fn parameter(parameter: &Parameter) -> Vec<String> {
     }
     let mut lines = vec![format!("{}: {}", parameter.name, facts.join("; ")), format!("    {}", parameter.summary)];
     let choices: Vec<[&str; 2]> = parameter.choices.iter().map(|c| [&*c.value, &*c.summary]).collect();
-    lines.extend(table(&choices).into_iter().map(|line| format!("    {line}")));
+    lines.extend(table(choices).into_iter().map(|line| format!("    {line}")));
     lines
 }

@@ -1,137 +1,33 @@
 //! `logitfuse tape`: rows of models along given texts, recorded once and replayed without them.
 
-use std::{
-    fmt::Write,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{fmt::Write, path::Path, process::ExitCode};
 
-use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use logitfuse_config::Experiment;
 use logitfuse_core::Result;
-use logitfuse_experiment::{
-    Experiment,
-    tape::{Grid, Outcome, RecordOptions, Reference, Replay, Setting, Summary, TextOutcome, record},
-};
 use logitfuse_onnx::Runtime;
-use logitfuse_replay::{Rest, RowKind, Tape};
+use logitfuse_replay::{Rest, Tape};
 use logitfuse_setup::{Environment, find_runtime};
+use logitfuse_tape::{Grid, Outcome, RecordOptions, Replay, Setting, Summary, TextOutcome, record};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    INTERRUPTED,
-    args::{Format, Global, OverrideArgs},
-    output, plugin, signal,
+    args::{
+        Format, Global,
+        tape::{ReadArgs, RecordArgs, ReplayArgs, RestArg, TapeCommand},
+    },
+    output, plugin,
+    signal::{self, INTERRUPTED},
+    table::TextTable,
 };
 
-#[derive(Subcommand)]
-pub(crate) enum TapeCommand {
-    /// Feed every source of an experiment the samples' texts and keep the rows; goes on with a tape that was begun
-    Record(Box<RecordArgs>),
-    /// Run the experiment's strategy on a tape: the probability of every text, and where greedy decoding would leave it
-    Replay(Box<ReplayArgs>),
-    /// What is on a tape, and whether all of it is whole
-    Inspect {
-        /// The tape
-        #[arg(value_name = "TAPE")]
-        tape: PathBuf,
-        /// text or json
-        #[arg(long, value_name = "FORMAT", default_value = "text")]
-        format: Format,
-    },
-}
-
-#[derive(Args)]
-#[command(after_help = "Examples:\n  \
-    logitfuse tape record experiment.toml -o answers.lftape\n  \
-    logitfuse tape record experiment.toml -o dense.lftape --rows f16 --reference generated\n  \
-    logitfuse tape record quiz.toml -o quiz.lftape --choices options --gold gold --reference ' {{ choice }}.'\n\n\
-    docs/tape.md has the layout of the file and a reader in Python.")]
-pub(crate) struct RecordArgs {
-    /// The experiment: its samples, and its sources with their prompts
-    #[arg(value_name = "FILE.toml")]
-    file: PathBuf,
-    /// The tape; samples that it holds already are not run again
-    #[arg(short, long, value_name = "TAPE")]
-    output: PathBuf,
-    /// How rows are kept: f32 (as they come), f16 (rounded), or top-k=K (the best K of every source, and the mass of the rest)
-    #[arg(long, value_name = "KIND", default_value = "top-k=64")]
-    rows: RowKind,
-    /// The texts: a field of the samples, a Jinja text over their fields, or `generated` by the experiment's strategy
-    /// [default: answer; with --choices ' {{ choice }}']
-    #[arg(long, value_name = "TEXT")]
-    reference: Option<Reference>,
-    /// A field with a list of choices; each becomes a text
-    #[arg(long, value_name = "FIELD")]
-    choices: Option<String>,
-    /// The field with the right choice, or its number from 0
-    #[arg(long, value_name = "FIELD", requires = "choices")]
-    gold: Option<String>,
-    /// Record the end of the texts, too: an end-of-sequence token
-    #[arg(long)]
-    end_of_sequence: bool,
-    /// Only this source; repeat for each [default: all of the experiment]
-    #[arg(long, value_name = "NAME")]
-    source: Vec<String>,
-    /// Only the first N samples
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
-    #[command(flatten)]
-    overrides: OverrideArgs,
-}
-
-/// How a tape is read.
-#[derive(Args)]
-pub(crate) struct ReadArgs {
-    /// What strategies see of ids that a top-k tape does not hold: an equal share of their mass, or that they are impossible
-    #[arg(long, value_name = "HOW", default_value = "spread")]
-    rest: RestArg,
-    /// Only the first N texts
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum RestArg {
-    Spread,
-    Mask,
-}
-
-impl ReadArgs {
-    pub(crate) fn replay(&self, global: &Global, tape: &Path) -> Replay {
-        let rest = match self.rest {
-            RestArg::Spread => Rest::Spread,
-            RestArg::Mask => Rest::Masked,
-        };
-        Replay { rest, limit: self.limit, threads: global.threads, ..Replay::new(tape) }
-    }
-}
-
-#[derive(Args)]
-#[command(after_help = "Examples:\n  \
-    logitfuse tape replay experiment.toml answers.lftape --grid alpha=0:2:0.05\n  \
-    logitfuse tape replay experiment.toml answers.lftape --trace --format jsonl")]
-pub(crate) struct ReplayArgs {
-    /// The experiment: its strategy, and which source plays which role
-    #[arg(value_name = "FILE.toml")]
-    file: PathBuf,
-    /// The tape
-    #[arg(value_name = "TAPE")]
-    tape: PathBuf,
-    /// Values to try: PATH=FROM:TO:STEP or PATH=A,B,C with PATH such as strategy.params.alpha, in short alpha; repeat for
-    /// every combination
-    #[arg(long, value_name = "PATH=VALUES")]
-    grid: Vec<Grid>,
-    #[command(flatten)]
-    read: ReadArgs,
-    /// text is a table; json one document; jsonl one line per text
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: Format,
-    /// With jsonl: every token, with the strategy's trace
-    #[arg(long)]
-    trace: bool,
-    #[command(flatten)]
-    overrides: OverrideArgs,
+/// A replay of the tape as the flags ask for it.
+pub(crate) fn replay(global: &Global, args: &ReadArgs, tape: &Path) -> Replay {
+    let rest = match args.rest {
+        RestArg::Spread => Rest::Spread,
+        RestArg::Mask => Rest::Masked,
+    };
+    Replay { rest, limit: args.limit, threads: global.threads, ..Replay::new(tape) }
 }
 
 pub(crate) fn run(global: &Global, command: &TapeCommand) -> anyhow::Result<ExitCode> {
@@ -190,7 +86,7 @@ fn bar(global: &Global) -> ProgressBar {
 
 fn run_replay(global: &Global, args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let config = Experiment::load(&args.file, &args.overrides.overrides())?.config()?;
-    let mut replay = args.read.replay(global, &args.tape);
+    let mut replay = replay(global, &args.read, &args.tape);
     replay.tokens = args.trace && args.format == Format::Jsonl;
     let tape = Tape::open(&args.tape)?;
     note_tail(global, &args.tape, &tape);
@@ -280,13 +176,7 @@ fn table(outcomes: &[Outcome]) -> String {
         rows.push(row);
     }
     let columns = rows[0].len();
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
-        format!("{}\n", cells.join("  "))
-    };
-    rows.iter().map(line).collect()
+    TextTable::new(rows).right(0..columns).to_string()
 }
 
 fn settings_object(settings: &[Setting]) -> Map<String, Value> {
@@ -321,7 +211,7 @@ fn text_record(settings: &[Setting], text: &TextOutcome) -> Value {
         record["gold"] = json!(text.info.gold);
     }
     if !text.tokens.is_empty() {
-        let token = |t: &logitfuse_experiment::tape::TokenOutcome| json!({ "token": t.token, "log_prob": t.log_prob, "greedy": t.greedy, "trace": t.trace });
+        let token = |t: &logitfuse_tape::TokenOutcome| json!({ "token": t.token, "log_prob": t.log_prob, "greedy": t.greedy, "trace": t.trace });
         record["trace"] = text.tokens.iter().map(token).collect();
     }
     record
@@ -340,15 +230,17 @@ fn inspect(path: &Path, format: Format) -> anyhow::Result<ExitCode> {
     let header = tape.header();
     if format == Format::Text {
         let mut page = format!("{} texts of {tokens} tokens, rows {}, all whole\n", tape.texts().len(), header.rows);
-        let _ = writeln!(page, "texts     {}", header.reference);
-        let _ = writeln!(page, "ids       {} of {}", tape.vocabulary().count(), tape.vocabulary().width());
+        let ids = format!("{} of {}", tape.vocabulary().count(), tape.vocabulary().width());
+        let mut facts = vec![["texts", &header.reference].map(str::to_owned), ["ids".to_owned(), ids]];
         for source in &header.sources {
             let roles = if source.roles.is_empty() { "no role".to_owned() } else { source.roles.join(", ") };
-            let _ = writeln!(page, "source    {} ({roles}): {}, sha256 {}", source.name, source.model, source.sha256);
+            let model = format!("{} ({roles}): {}, sha256 {}", source.name, source.model, source.sha256);
+            facts.push(["source".to_owned(), model]);
         }
         if let Some(tail) = tape.tail() {
-            let _ = writeln!(page, "tail      from byte {}: {}", tail.offset, tail.what);
+            facts.push(["tail".to_owned(), format!("from byte {}: {}", tail.offset, tail.what)]);
         }
+        let _ = write!(page, "{}", TextTable::new(facts));
         output::write_all(page.as_bytes())?;
     } else {
         let tail = tape.tail().map(|tail| json!({ "offset": tail.offset, "what": tail.what }));

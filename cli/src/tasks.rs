@@ -1,8 +1,8 @@
-//! `logitfuse tasks`: questions with known answers.
+//! `logitfuse tasks`: evaluation tasks.
 
 use std::process::ExitCode;
 
-use logitfuse_experiment::task::import;
+use logitfuse_eval::task::import;
 
 use crate::{args::TasksCommand, output};
 

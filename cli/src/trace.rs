@@ -1,16 +1,16 @@
-//! What the fusion did at each token, as a table and as JSON.
+//! The trace of a generation as a table, one row per token.
 
 use std::fmt::Write;
 
 use anstyle::Style;
 use logitfuse_core::TokenId;
 use logitfuse_engine::TokenReport;
-use logitfuse_experiment::Wired;
+use logitfuse_pipeline::Pipeline;
 use logitfuse_text::Tokenizer;
 
-/// What the table's columns mean.
+/// The legend of the table.
 pub(crate) const LEGEND: &str =
-    "p: probability under the fused distribution; kl: nats; *: this role alone would have said something else\n";
+    "p: probability under the fused distribution; kl: nats; *: the top token of this role alone is another one\n";
 
 /// Width of a token's column; longer ones are cut.
 const TOKEN: usize = 16;
@@ -23,15 +23,15 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(wired: &Wired) -> Self {
-        let info = wired.engine.strategy().info();
-        let bindings = &wired.engine.session().bindings;
+    pub(crate) fn new(pipeline: &Pipeline) -> Self {
+        let info = pipeline.strategy().info();
+        let bindings = &pipeline.session().bindings;
         let twice = |role: &str| bindings.iter().filter(|b| b.role == role).count() > 1;
         let label = |b: &logitfuse_core::RoleBinding| {
             if twice(&b.role) { format!("{}:{}", b.role, b.source) } else { b.role.clone() }
         };
         Self {
-            tokenizer: wired.tokenizer.clone(),
+            tokenizer: pipeline.tokenizer().clone(),
             columns: info.trace.iter().map(|c| c.name.clone()).collect(),
             roles: bindings.iter().map(label).collect(),
         }
@@ -44,7 +44,7 @@ impl Table {
             let _ = write!(line, " {column:>w$}", w = width(column));
         }
         for role in &self.roles {
-            let _ = write!(line, "  {:<w$}", format!("{role}'s favourite"), w = TOKEN + 7);
+            let _ = write!(line, "  {:<w$}", format!("{role}'s top token"), w = TOKEN + 7);
         }
         format!("{}{bold:#}\n", line.trim_end())
     }
@@ -59,11 +59,11 @@ impl Table {
             };
         }
         for role in &report.roles {
-            let Some(&(favourite, log_prob)) = role.top_logprobs.first() else { continue };
+            let Some(&(top, log_prob)) = role.top_logprobs.first() else { continue };
             // The mark says it; dimming only helps the eye.
-            let agrees = favourite == report.token;
+            let agrees = top == report.token;
             let (style, mark) = if agrees { (Style::new().dimmed(), ' ') } else { (Style::new(), '*') };
-            let _ = write!(line, " {mark}{style}{} {:.3}{style:#} ", token(&self.tokenizer, favourite), log_prob.exp());
+            let _ = write!(line, " {mark}{style}{} {:.3}{style:#} ", token(&self.tokenizer, top), log_prob.exp());
         }
         format!("{}\n", line.trim_end())
     }

@@ -1,46 +1,25 @@
-//! `logitfuse verify`: whether a run can be made again.
+//! `logitfuse verify`: whether a run is reproducible.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::Args;
-use logitfuse_experiment::run::{self, Verification};
+use logitfuse_eval::{run, run::Verification};
 use logitfuse_rundir::Run;
 use serde_json::json;
 
 use crate::{
-    INTERRUPTED,
-    args::{Format, Global},
+    args::{Format, Global, VerifyArgs},
     output,
-    run::{Machine, Meter, RunArgsOfDirectory, at_least_one},
+    run::{ProgressReporter, RunContext},
+    signal::INTERRUPTED,
 };
-
-#[derive(Args)]
-#[command(
-    after_help = "Tokens, log-probabilities (all bits), texts and scores are compared; of traced samples also what\n\
-                        every source thought of every token. Exit status: 0 all the same, 1 one differs."
-)]
-pub(crate) struct VerifyArgs {
-    /// A run directory
-    #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
-    /// Only so many items, spread evenly over the run
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub(crate) samples: Option<usize>,
-    #[command(flatten)]
-    pub(crate) of: RunArgsOfDirectory,
-    /// text or json
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) format: Format,
-}
 
 pub(crate) fn run(global: &Global, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let run = Run::open(&args.directory)?;
-    let machine = Machine::find(global)?;
-    let mut meter = Meter::new(global);
-    let options = machine.options(global, args.of.batch);
-    let verified =
-        run::verify(&run, args.of.folder.clone(), args.samples, &options, &mut |progress| meter.on(&progress));
-    meter.end();
+    let context = RunContext::find(global)?;
+    let mut progress = ProgressReporter::new(global);
+    let options = context.options(global, args.of.batch);
+    let verified = run::verify(&run, args.of.folder.clone(), args.samples, &options, &mut |event| progress.on(&event));
+    progress.end();
     let Verification { same, first, versions, complete } = verified?;
     for version in &versions {
         output::say(global.quiet, &format!("note: {version}"));

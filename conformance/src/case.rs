@@ -6,7 +6,7 @@ use logitfuse_core::{
     Result, RoleBinding, RoleRow, SessionInfo, SharedVocabulary, TokenId,
 };
 
-/// A short run of a strategy: who plays which role, and what every source says at every position.
+/// A short run of a strategy: the bindings, and the logits of every row at every position.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// Roles and vocabulary.
@@ -17,7 +17,7 @@ pub struct Case {
     pub tokens: Vec<TokenId>,
 }
 
-/// What a strategy wrote at one position.
+/// The output of a strategy at one position.
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
     pub(crate) logits: Vec<f32>,
@@ -44,35 +44,35 @@ impl Case {
         Self { steps, ..self.clone() }
     }
 
-    /// The same case where every row of role `copy` says what the first row of role `original` says.
+    /// The same case where every row of role `copy` equals the first row of role `original`.
     #[must_use]
     pub fn with_role_equal(&self, copy: &str, original: &str) -> Self {
         let mut case = self.clone();
         if let Some(original) = self.session.row_of(original) {
             for rows in &mut case.steps {
-                let said = rows[original].clone();
+                let row = rows[original].clone();
                 for index in self.session.rows_of(copy) {
-                    rows[index].clone_from(&said);
+                    rows[index].clone_from(&row);
                 }
             }
         }
         case
     }
 
-    /// The same text with other roles: each `(new, old)` is a row of role `new` that says what the first row of role `old`
-    /// says. Strategies with different roles can so be compared on one case.
+    /// The same text with other roles: each `(new, old)` is a row of role `new` equal to the first row of role
+    /// `old`. Strategies with different roles can so be compared on one case.
     ///
     /// ```
     /// use logitfuse_conformance::generators;
     /// use proptest::prelude::*;
     ///
     /// proptest!(|(case in generators::case(&[("base", 1), ("anti", 1)]))| {
-    ///     let three = case.recast(&[("base", "base"), ("expert", "base"), ("anti", "anti")]);
+    ///     let three = case.with_roles(&[("base", "base"), ("expert", "base"), ("anti", "anti")]);
     ///     prop_assert_eq!(&three.steps[0][1], &case.steps[0][0]);
     /// });
     /// ```
     #[must_use]
-    pub fn recast(&self, roles: &[(&str, &str)]) -> Self {
+    pub fn with_roles(&self, roles: &[(&str, &str)]) -> Self {
         let places = roles.iter().filter_map(|(new, old)| Some((*new, self.session.row_of(old)?)));
         let (bindings, places): (Vec<RoleBinding>, Vec<usize>) = places
             .map(|(new, old)| (RoleBinding { role: new.to_owned(), ..self.session.bindings[old].clone() }, old))
@@ -109,8 +109,8 @@ impl Case {
         Ok(output)
     }
 
-    /// Offers the row of the strategy's lead (of the first role, if it names none); what was written if that settled the
-    /// position.
+    /// Tries an early exit with the row of the lead role (of the first role, if there is no lead role); what was written if it
+    /// succeeded.
     pub(crate) fn early_exit(
         &self,
         strategy: &dyn FusionStrategy,
@@ -122,8 +122,8 @@ impl Case {
         let lead = lead.and_then(|role| self.session.row_of(role)).unwrap_or(0);
         let mut output = Output { logits: vec![f32::NAN; self.width()], trace: vec![f64::NAN; info.trace.len()] };
         let mut out = FusedRow { logits: &mut output.logits, trace: &mut output.trace };
-        let settled = state.early_exit(&self.rows(step)[lead], &self.tokens[..step], &mut out)?;
-        Ok(settled.then_some(output))
+        let exited = state.early_exit(&self.rows(step)[lead], &self.tokens[..step], &mut out)?;
+        Ok(exited.then_some(output))
     }
 
     /// The rows of a position, with the numbers that an engine would hand over.

@@ -1,4 +1,4 @@
-//! Rows on which fusion tends to break, and ordinary ones.
+//! Generators of rows and cases: ordinary ones, and those on which fusion tends to break.
 
 use half::f16;
 use logitfuse_core::TokenId;
@@ -8,9 +8,9 @@ use proptest::sample::Index;
 
 use crate::Case;
 
-/// What is special about a row.
+/// The kind of a generated row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flavour {
+pub enum RowKind {
     /// Nothing: a Zipfian background, noise, a contested head.
     Ordinary,
     /// Two to four ids share the first place within half a nat, all others far behind.
@@ -35,41 +35,41 @@ pub enum Flavour {
     Flat,
 }
 
-/// Flavours, ordinary ones being the most frequent.
-pub fn flavour() -> impl Strategy<Value = Flavour> {
+/// Kinds of rows, ordinary ones being the most frequent.
+pub fn row_kind() -> impl Strategy<Value = RowKind> {
     prop_oneof![
-        5 => Just(Flavour::Ordinary),
-        2 => Just(Flavour::Contested),
-        1 => Just(Flavour::Certain),
-        3 => Just(Flavour::Masked),
-        1 => Just(Flavour::Padded),
-        1 => Just(Flavour::OneHot),
-        2 => Just(Flavour::Ties),
-        2 => Just(Flavour::Half),
-        1 => Just(Flavour::Sharp),
-        1 => Just(Flavour::Huge),
-        1 => Just(Flavour::Flat),
+        5 => Just(RowKind::Ordinary),
+        2 => Just(RowKind::Contested),
+        1 => Just(RowKind::Certain),
+        3 => Just(RowKind::Masked),
+        1 => Just(RowKind::Padded),
+        1 => Just(RowKind::OneHot),
+        2 => Just(RowKind::Ties),
+        2 => Just(RowKind::Half),
+        1 => Just(RowKind::Sharp),
+        1 => Just(RowKind::Huge),
+        1 => Just(RowKind::Flat),
     ]
 }
 
-/// A row of `width` entries of any flavour. The entry of `anchor` is never masked.
+/// A row of `width` entries of any kind. The entry of `anchor` is never masked.
 pub fn row(width: usize, anchor: TokenId) -> impl Strategy<Value = Vec<f32>> {
-    flavour().prop_flat_map(move |flavour| row_of(flavour, width, anchor))
+    row_kind().prop_flat_map(move |kind| row_of(kind, width, anchor))
 }
 
-/// A row of `width` entries of this flavour. The entry of `anchor` is never masked.
+/// A row of `width` entries of this kind. The entry of `anchor` is never masked.
 ///
 /// ```
 /// use logitfuse_core::numerics::{check_row, top_k};
-/// use logitfuse_conformance::generators::{Flavour, row_of};
+/// use logitfuse_conformance::generators::{RowKind, row_of};
 /// use proptest::prelude::*;
 ///
-/// proptest!(|(row in row_of(Flavour::OneHot, 50, 7))| {
+/// proptest!(|(row in row_of(RowKind::OneHot, 50, 7))| {
 ///     prop_assert!(check_row(&row).is_ok());
 ///     prop_assert_eq!(top_k(&row, 50).len(), 1);
 /// });
 /// ```
-pub fn row_of(flavour: Flavour, width: usize, anchor: TokenId) -> impl Strategy<Value = Vec<f32>> {
+pub fn row_of(kind: RowKind, width: usize, anchor: TokenId) -> impl Strategy<Value = Vec<f32>> {
     let noise = vec(-3.0_f32..3.0, width);
     let head = vec((any::<Index>(), 4.0_f32..14.0), 2..8);
     let mask = vec(proptest::bool::weighted(0.2), width);
@@ -82,36 +82,36 @@ pub fn row_of(flavour: Flavour, width: usize, anchor: TokenId) -> impl Strategy<
             row[place.index(width)] += boost;
         }
         let best = row.iter().copied().fold(f32::MIN, f32::max);
-        match flavour {
-            Flavour::Contested => {
+        match kind {
+            RowKind::Contested => {
                 for (place, boost) in head.iter().take(4) {
                     row[place.index(width)] = best + 3.0 + boost / 20.0;
                 }
             }
-            Flavour::Certain => row[head[0].0.index(width)] = best + 8.0,
+            RowKind::Certain => row[head[0].0.index(width)] = best + 8.0,
             _ => {}
         }
         let anchor = anchor as usize;
-        let masked = |id: usize| match flavour {
-            Flavour::Masked => mask[id],
-            Flavour::Padded => id >= width - width / 3,
-            Flavour::OneHot => true,
+        let masked = |id: usize| match kind {
+            RowKind::Masked => mask[id],
+            RowKind::Padded => id >= width - width / 3,
+            RowKind::OneHot => true,
             _ => false,
         };
         for (id, x) in row.iter_mut().enumerate() {
-            *x = if masked(id) && id != anchor { f32::NEG_INFINITY } else { flavoured(flavour, *x) };
+            *x = if masked(id) && id != anchor { f32::NEG_INFINITY } else { shaped(kind, *x) };
         }
         row
     })
 }
 
-fn flavoured(flavour: Flavour, x: f32) -> f32 {
-    match flavour {
-        Flavour::Ties => (x / 4.0).round() * 4.0,
-        Flavour::Half => f16::from_f32(x).to_f32(),
-        Flavour::Sharp => x * 1e3,
-        Flavour::Huge => x * 1e29,
-        Flavour::Flat => 1.5,
+fn shaped(kind: RowKind, x: f32) -> f32 {
+    match kind {
+        RowKind::Ties => (x / 4.0).round() * 4.0,
+        RowKind::Half => f16::from_f32(x).to_f32(),
+        RowKind::Sharp => x * 1e3,
+        RowKind::Huge => x * 1e29,
+        RowKind::Flat => 1.5,
         _ => x,
     }
 }
@@ -127,15 +127,15 @@ fn flavoured(flavour: Flavour, x: f32) -> f32 {
 /// proptest!(|(rows in related_rows(3, 40, 7))| prop_assert!(rows.len() == 3 && rows.iter().all(|row| row[7].is_finite())));
 /// ```
 pub fn related_rows(count: usize, width: usize, anchor: TokenId) -> impl Strategy<Value = Vec<Vec<f32>>> {
-    let flavour = prop_oneof![
-        3 => Just(Flavour::Ordinary),
-        3 => Just(Flavour::Contested),
-        2 => Just(Flavour::Certain),
-        1 => Just(Flavour::Masked),
-        1 => Just(Flavour::Padded),
-        1 => Just(Flavour::Ties),
+    let kind = prop_oneof![
+        3 => Just(RowKind::Ordinary),
+        3 => Just(RowKind::Contested),
+        2 => Just(RowKind::Certain),
+        1 => Just(RowKind::Masked),
+        1 => Just(RowKind::Padded),
+        1 => Just(RowKind::Ties),
     ];
-    let parent = flavour.prop_flat_map(move |flavour| row_of(flavour, width, anchor));
+    let parent = kind.prop_flat_map(move |kind| row_of(kind, width, anchor));
     let noise = vec(-0.5_f32..0.5, width);
     let jumps = vec((any::<Index>(), -12.0_f32..12.0), 0..6);
     let child = (0.3_f32..2.0, noise, jumps);
@@ -154,7 +154,7 @@ pub fn related_rows(count: usize, width: usize, anchor: TokenId) -> impl Strateg
 /// A case of one to four positions with this many rows of every role, in the order of the strategy's roles.
 ///
 /// Widths include 1, 2 and those around the lanes and blocks of vectorised code. At most positions each row has a
-/// flavour of its own; at the others the rows are related, as those of real models are. One id is possible under all.
+/// kind of its own; at the others the rows are related, as those of real models are. One id is possible under all.
 pub fn case(roles: &[(&str, usize)]) -> impl Strategy<Value = Case> + use<> {
     cases(
         roles,
@@ -162,7 +162,7 @@ pub fn case(roles: &[(&str, usize)]) -> impl Strategy<Value = Case> + use<> {
     )
 }
 
-/// A case whose rows are [`related_rows`] at every position: nothing that no model would say.
+/// A case whose rows are [`related_rows`] at every position: as real models would yield them.
 pub fn related_case(roles: &[(&str, usize)]) -> impl Strategy<Value = Case> + use<> {
     cases(roles, |width, anchor, count| related_rows(count, width, anchor))
 }

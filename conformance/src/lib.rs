@@ -45,7 +45,7 @@
 //!
 //! * [`generators`]: rows shaped like a language model's, and whole [`Case`]s of them.
 //! * [`strategy_laws`]: [`contract`](strategy_laws::contract) holds for every strategy,
-//!   [`claimed`](strategy_laws::claimed) for those that say so in their `StrategyInfo::laws`; each law is also a function.
+//!   [`claimed`](strategy_laws::claimed) for those that claim it in `StrategyInfo::laws`; each law is also a function.
 //!   [`calibration_is_repeatable`](strategy_laws::calibration_is_repeatable) is for strategies that take calibration prompts.
 //! * [`oracles`]: two strategies that must agree where one rule contains the other, on one case.
 //! * [`source_laws`]: what a `LogitSource` must obey, with a tolerance for kernels that round differently by batch.

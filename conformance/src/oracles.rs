@@ -25,10 +25,10 @@
 //! # }
 //! # let copies = |role: &str| Copy(StrategyInfo::new("copy", [RoleSpec::one(role)]));
 //!
-//! // `copies("anti")` answers as its role `anti` does, so on a case where `anti` says what `base` says it is `copies("base")`.
+//! // `copies("anti")` answers as its role `anti` does, so on a case where `anti` equals `base` it is `copies("base")`.
 //! proptest!(|(case in generators::case(&[("base", 1)]))| {
-//!     let recast = case.recast(&[("anti", "base")]);
-//!     oracles::same_bits((&copies("base"), &case), (&copies("anti"), &recast))?;
+//!     let renamed = case.with_roles(&[("anti", "base")]);
+//!     oracles::same_bits((&copies("base"), &case), (&copies("anti"), &renamed))?;
 //! });
 //! ```
 
@@ -40,7 +40,7 @@ use crate::{
     strategy_laws::{close, run},
 };
 
-/// A strategy and the case that it is to fuse; [`Case::recast`] gives one case the roles of several strategies.
+/// A strategy and the case that it is to fuse; [`Case::with_roles`] gives one case the roles of several strategies.
 pub type Side<'a> = (&'a dyn FusionStrategy, &'a Case);
 
 /// Both write the same bits. Their traces may differ.
@@ -75,12 +75,12 @@ pub fn same_distribution(a: Side<'_>, b: Side<'_>) -> Result<(), Violation> {
     Ok(())
 }
 
-/// The strategy gives the role's own distribution: `expert` for rules that hand over to it entirely.
+/// The strategy gives the role's own distribution: `expert` for rules that reduce to it.
 pub fn is_role(strategy: &dyn FusionStrategy, case: &Case, role: &str) -> Result<(), Violation> {
     const ORACLE: &str = "is-role";
     let row =
         case.session.row_of(role).ok_or_else(|| Violation::new(ORACLE, format!("the case has no role {role}")))?;
-    let said = |rows: &Vec<Vec<f32>>| Output { logits: rows[row].clone(), trace: Vec::new() };
-    let expected: Vec<Output> = case.steps.iter().map(said).collect();
+    let row_of = |rows: &Vec<Vec<f32>>| Output { logits: rows[row].clone(), trace: Vec::new() };
+    let expected: Vec<Output> = case.steps.iter().map(row_of).collect();
     close(ORACLE, 0.0, &expected, &run(ORACLE, strategy, case)?)
 }

@@ -2,7 +2,7 @@
 //!
 //! The first group holds for every strategy; [`contract`] checks it all. The second group is for strategies that claim it
 //! in `StrategyInfo::laws`; [`claimed`] checks what is claimed. The last two, [`identity`] and [`monotone_kl`], need rows or
-//! parameters of a certain kind, so the caller says when they apply.
+//! parameters of a certain kind, so the caller decides when they apply.
 
 use std::thread;
 
@@ -23,7 +23,7 @@ pub fn contract(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violat
     rollback_is_replay(strategy, case)?;
     states_are_independent(strategy, case)?;
     threads_agree(strategy, case)?;
-    trace_is_a_bystander(strategy, case)?;
+    trace_changes_nothing(strategy, case)?;
     an_abandoned_fuse_is_forgotten(strategy, case)?;
     early_exit_equals_fuse(strategy, case)
 }
@@ -106,8 +106,8 @@ pub fn calibration_is_repeatable(strategy: &dyn FusionStrategy, case: &Case) -> 
 }
 
 /// The fused row has the same bits whether the trace was asked for or not.
-pub fn trace_is_a_bystander(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
-    const LAW: &str = "trace-is-a-bystander";
+pub fn trace_changes_nothing(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    const LAW: &str = "trace-changes-nothing";
     let failed = Violation::because(LAW);
     let mut state = case.start(strategy).map_err(&failed)?;
     for (step, traced) in run(LAW, strategy, case)?.into_iter().enumerate() {
@@ -119,19 +119,19 @@ pub fn trace_is_a_bystander(strategy: &dyn FusionStrategy, case: &Case) -> Resul
     Ok(())
 }
 
-/// A position that the lead's row settles gets what `fuse` writes, trace included, and so do those after it: an engine
-/// that leaves the other sources idle gets the same text. A strategy without a lead settles nothing.
+/// An early exit writes what `fuse` writes, trace included, and so do the positions after it: an engine that leaves the other
+/// sources idle gets the same text. A strategy without a lead role never exits early.
 pub fn early_exit_equals_fuse(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
     const LAW: &str = "early-exit-equals-fuse";
     let failed = Violation::because(LAW);
     let expected = run(LAW, strategy, case)?;
     let mut state = case.start(strategy).map_err(&failed)?;
     for (step, expected) in expected.iter().enumerate() {
-        let settled = case.early_exit(strategy, state.as_mut(), step).map_err(&failed)?;
-        if settled.is_some() && strategy.info().lead_role.is_none() {
-            return Err(Violation::new(LAW, format!("position {step}: settled without a lead")));
+        let exited = case.early_exit(strategy, state.as_mut(), step).map_err(&failed)?;
+        if exited.is_some() && strategy.info().lead_role.is_none() {
+            return Err(Violation::new(LAW, format!("position {step}: early exit without a lead role")));
         }
-        let output = match settled {
+        let output = match exited {
             Some(output) => output,
             None => case.fuse(strategy, state.as_mut(), step).map_err(&failed)?,
         };
@@ -310,7 +310,7 @@ pub fn identity(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violat
     Ok(())
 }
 
-/// The base's favourite stays a favourite.
+/// The base's top token stays a top token.
 pub fn argmax_invariant(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
     const LAW: &str = "argmax-invariant";
     let base = base(LAW, case)?;

@@ -29,8 +29,8 @@ enum Fault {
     PrefersLowIds,
     Unmasks,
     HeedsTheTrace,
-    SettlesOtherwise,
-    SettlesWithoutALead,
+    ExitsWithOtherBits,
+    ExitsWithoutALead,
     Overtakes,
     AddsExpertProbabilities,
 }
@@ -61,7 +61,7 @@ impl Faulty {
             "linear-in: expert",
         ]);
         let info = info.with_trace("nothing", "1");
-        let info = if fault == Fault::SettlesOtherwise { info.with_lead_role("base") } else { info };
+        let info = if fault == Fault::ExitsWithOtherBits { info.with_lead_role("base") } else { info };
         Self { fault, info, shared: Arc::default() }
     }
 }
@@ -113,17 +113,17 @@ impl FusionState for State {
                     *out += 5.0 * (expert - best).exp();
                 }
             }
-            Fault::SettlesOtherwise | Fault::SettlesWithoutALead | Fault::Nothing => {}
+            Fault::ExitsWithOtherBits | Fault::ExitsWithoutALead | Fault::Nothing => {}
         }
         Ok(())
     }
 
     fn early_exit(&mut self, lead: &RoleRow<'_>, _committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
         out.logits.copy_from_slice(lead.logits());
-        if self.fault == Fault::SettlesOtherwise {
+        if self.fault == Fault::ExitsWithOtherBits {
             out.logits[0] += 1.0;
         }
-        Ok(matches!(self.fault, Fault::SettlesOtherwise | Fault::SettlesWithoutALead))
+        Ok(matches!(self.fault, Fault::ExitsWithOtherBits | Fault::ExitsWithoutALead))
     }
 
     fn commit(&mut self, tokens: &[TokenId]) -> Result<()> {
@@ -183,9 +183,9 @@ fn every_strategy_law_catches_its_fault() {
         (Fault::AddsAnExpertLogit, laws::shift_invariant, "shift-invariant"),
         (Fault::PrefersLowIds, laws::vocab_equivariant, "vocab-equivariant"),
         (Fault::Unmasks, laws::mask_preserving, "mask-preserving"),
-        (Fault::HeedsTheTrace, laws::trace_is_a_bystander, "trace-is-a-bystander"),
-        (Fault::SettlesOtherwise, laws::early_exit_equals_fuse, "early-exit-equals-fuse"),
-        (Fault::SettlesWithoutALead, laws::early_exit_equals_fuse, "early-exit-equals-fuse"),
+        (Fault::HeedsTheTrace, laws::trace_changes_nothing, "trace-changes-nothing"),
+        (Fault::ExitsWithOtherBits, laws::early_exit_equals_fuse, "early-exit-equals-fuse"),
+        (Fault::ExitsWithoutALead, laws::early_exit_equals_fuse, "early-exit-equals-fuse"),
         (Fault::Overtakes, laws::argmax_invariant, "argmax-invariant"),
         (Fault::AddsExpertProbabilities, |s, case| laws::linear_in(s, case, "expert"), "linear-in"),
     ];
@@ -195,7 +195,7 @@ fn every_strategy_law_catches_its_fault() {
     assert_eq!(violation(Fault::AddsAnExpertLogit, laws::identity), Some("identity"));
     // The collections call the single laws.
     assert_eq!(violation(Fault::CountsFuses, laws::contract), Some("fuse-is-idempotent"));
-    assert_eq!(violation(Fault::SettlesOtherwise, laws::contract), Some("early-exit-equals-fuse"));
+    assert_eq!(violation(Fault::ExitsWithOtherBits, laws::contract), Some("early-exit-equals-fuse"));
     assert_eq!(violation(Fault::Unmasks, laws::claimed), Some("mask-preserving"));
     assert_eq!(violation(Fault::Overtakes, laws::claimed), Some("argmax-invariant"));
     assert_eq!(violation(Fault::AddsExpertProbabilities, laws::claimed), Some("linear-in"));

@@ -1,7 +1,8 @@
 //! That the generators generate what the laws need to see.
 
-use logitfuse_conformance::generators::{self, Flavour};
-use logitfuse_core::numerics::{check_row, kl_both, log_sum_exp, masked_difference, tilt_moments, top_k};
+use logitfuse_conformance::generators::{self, RowKind};
+use logitfuse_core::numerics::{check_row, kl_both, log_sum_exp, masked_difference, top_k};
+use logitfuse_numerics::tilt_moments;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -10,7 +11,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn contested_rows_have_no_clear_favourite(row in generators::row_of(Flavour::Contested, 60, 3)) {
+    fn contested_rows_have_no_clear_top_token(row in generators::row_of(RowKind::Contested, 60, 3)) {
         let best = top_k(&row, 5);
         // Places may coincide, so two is what is certain of; usually it is four.
         prop_assert!(best.iter().filter(|(_, x)| best[0].1 - x <= 0.5).count() <= 4);
@@ -18,7 +19,7 @@ proptest! {
     }
 
     #[test]
-    fn certain_rows_are_certain(row in generators::row_of(Flavour::Certain, 60, 3)) {
+    fn certain_rows_are_certain(row in generators::row_of(RowKind::Certain, 60, 3)) {
         prop_assert!((f64::from(top_k(&row, 1)[0].1) - log_sum_exp(&row)).exp() > 0.97);
     }
 
@@ -33,10 +34,10 @@ proptest! {
 
     #[test]
     fn a_recast_case_says_the_same(case in generators::case(&[("base", 1), ("anti", 1)])) {
-        let recast = case.recast(&[("base", "anti"), ("expert", "base"), ("anti", "anti")]);
-        let roles: Vec<&str> = recast.session.bindings.iter().map(|b| b.role.as_str()).collect();
+        let renamed = case.with_roles(&[("base", "anti"), ("expert", "base"), ("anti", "anti")]);
+        let roles: Vec<&str> = renamed.session.bindings.iter().map(|b| b.role.as_str()).collect();
         prop_assert_eq!(roles, ["base", "expert", "anti"]);
-        for (old, new) in case.steps.iter().zip(&recast.steps) {
+        for (old, new) in case.steps.iter().zip(&renamed.steps) {
             prop_assert_eq!(new, &[old[1].clone(), old[0].clone(), old[1].clone()]);
         }
     }

@@ -7,8 +7,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use logitfuse_core::numerics::{
-    Contrast, argmax, check_row, entropy, exponential_tilt, kl_both, kl_divergence, linear_combination, log_softmax,
-    log_sum_exp, mask_implausible, softmax, tilt_moments, top_k,
+    Contrast, argmax, check_row, entropy, kl_both, kl_divergence, linear_combination, log_softmax, log_sum_exp,
+    mask_implausible, softmax, top_k,
 };
 
 const WIDTHS: [usize; 4] = [32_768, 49_152, 131_072, 262_144];
@@ -65,8 +65,6 @@ fn kernels(c: &mut Criterion) {
         bench("pass/2", &mut || _ = black_box(pass(&[black_box(base), black_box(expert)])));
         bench("kl_divergence", &mut || _ = black_box(kl_divergence(black_box(base), zb, black_box(expert), ze)));
         bench("kl_both", &mut || _ = black_box(kl_both(black_box(base), zb, black_box(expert), ze)));
-        bench("tilt_moments", &mut || _ = black_box(tilt_moments(black_box(base), zb, black_box(expert), 0.3)));
-        bench("exponential_tilt", &mut || exponential_tilt(black_box(base), expert, 0.3, black_box(&mut out)));
 
         bench("pass/3", &mut || _ = black_box(pass(&[black_box(base), expert, anti])));
         bench("linear_combination", &mut || linear_combination(black_box(base), 1.0, &[contrast], black_box(&mut out)));

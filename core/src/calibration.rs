@@ -1,12 +1,12 @@
 use crate::{RoleRow, numerics::log_sum_exp};
 
-/// The unlabelled prompts by which a strategy gets to know its sources, see
+/// The unlabelled prompts that a strategy is fitted to before it starts, see
 /// [`FusionStrategy::calibrated`](crate::FusionStrategy::calibrated).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CalibrationSpec {
-    /// The role whose sources bring prompts of their kind, each its own.
+    /// The role whose sources bring prompts, each its own.
     pub role: String,
-    /// The roles whose rows after these prompts are wanted; the sources of all others rest.
+    /// The roles whose rows after these prompts are wanted; the sources of all others stay idle.
     pub rows_of: Vec<String>,
     /// How many prompts of each source are wanted at most.
     pub prompts: usize,
@@ -14,8 +14,8 @@ pub struct CalibrationSpec {
     pub required: bool,
 }
 
-/// What sources say after the calibration prompts of one of them: for each prompt, the row of its end under each binding
-/// of the roles that were asked for.
+/// Rows after the calibration prompts of one source: for each prompt, the row at its end under each binding of the roles
+/// asked for.
 ///
 /// ```
 /// use logitfuse_core::CalibrationRows;
@@ -40,7 +40,7 @@ struct Row {
 }
 
 impl CalibrationRows {
-    /// Of so many prompts, without a row yet.
+    /// An empty set for this number of prompts.
     pub fn new(prompts: usize) -> Self {
         Self { of: vec![Vec::new(); prompts] }
     }

@@ -1,9 +1,9 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, as far as a program can act on it.
+/// The kind of an error, as far as a program can act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -25,14 +25,14 @@ pub enum ErrorKind {
     Backend,
     /// Reading, writing or running another program failed.
     Io,
-    /// The caller asked for an end.
+    /// The caller cancelled the call.
     Cancelled,
-    /// A promise between our own parts was broken; please report it.
+    /// An invariant of logitfuse itself was broken; please report it.
     Internal,
 }
 
 /// An error of any logitfuse library: a [`kind`](Error::kind), one line that names what failed, and usually a
-/// [`help`](Error::help) line that says what to do about it.
+/// [`help`](Error::help) line with what to do about it.
 ///
 /// ```
 /// use logitfuse_core::{Error, ErrorKind};
@@ -42,19 +42,23 @@ pub enum ErrorKind {
 /// assert_eq!(e.to_string(), "models/x: no such folder");
 /// assert!(e.help().unwrap().contains("ls models"));
 /// ```
-pub struct Error(Box<Inner>);
+///
+/// A clone is cheap and shares the cause, so that one failure can be told to everything that it ends.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,
     help: Option<String>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// A new error. The message starts with the file or value it is about and has no period at the end. It is one line
-    /// whatever was put into it: files and libraries have their say in messages, and must neither break a line nor send
-    /// a terminal control codes.
+    /// whatever was put into it: text from files and libraries in a message must neither break a line nor send a
+    /// terminal control codes.
     ///
     /// ```
     /// use logitfuse_core::{Error, ErrorKind};
@@ -63,27 +67,28 @@ impl Error {
     /// assert_eq!(e.to_string(), "a name from a file: \\u{1b}[31mred blue");
     /// ```
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: one_line(message.into()), help: None, source: None }))
+        Self(Arc::new(Inner { kind, message: one_line(message.into()), help: None, source: None }))
     }
 
     /// Adds the line that tells the user what to do.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
-        self.0.help = Some(one_line(help.into()));
+        Arc::make_mut(&mut self.0).help = Some(one_line(help.into()));
         self
     }
 
     /// Adds the error that caused this one; [`std::error::Error::source`] gives it back.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        Arc::make_mut(&mut self.0).source = Some(Arc::from(source.into()));
         self
     }
 
     /// The same error, its message prefixed with what was being done or to what.
     #[must_use]
     pub fn context(mut self, what: impl fmt::Display) -> Self {
-        self.0.message = one_line(format!("{what}: {}", self.0.message));
+        let message = one_line(format!("{what}: {}", self.0.message));
+        Arc::make_mut(&mut self.0).message = message;
         self
     }
 

@@ -53,22 +53,28 @@
 #![deny(missing_docs)]
 
 mod calibration;
+mod detokenizer;
 mod error;
 mod memoryless;
 pub mod numerics;
 pub mod params;
+mod processor;
 mod prompt;
 mod proxy_rows;
+mod round_costs;
 mod rows;
 mod source;
 mod strategy;
 mod vocabulary;
 
 pub use calibration::{CalibrationRows, CalibrationSpec};
+pub use detokenizer::{Detokenize, Detokenizer, TextDelta};
 pub use error::{Error, ErrorKind, Result, ResultExt};
 pub use memoryless::Memoryless;
+pub use processor::{Candidates, LogitsProcessor, ProcessorContext, ProcessorFactory, SamplingRow};
 pub use prompt::{PromptReading, PromptScore};
 pub use proxy_rows::ProxyRows;
+pub use round_costs::{DraftStats, RoundCosts};
 pub use rows::Rows;
 pub use source::{LogitSource, SequenceId, SourceInfo, Step};
 pub use strategy::{

@@ -1,7 +1,7 @@
 use crate::{FusedRow, FusionState, FusionStep, Result, RoleRow, TokenId};
 
-/// A rule that looks at the present position only: most fusion strategies. What implements it is a [`FusionState`] whose
-/// `commit` and `rollback` have nothing to do and whose `fork` is a clone.
+/// The state of a rule that depends on the present position only, as most fusion strategies do. It is a [`FusionState`] whose
+/// `commit` and `rollback` do nothing and whose `fork` is a clone.
 ///
 /// ```
 /// use logitfuse_core::{FusedRow, FusionState, FusionStep, Memoryless, Result, RoleRow};

@@ -1,4 +1,5 @@
-//! Numbers of next-token distributions: normalisers, divergences, tilts, differences, ranks.
+//! Kernels over rows of logits: normalisers, divergences, differences, ranks. What solves for the strength of a fusion is in
+//! the crate `logitfuse-numerics`.
 //!
 //! # Why not a loop over `exp`
 //!
@@ -30,16 +31,9 @@
 //! assert_eq!(kl_divergence(&q, zq, &p, zp), f64::INFINITY);
 //! ```
 //!
-//! # The strength of a fusion
-//!
-//! Dynamic fusion asks at every token how far to go along a direction. [`Targets`] says how far an expert went,
-//! [`TiltFamily`] what any strength would do, and its solvers which strength serves an [`Objective`] or a budget. One pass
-//! over the vocabulary each; everything after works on a summary of a few hundred numbers. [`Grid`] is the published search
-//! over the whole vocabulary.
-//!
 //! # Conventions
 //!
-//! Rows hold finite values or `-inf`, one finite value at least; [`check_row`] says so or names the first offender.
+//! Rows hold finite values or `-inf`, one finite value at least; [`check_row`] verifies that.
 //! Logarithms are natural, divergences and entropies are in nats. A function that takes a row's `log_normaliser` wants
 //! what [`log_sum_exp`] returns for it. Rows of one call have equal lengths; a mismatch panics, because it is a mistake
 //! of the caller that no input file can cause. Probabilities below e^-87 count as zero.
@@ -47,40 +41,20 @@
 #![expect(clippy::float_cmp, reason = "a maximum is one of the entries, and promises about bits are about equality")]
 #![expect(clippy::inline_always, reason = "only what is inlined into the dispatched function uses the wide registers")]
 
-mod atoms;
-mod bins;
 #[cfg(test)]
 mod bits;
-mod bulk;
 mod check;
 mod combine;
+mod dispatch;
 mod divergence;
-mod family;
-mod geometric;
-mod grid;
-mod lanes;
+pub mod lanes;
 mod logarithm;
 mod normalise;
-mod objective;
 mod rank;
-mod solve;
-mod summary;
-mod targets;
-mod tilt;
 
 pub use check::check_row;
 pub use combine::{Contrast, linear_combination, mask_implausible, masked_difference};
 pub use divergence::{jensen_shannon, kl_both, kl_divergence};
-pub use family::{TiltFamily, TiltPoint};
-pub use grid::Grid;
 pub use logarithm::ln;
 pub use normalise::{entropy, log_softmax, log_sum_exp, softmax};
-pub use objective::Objective;
 pub use rank::{argmax, top_k};
-pub use solve::{Bounds, Solution};
-pub use targets::Targets;
-pub use tilt::{TiltMoments, exponential_tilt, exponential_tilt_in_place, tilt_moments};
-
-/// The largest difference of log-probabilities, in nats, that the solver tells from larger ones. Its square still is an
-/// f32, and no sum over a vocabulary overflows.
-const LIMIT: f32 = 1_048_576.0;

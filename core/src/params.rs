@@ -1,7 +1,7 @@
 //! Parameters of strategies: from JSON to a checked struct, with errors that point at the key.
 //!
 //! Why here: every strategy, built in or plugin, takes its parameters as one JSON object (a TOML table turned into
-//! JSON), and whoever wrote the file wants to know *which* key is wrong. A message therefore starts with the key's JSON
+//! JSON), and an error must name the key that is wrong. A message therefore starts with the key's JSON
 //! pointer, which the experiment maps back to a line of the file.
 //!
 //! ```
@@ -123,7 +123,7 @@ pub fn optional_table<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializ
 /// A clause for the `allOf` of a parameters' JSON Schema: these names are left out unless `key` has one of these values.
 /// `null` among the values stands for a key that is left out, too.
 ///
-/// Why: a parameter that another one switches off is refused, and a schema that does not say so lets editors, forms and
+/// Why: a parameter that another one switches off is refused, and a schema without this clause lets editors, forms and
 /// checkers propose what the strategy will not take.
 ///
 /// ```

@@ -1,20 +1,20 @@
-/// How much of a prompt a strategy is told, see [`FusionState::begin`](crate::FusionState::begin).
+/// How much of a prompt a strategy reads, see [`FusionState::begin`](crate::FusionState::begin).
 ///
 /// Sources yield a prompt's last row in any case, so its end costs nothing. The rows of all other positions are logits
-/// that nobody would compute otherwise, and a beginning that prompts share is run again for each of them.
+/// that are not computed otherwise, and a prefix that prompts share is run again for each of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PromptReading {
     /// The rows at its end, which are those of the first generated position.
     #[default]
     End,
-    /// How probable it was under every binding, too. Prompts may differ from role to role.
+    /// The log-probability of the prompt under every binding, too. Prompts may differ from role to role.
     LogProbs,
     /// All of that, and the rows of every position by [`FusionState::read_prompt`](crate::FusionState::read_prompt). All
     /// roles must have the same prompt, token by token.
     Rows,
 }
 
-/// How probable a prompt was under one binding's source.
+/// The log-probability of a prompt under one binding's source.
 ///
 /// The first token, which nothing predicts, does not count, nor do those that may not be generated, such as the special
 /// tokens of chat templates.

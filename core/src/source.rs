@@ -1,10 +1,10 @@
 use crate::{Result, Rows, TokenId};
 
-/// Names one sequence of one source. Only the source that gave it out understands it.
+/// Identifies one sequence of one source. Only valid for the source that returned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SequenceId(pub u64);
 
-/// What a source says of itself before the first token.
+/// The description of a source, fixed before its first token.
 #[derive(Clone, Debug)]
 pub struct SourceInfo {
     /// A name for messages and reports.
@@ -33,7 +33,7 @@ pub struct Step<'a> {
     pub rows: usize,
 }
 
-/// Something that yields next-token logits: a model with its key/value cache, a recording, a script.
+/// A source of next-token logits: a model with its key/value cache, a recording, a script.
 ///
 /// Batch first, rows first: one token, a whole prompt, a draft to verify and a text to score are the same call.
 /// Sequences are independent: what a row holds does not depend on which other sequences are in the batch.
@@ -59,7 +59,7 @@ pub trait LogitSource: Send {
     /// The number of tokens that a sequence holds; `None` if it is not open.
     fn len(&self, sequence: SequenceId) -> Option<usize>;
 
-    /// Says that `sequence` will probably grow to `tokens` tokens in all, so that buffers can be sized once.
+    /// Announces that `sequence` will probably grow to `tokens` tokens in all, so that buffers can be sized once.
     fn reserve(&mut self, _sequence: SequenceId, _tokens: usize) -> Result<()> {
         Ok(())
     }

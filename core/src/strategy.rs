@@ -15,7 +15,7 @@ pub struct Arity {
     pub max: Option<usize>,
 }
 
-/// A role that a strategy knows: what a source is *for*.
+/// A role of a strategy: the part that a source plays in the fusion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleSpec {
     /// `base`, `expert`, `anti`, …
@@ -54,7 +54,7 @@ impl RoleSpec {
     }
 }
 
-/// A number that a strategy reports at every step.
+/// The name and unit of a number that a strategy reports at every step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceColumn {
     /// `alpha`, `kl_fused_base`, …
@@ -63,12 +63,12 @@ pub struct TraceColumn {
     pub unit: String,
 }
 
-/// What a strategy says of itself before it runs.
+/// The description of a strategy: roles, parameters, laws and trace columns.
 #[derive(Clone, Debug)]
 pub struct StrategyInfo {
     /// The kebab-case id that a TOML names.
     pub id: String,
-    /// One line that says what it is good for.
+    /// One line on what it is good for.
     pub summary: String,
     /// What it computes, as one or a few lines of plain text.
     pub equation: String,
@@ -82,12 +82,12 @@ pub struct StrategyInfo {
     pub laws: Vec<String>,
     /// What [`FusedRow::trace`] holds, in order.
     pub trace: Vec<TraceColumn>,
-    /// The role of one source whose row alone may settle a step, see [`FusionState::early_exit`]; the others then run only
-    /// when they are needed. `None` if every step needs every row.
+    /// The lead role: the role of one source whose row alone may be enough for a step, see [`FusionState::early_exit`]; the
+    /// other sources then run only when they are needed. `None` if every step needs every row.
     pub lead_role: Option<String>,
-    /// How much of every prompt it is told.
+    /// How much of every prompt it reads.
     pub prompt: PromptReading,
-    /// The prompts by which it gets to know its sources before it starts; `None` if it wants none.
+    /// The calibration prompts that it is fitted to before it starts; `None` if it takes none.
     pub calibration: Option<CalibrationSpec>,
 }
 
@@ -144,21 +144,21 @@ impl StrategyInfo {
         self
     }
 
-    /// Sets the role that may settle a step alone.
+    /// Sets the lead role, whose row alone may be enough for a step.
     #[must_use]
     pub fn with_lead_role(mut self, role: &str) -> Self {
         self.lead_role = Some(role.to_owned());
         self
     }
 
-    /// Sets how much of every prompt it is told.
+    /// Sets how much of every prompt it reads.
     #[must_use]
     pub fn with_prompt(mut self, reading: PromptReading) -> Self {
         self.prompt = reading;
         self
     }
 
-    /// Sets the prompts by which it gets to know its sources.
+    /// Sets the calibration prompts that it takes.
     #[must_use]
     pub fn with_calibration(mut self, spec: CalibrationSpec) -> Self {
         self.calibration = Some(spec);
@@ -182,7 +182,7 @@ pub struct RoleBinding {
     pub source: String,
 }
 
-/// What is fixed for a whole run and known before its first step.
+/// The rows and the vocabulary of a run, fixed before its first step.
 #[derive(Clone, Debug)]
 pub struct SessionInfo {
     /// One entry per row of a step, in the same order: grouped by role, in the order of [`StrategyInfo::roles`].
@@ -230,7 +230,7 @@ impl<'a> RoleRow<'a> {
     }
 }
 
-/// What a strategy sees of one position.
+/// The input of a strategy at one position.
 #[derive(Clone, Copy, Debug)]
 pub struct FusionStep<'a> {
     rows: &'a [RoleRow<'a>],
@@ -258,19 +258,19 @@ impl<'a> FusionStep<'a> {
     }
 }
 
-/// Where a strategy writes its answer.
+/// The output of a strategy at one position.
 #[derive(Debug)]
 pub struct FusedRow<'a> {
     /// The fused logits, unnormalised; every entry must be written. Finite or `-inf`, one finite entry at least.
     /// Never aliases an input row.
     pub logits: &'a mut [f32],
-    /// One value per [`StrategyInfo::trace`] column, preset to NaN, which means "not available at this step". Empty if
-    /// nobody asked for the trace: then its cost is spared. The logits must not depend on it.
+    /// One value per [`StrategyInfo::trace`] column, preset to NaN, which means "not available at this step". Empty
+    /// when no trace is recorded, which spares its cost. The logits must not depend on it.
     pub trace: &'a mut [f64],
 }
 
 /// A rule that turns one row per role into one fused row. Immutable and shared between threads; what varies with the
-/// sequence lives in the [`FusionState`] that [`start`](Self::start) makes.
+/// sequence is in the [`FusionState`] that [`start`](Self::start) makes.
 pub trait FusionStrategy: Send + Sync {
     /// Roles, parameters, claimed laws, trace columns.
     fn info(&self) -> &StrategyInfo;
@@ -280,11 +280,11 @@ pub trait FusionStrategy: Send + Sync {
 
     /// The same strategy, fitted to its sources: called once, before the first [`start`](Self::start), where
     /// [`StrategyInfo::calibration`] asks for it and there are prompts. `rows_after` runs the prompts that one binding of
-    /// [`CalibrationSpec::role`] brings, named by its place in [`SessionInfo::bindings`], and gives what the sources say at
-    /// their ends. What comes back has the same roles; its trace may have more columns.
+    /// [`CalibrationSpec::role`] brings, named by its place in [`SessionInfo::bindings`], and gives the sources' rows at
+    /// their ends. The fitted strategy has the same roles; its trace may have more columns.
     ///
     /// # Errors
-    /// Those of `rows_after`, and prompts from which nothing can be learnt. By default, that there is nothing to fit.
+    /// Those of `rows_after`, and prompts that the strategy cannot be fitted to. By default, that there is nothing to fit.
     fn calibrated(
         &self,
         session: &SessionInfo,
@@ -298,7 +298,7 @@ pub trait FusionStrategy: Send + Sync {
 
 /// A strategy's state for one sequence, used by one thread at a time.
 ///
-/// `fuse` computes, `commit` learns, `rollback` unlearns, `fork` copies: that split lets the engine speculate, search
+/// `fuse` computes, `commit` updates, `rollback` undoes, `fork` copies: that split lets the engine draft and verify, search
 /// and test. A rule without memory implements [`Memoryless`](crate::Memoryless) instead, which is `fuse` alone.
 pub trait FusionState: Send {
     /// The rows of a position within the prompt, and the token that follows there. Called for one position after the other
@@ -309,8 +309,8 @@ pub trait FusionState: Send {
         Ok(())
     }
 
-    /// The prompt is over, and `step` holds the rows of the first position to generate. Called once, before anything is
-    /// fused or committed, whoever then acts at that position; what a state learns here no rollback undoes. `prompt` has one
+    /// The end of the prompt: `step` holds the rows of the first position to generate. Called once, before anything is fused
+    /// or committed, also where this strategy does not act at that position; no rollback undoes what a state keeps from here. `prompt` has one
     /// entry per row where the strategy asks for [`PromptReading::LogProbs`] or more, and is empty else.
     fn begin(&mut self, step: &FusionStep<'_>, prompt: &[PromptScore]) -> Result<()> {
         let _ = (step, prompt);
@@ -321,18 +321,18 @@ pub trait FusionState: Send {
     /// before a commit, it writes the same bits.
     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()>;
 
-    /// Offers the row of the strategy's [`lead`](StrategyInfo::lead_role) before any other source has run. `true` says that
-    /// this step needs no other row, and that `out` holds what `fuse` would have written; `false` asks for all rows,
-    /// and `out` is ignored. Like `fuse` it has no committed side effect.
+    /// Tries to fuse from the row of the [lead role](StrategyInfo::lead_role), before any other source has run. `true` means that
+    /// this step needs no other row and that `out` holds what `fuse` would have written; `false` that it needs all rows, and
+    /// `out` is ignored. Like `fuse` it has no committed side effect.
     ///
-    /// Sources that a settled step spared catch up, several tokens at once, when a step asks for them.
+    /// Sources that were idle during early exits catch up, several tokens at once, when a step needs them.
     fn early_exit(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
         let _ = (lead, committed, out);
         Ok(false)
     }
 
     /// These tokens are final now; the state may adapt, using what the last `fuse` since the last `commit` or `rollback`
-    /// saw. Where there was none, somebody else chose the tokens: a gate that was closed, a user who wrote the beginning.
+    /// saw. Without one, the tokens were not chosen from a row of this state: a gate was closed, or the text was given.
     fn commit(&mut self, tokens: &[TokenId]) -> Result<()>;
 
     /// Undoes the last `n` committed tokens, and forgets a `fuse` that no `commit` followed: with `n` 0, only that.

@@ -1,21 +1,14 @@
-use logitfuse_core::TokenId;
-use logitfuse_text::Tokenizer;
+use std::sync::Arc;
 
-use crate::Sampling;
+use logitfuse_core::{Detokenize, ProcessorFactory, TokenId};
 
-/// How generated tokens become text. Without it an engine works on ids alone.
-#[derive(Clone, Debug)]
-pub struct DetokenizeOptions {
-    /// The tokenizer that all sources share, as the compatibility verdict established.
-    pub tokenizer: Tokenizer,
-    /// Strings that end the text where they first appear; they are not part of it.
-    pub stop: Vec<String>,
-}
+use crate::{Cancel, Fusion, Sampling};
 
 /// One generation to make.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Request {
-    /// One prompt per binding of the engine ([`Engine::session`](crate::Engine::session)), in the same order. Each holds
+    /// One prompt per binding of the fusion ([`Fusion::session`](crate::Fusion::session)), in the same order. Each holds
     /// one token at least.
     pub prompts: Vec<Vec<TokenId>>,
     /// How tokens are chosen.
@@ -24,13 +17,21 @@ pub struct Request {
     pub max_new_tokens: usize,
     /// Go on past end-of-sequence tokens.
     pub ignore_end_of_sequence: bool,
-    /// Detokenisation and stop strings.
-    pub text: Option<DetokenizeOptions>,
-    /// How many favourites of each role (and of the fused row) a [`TokenReport`](crate::TokenReport) lists; 0 spares
-    /// their cost.
+    /// Logits processors of its own, in the order in which they apply: after penalties and bias, before the temperature.
+    pub processors: Vec<Arc<dyn ProcessorFactory>>,
+    /// How tokens become text, and the strings that end it; `None` works on ids alone.
+    pub text: Option<Arc<dyn Detokenize>>,
+    /// How many of the most probable tokens of each role and of the fused row a [`TokenReport`](crate::TokenReport)
+    /// lists; 0 spares their cost.
     pub top_logprobs: usize,
     /// Whether the strategy's trace columns are computed; each costs up to a pass over the rows.
     pub trace: bool,
+    /// Whether every position is told as an [`Event::Rows`](crate::Event::Rows).
+    pub observe_rows: bool,
+    /// The fusion that generates, with its strategy, roles and drafts; `None` is the decoder's own.
+    pub fusion: Option<Fusion>,
+    /// Ends this request at the next token, from any thread.
+    pub cancel: Option<Cancel>,
 }
 
 impl Request {
@@ -41,9 +42,13 @@ impl Request {
             sampling: Sampling::default(),
             max_new_tokens: 128,
             ignore_end_of_sequence: false,
+            processors: Vec::new(),
             text: None,
             top_logprobs: 0,
             trace: false,
+            observe_rows: false,
+            fusion: None,
+            cancel: None,
         }
     }
 
@@ -61,9 +66,16 @@ impl Request {
         self
     }
 
+    /// Adds a logits processor behind those that there are.
+    #[must_use]
+    pub fn processor(mut self, factory: Arc<dyn ProcessorFactory>) -> Self {
+        self.processors.push(factory);
+        self
+    }
+
     /// Sets how tokens become text.
     #[must_use]
-    pub fn text(mut self, text: DetokenizeOptions) -> Self {
+    pub fn text(mut self, text: Arc<dyn Detokenize>) -> Self {
         self.text = Some(text);
         self
     }
@@ -75,10 +87,31 @@ impl Request {
         self
     }
 
-    /// Sets how many favourites are reported.
+    /// Sets how many of the most probable tokens are reported.
     #[must_use]
-    pub fn top_logprobs(mut self, top_logprobs: usize) -> Self {
-        self.top_logprobs = top_logprobs;
+    pub fn top_logprobs(mut self, count: usize) -> Self {
+        self.top_logprobs = count;
+        self
+    }
+
+    /// Asks for the rows of every position.
+    #[must_use]
+    pub fn observe_rows(mut self) -> Self {
+        self.observe_rows = true;
+        self
+    }
+
+    /// Sets the fusion that generates, instead of the decoder's own.
+    #[must_use]
+    pub fn fusion(mut self, fusion: &Fusion) -> Self {
+        self.fusion = Some(fusion.clone());
+        self
+    }
+
+    /// Sets the flag that ends this request.
+    #[must_use]
+    pub fn cancel(mut self, cancel: &Cancel) -> Self {
+        self.cancel = Some(cancel.clone());
         self
     }
 }

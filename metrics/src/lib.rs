@@ -1,5 +1,5 @@
-//! What an experiment's answers are worth: filters that find the answer in a response, metrics that score it, and
-//! statistics that say how sure the score is.
+//! Evaluation metrics: filters that find the answer in a response, metrics that score it, and
+//! statistics of its uncertainty.
 //!
 //! # Why this crate exists
 //!

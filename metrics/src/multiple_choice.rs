@@ -21,7 +21,7 @@
 //! The first of equal choices wins. NaN wins over everything, as in `numpy.argmax`: it comes up for an empty choice with a
 //! log-likelihood of 0.
 
-/// One item: what was asked and what the model said.
+/// One item: its choices, their log-likelihoods and the right ones.
 #[derive(Clone, Copy, Debug)]
 pub struct Item<'a, S> {
     /// The choices' texts, without the delimiter before them.

@@ -1,9 +1,9 @@
 //! Regular expressions as Python's `re` reads them.
 //!
-//! Why: an answer is cut out of a response by a pattern that somebody wrote for Python, and dialects differ where it
+//! Why: an answer is cut out of a response by a pattern that was written for Python, and dialects differ where it
 //! hurts: `$` matches before a final newline, `\w` has no Indic vowel signs, `\b` follows `\w`, an empty match may
 //! follow a full one, `(?i)` knows that `İ` is an `i`. A [`Pattern`] is parsed by Python's rules and translated into a
-//! pattern of the crate `fancy-regex` in which nothing is left to that crate's own taste.
+//! pattern of the crate `fancy-regex` in which nothing depends on that crate's own defaults.
 //!
 //! ```
 //! use logitfuse_metrics::pattern::Pattern;

@@ -1,4 +1,4 @@
-//! Porter's stemmer in NLTK's flavour.
+//! Porter's stemmer, NLTK's variant.
 //!
 //! Why: ROUGE compares stems, and stemmers differ. Google's `rouge_score` takes NLTK's `PorterStemmer` in its default
 //! mode, which is Porter's algorithm of 1980 with changes of its own (`enjoy` keeps its `y`, `dying` is `die`, …). It is

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_rundir::{Drafting, Forecast, Manifest, Metrics, Run, SampleRecord, TimingRecord};
+use logitfuse_rundir::{DraftStats, Forecast, Manifest, Metrics, Run, SampleRecord, TimingRecord};
 
 /// All files of a run directory.
 pub(crate) struct Data {
@@ -17,7 +17,7 @@ pub(crate) struct Data {
     /// Empty where a run has none: times are the one part that a report can do without.
     pub(crate) timings: Vec<TimingRecord>,
     /// Of every variant and task with drafts.
-    pub(crate) drafting: Vec<(Forecast, Drafting)>,
+    pub(crate) drafting: Vec<(Forecast, DraftStats)>,
 }
 
 impl Data {

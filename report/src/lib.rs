@@ -2,14 +2,13 @@
 //!
 //! # Why this crate exists
 //!
-//! A table of scores convinces nobody who did not make it. What convinces is to see the interval beside the value, the
-//! base and the ceiling beside the variant, the sweep around the chosen point, and then the tokens themselves: where the
-//! large model's word stood, where an expert's was taken, how hard the fusion pushed. All of that lies in the files of a
-//! run; this crate draws it, with no model, no network and no engine behind it, so that the report of an old run can be
-//! made again by a newer version.
+//! A table of scores alone is hard to judge. A reader wants the interval beside the value, the base and the ceiling beside
+//! the variant, the sweep around the chosen point, and the tokens themselves: where the base's top token was kept, where an
+//! expert's was taken, and how strong the fusion was. All of that is in the files of a run; this crate draws it without a
+//! model, a network or an engine, so that a newer version can redraw the report of an old run.
 //!
-//! The page is one file that asks for nothing from anywhere, not even when a sample says so: every word of a run is
-//! escaped by the template engine, and a content security policy forbids what escaping might have missed. Plots are SVG
+//! The page is one self-contained file that loads nothing, whatever a sample contains: every string of a run is escaped by
+//! the template engine, and a content security policy is the second barrier. Plots are SVG
 //! drawn in Rust, once for a wide window and once for a phone, so tables and figures are there without scripts; a short
 //! script makes tokens answer to pointer and keyboard.
 //!
@@ -50,7 +49,7 @@
 //! | gap closed | `metrics.json` | (variant − base) / (ceiling − base), and the ratio that papers print, labelled so |
 //! | sweeps | `metrics.json` | score against each numeric parameter that variants' names carry: `static[alpha=0.5]` |
 //! | what the fusion did | traces | every trace column over position (median, middle half) and over tokens |
-//! | token by token | traces | ribbons coloured by α, agreement or winning source; each source's favourites |
+//! | token by token | traces | ribbons coloured by α, agreement or winning source; each source's top tokens |
 //! | right where others are wrong | samples | counts by who is right alone, and the items |
 //! | time | `timings.jsonl` | milliseconds of a token by source, fusing, sampling, as a waterfall |
 //! | manifest | `manifest.json` | versions, hashes, machine, `resolved.toml` |
@@ -61,9 +60,8 @@
 //!
 //! # Figures
 //!
-//! `figures/` holds each plot as SVG, light on white, without scripts or fonts of its own, and with the feature `png` (on
-//! by default) as PNG at twice the size, drawn with `DejaVu Sans` so that the pixels are the same on every machine:
-//! `scores`, `gap`, `sweep`, `position-COLUMN`, `distribution-COLUMN`, `time`.
+//! `figures/` holds each plot as SVG, light on white, without scripts or fonts of its own, and with the feature `png` as PNG
+//! at twice the size, drawn with `DejaVu Sans` so that the pixels are the same on every machine: `scores`, `gap`, `sweep`, `position-COLUMN`, `distribution-COLUMN`, `time`.
 //!
 //! # Cost
 //!
@@ -81,6 +79,12 @@ mod page;
 mod palette;
 #[cfg(feature = "png")]
 mod png;
+#[cfg(not(feature = "png"))]
+mod png {
+    pub(crate) fn rasterise(_svg: &str) -> crate::Result<Vec<u8>> {
+        Err(crate::no_png())
+    }
+}
 mod quantile;
 mod ribbon;
 mod text;
@@ -95,12 +99,28 @@ use logitfuse_core::{Error, ErrorKind, Result};
 
 use crate::{columns::Columns, data::Data, figure::Figures, outline::Outline};
 
-/// What a run directory looks like, in memory.
+/// The report of a run directory, in memory.
+#[non_exhaustive]
 pub struct Report {
     /// `report.html`.
     pub html: String,
     /// The figures as SVG, by the stems of their file names.
     pub figures: Vec<(String, String)>,
+}
+
+/// A file format of the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FigureFormat {
+    /// Vector graphics: in every build.
+    Svg,
+    /// Pixels, for slides and documents that take no SVG: needs the feature `png`.
+    Png,
+}
+
+impl FigureFormat {
+    /// The formats that this build can write.
+    pub const AVAILABLE: &[Self] = if cfg!(feature = "png") { &[Self::Svg, Self::Png] } else { &[Self::Svg] };
 }
 
 impl Report {
@@ -120,17 +140,33 @@ impl Report {
         })
     }
 
-    /// Writes `report.html` and `figures/` into the directory; returns the page's path.
+    /// Writes `report.html` and `figures/` into the directory, the figures in every format that this build has; returns the
+    /// page's path.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] where the directory cannot be written.
     pub fn write(&self, dir: &Path) -> Result<PathBuf> {
+        self.write_as(dir, FigureFormat::AVAILABLE)
+    }
+
+    /// The same, with the figures in certain formats.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where the directory cannot be written, [`ErrorKind::Unsupported`] for a format that this build does
+    /// not have.
+    pub fn write_as(&self, dir: &Path, formats: &[FigureFormat]) -> Result<PathBuf> {
+        if formats.iter().any(|format| !FigureFormat::AVAILABLE.contains(format)) {
+            return Err(no_png());
+        }
         let folder = dir.join("figures");
         fs::create_dir_all(&folder).map_err(|e| unwritable(&folder, e))?;
         for (name, svg) in &self.figures {
-            save(&folder.join(format!("{name}.svg")), svg.as_bytes())?;
-            #[cfg(feature = "png")]
-            save(&folder.join(format!("{name}.png")), &png::rasterise(svg)?)?;
+            for format in formats {
+                match format {
+                    FigureFormat::Svg => save(&folder.join(format!("{name}.svg")), svg.as_bytes())?,
+                    FigureFormat::Png => save(&folder.join(format!("{name}.png")), &png::rasterise(svg)?)?,
+                }
+            }
         }
         let page = dir.join("report.html");
         save(&page, self.html.as_bytes())?;
@@ -138,13 +174,21 @@ impl Report {
     }
 }
 
-/// Reads a finished run directory and writes its page and figures into it; returns the page's path. A function of the
-/// directory's other files: the same again gives the same bytes.
+/// Reads a finished run directory and writes its page and figures into it; returns the page's path. The output depends on
+/// the directory's other files alone: the same files give the same bytes.
 ///
 /// # Errors
 /// Those of [`Report::of`] and [`Report::write`].
 pub fn write(dir: &Path) -> Result<PathBuf> {
     Report::of(dir)?.write(dir)
+}
+
+/// What a build without the feature `png` answers.
+fn no_png() -> Error {
+    Error::new(ErrorKind::Unsupported, "figures as PNG: this build was made without them").with_help(
+        "`cargo install --path cli --features png` makes a `logitfuse` with them; the page as HTML and every figure as SVG are \
+         always there",
+    )
 }
 
 fn save(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -155,4 +199,18 @@ fn unwritable(path: &Path, e: std::io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("{}: cannot be written: {e}", path.display()))
         .with_help("make room or give write permission; the run's own files are untouched")
         .with_source(e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Always tested, though only a build without PNG says it.
+    #[test]
+    fn a_build_without_png_names_the_command_that_gives_it() {
+        let error = no_png();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let help = error.help().unwrap_or_default();
+        assert!(help.contains("`cargo install --path cli --features png`") && help.contains("SVG"), "{help}");
+    }
 }

@@ -15,7 +15,7 @@ pub(crate) fn interval_with([low, high]: [f64; 2], decimals: usize) -> String {
     format!("[{}, {}]", fixed(low, decimals), fixed(high, decimals))
 }
 
-/// Decimals for a column of values: those of its middle interval, so that figures stand under each other.
+/// Decimals for a column of values: those of its middle interval, so that figures are aligned.
 pub(crate) fn common_decimals(intervals: impl Iterator<Item = [f64; 2]>) -> usize {
     let mut each: Vec<usize> = intervals.map(|interval| decimals(Some(interval))).collect();
     each.sort_unstable();

@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::{
     data::Data,
-    outline::{Outline, Part, Task, Variant},
+    outline::{GapRole, Outline, Task, Variant},
 };
 
 /// A fused variant beside the variants that run its base and its experts alone.
-pub(crate) struct Comparison<'a> {
+pub(crate) struct AloneComparison<'a> {
     pub(crate) fused: &'a str,
     pub(crate) base: &'a str,
     /// One at least.
@@ -31,7 +31,7 @@ pub(crate) struct Item<'a> {
     pub(crate) expert_right: bool,
 }
 
-impl<'a> Comparison<'a> {
+impl<'a> AloneComparison<'a> {
     /// Items by whether the base and an expert are right alone, and of those how many the fused model gets right.
     pub(crate) fn count(&self, base_right: bool, expert_right: bool) -> (usize, usize) {
         let of = self.items.iter().filter(|i| i.base_right == base_right && i.expert_right == expert_right);
@@ -64,7 +64,7 @@ pub(crate) fn comparisons<'a>(
     data: &'a Data,
     outline: &'a Outline<'a>,
     representatives: &[&'a Variant<'a>],
-) -> Vec<Comparison<'a>> {
+) -> Vec<AloneComparison<'a>> {
     let mut cells: BTreeMap<(&str, &str), Vec<&SampleRecord>> = BTreeMap::new();
     for sample in &data.samples {
         cells.entry((&sample.variant, &sample.task)).or_default().push(sample);
@@ -76,7 +76,7 @@ pub(crate) fn comparisons<'a>(
             let Some(roles) = roles(data, variant.name, task.name) else { continue };
             let named = |source: &str| alone.get(source).copied();
             let base = outline
-                .part(Part::Base)
+                .of_role(GapRole::Base)
                 .map(|base| base.name)
                 .or_else(|| roles.iter().find(|(role, _)| role == "base").and_then(|(_, source)| named(source)));
             let experts: Vec<&str> = roles
@@ -90,7 +90,7 @@ pub(crate) fn comparisons<'a>(
             }
             let items = items(&cells, variant.name, base, &experts, task);
             if !items.is_empty() {
-                found.push(Comparison { fused: variant.name, base, experts, task: task.name, items });
+                found.push(AloneComparison { fused: variant.name, base, experts, task: task.name, items });
             }
         }
     }
@@ -110,7 +110,7 @@ fn roles(data: &Data, variant: &str, task: &str) -> Option<Vec<(String, String)>
 /// source has the name of one that is.
 fn alone<'a>(data: &Data, outline: &Outline<'a>) -> BTreeMap<String, &'a str> {
     let mut alone = BTreeMap::new();
-    for variant in outline.variants.iter().filter(|variant| variant.part != Part::Ceiling) {
+    for variant in outline.variants.iter().filter(|variant| variant.role != GapRole::Ceiling) {
         for task in &outline.tasks {
             let first = data.traced(variant.name, task.name).next();
             let token = first.and_then(|sample| sample.responses.iter().find_map(|r| r.trace.first()));

@@ -23,14 +23,14 @@ pub(crate) struct Variant<'a> {
     pub(crate) family: &'a str,
     /// What a sweep changed, as the name says it: `static[alpha=0.5]`.
     pub(crate) swept: Vec<(&'a str, &'a str)>,
-    pub(crate) part: Part,
+    pub(crate) role: GapRole,
     /// Which hue and marker its family has; none for the base and the ceiling.
     pub(crate) hue: Option<usize>,
 }
 
 /// What a variant is for in the gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum GapRole {
     Base,
     Ceiling,
     Candidate,
@@ -82,14 +82,14 @@ impl<'a> Outline<'a> {
                 continue;
             }
             let (family, swept) = parse_name(&record.variant);
-            let part = match ends {
-                Some((base, _)) if base == record.variant => Part::Base,
-                Some((_, ceiling)) if ceiling == record.variant => Part::Ceiling,
-                _ => Part::Candidate,
+            let role = match ends {
+                Some((base, _)) if base == record.variant => GapRole::Base,
+                Some((_, ceiling)) if ceiling == record.variant => GapRole::Ceiling,
+                _ => GapRole::Candidate,
             };
             let next = hues.len();
-            let hue = (part == Part::Candidate).then(|| *hues.entry(family).or_insert(next));
-            variants.push(Variant { name: &record.variant, family, swept, part, hue });
+            let hue = (role == GapRole::Candidate).then(|| *hues.entry(family).or_insert(next));
+            variants.push(Variant { name: &record.variant, family, swept, role, hue });
         }
         let mut tasks: Vec<Task<'a>> = Vec::new();
         for record in &metrics.metrics {
@@ -123,12 +123,12 @@ impl<'a> Outline<'a> {
         self.metrics.gaps.iter().find(|gap| gap.variant == variant && gap.task == task)
     }
 
-    pub(crate) fn part(&self, part: Part) -> Option<&Variant<'a>> {
-        self.variants.iter().find(|variant| variant.part == part)
+    pub(crate) fn of_role(&self, role: GapRole) -> Option<&Variant<'a>> {
+        self.variants.iter().find(|variant| variant.role == role)
     }
 
     pub(crate) fn candidates(&self) -> impl Iterator<Item = &Variant<'a>> {
-        self.variants.iter().filter(|variant| variant.part == Part::Candidate)
+        self.variants.iter().filter(|variant| variant.role == GapRole::Candidate)
     }
 
     /// What 0 and 1 stand for.

@@ -58,7 +58,7 @@ pub(crate) fn document(
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                // Nothing from anywhere: the browser holds the page to it, whatever a sample says.
+                // The browser loads nothing from elsewhere, whatever a sample contains.
                 meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
                 title { (data.title) " – logitfuse" }
                 link rel="icon" href="data:,";
@@ -79,7 +79,7 @@ pub(crate) fn document(
                     @for (_, _, part) in &parts { (part) }
                 }
                 footer {
-                    p { "Made by logitfuse " (data.manifest.identity.logitfuse) " from the files of the run directory; figures stand beside this page in " code { "figures/" } "." }
+                    p { "Made by logitfuse " (data.manifest.identity.logitfuse) " from the files of the run directory; the figures are beside this page in " code { "figures/" } "." }
                 }
                 script { (PreEscaped(SCRIPT)) }
             }

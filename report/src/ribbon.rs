@@ -1,17 +1,17 @@
-//! What each token of a traced response owes to whom.
+//! Attribution of the tokens of a traced response to sources.
 
 use logitfuse_rundir::TokenRecord;
 
 use crate::palette::SHADES;
 
-/// Who agreed with whom on a token.
+/// How the top tokens of base and experts compare with the token that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Agreement {
-    /// The base's and the experts' favourites are the token that was taken.
+    /// The top token of the base and of every expert was taken.
     All,
-    /// The base's favourite was taken, an expert would have said something else.
+    /// The base's top token was taken, and an expert's is another one.
     Base,
-    /// An expert's favourite was taken, the base would have said something else.
+    /// An expert's top token was taken, and the base's is another one.
     Expert,
     /// Base and experts agree on another token.
     AgainstBoth,
@@ -22,17 +22,17 @@ pub(crate) enum Agreement {
 impl Agreement {
     pub(crate) const EACH: [(Self, &'static str); 5] = [
         (Self::All, "all agree"),
-        (Self::Base, "the base's word"),
-        (Self::Expert, "an expert's word"),
+        (Self::Base, "base's top token"),
+        (Self::Expert, "an expert's top token"),
         (Self::AgainstBoth, "against both"),
-        (Self::Third, "neither's word"),
+        (Self::Third, "neither's top token"),
     ];
 
-    /// None where a token has no base or no expert with top_logprobs.
+    /// None where a token has no base or no expert with top tokens.
     pub(crate) fn of(token: &TokenRecord) -> Option<Self> {
-        let favourite = |role: &logitfuse_rundir::BindingToken| role.top_logprobs.first().map(|f| f.token);
-        let base = token.roles.iter().find(|role| role.role == "base").and_then(favourite)?;
-        let mut experts = token.roles.iter().filter(|role| is_expert(&role.role)).filter_map(favourite).peekable();
+        let top = |role: &logitfuse_rundir::BindingToken| role.top_logprobs.first().map(|top| top.token);
+        let base = token.roles.iter().find(|role| role.role == "base").and_then(top)?;
+        let mut experts = token.roles.iter().filter(|role| is_expert(&role.role)).filter_map(top).peekable();
         experts.peek()?;
         let experts: Vec<_> = experts.collect();
         let taken = token.token;
@@ -93,11 +93,11 @@ mod tests {
     use logitfuse_rundir::{BindingToken, TopLogprob};
 
     fn token(taken: u32, roles: &[(&str, u32, f64)]) -> TokenRecord {
-        let role = |&(role, favourite, log_prob): &(&str, u32, f64)| BindingToken {
+        let role = |&(role, top, log_prob): &(&str, u32, f64)| BindingToken {
             role: role.to_owned(),
             source: role.to_owned(),
             log_prob: Some(log_prob),
-            top_logprobs: vec![TopLogprob { token: favourite, text: String::new(), log_prob }],
+            top_logprobs: vec![TopLogprob { token: top, text: String::new(), log_prob }],
         };
         TokenRecord {
             token: taken,

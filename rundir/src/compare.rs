@@ -1,4 +1,4 @@
-//! Two runs side by side, item by item.
+//! Paired comparison of two runs, item by item.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use crate::{ComparisonRow, Run, SCHEMA_VERSION, SampleRecord, paired::row, sha25
 
 /// What two runs, or two variants of one, differ in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Comparison {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -38,7 +39,7 @@ struct Variant {
 /// both (an answer that one of them holds for impossible) has no row.
 ///
 /// # Errors
-/// [`ErrorKind::Incompatible`] if nothing can be paired, or an id stands for different items.
+/// [`ErrorKind::Incompatible`] if nothing can be paired, or one id names different items.
 pub fn compare(a: &Run, b: &Run, pairs: &[(String, String)]) -> Result<Comparison> {
     let (first, second) = (variants(a)?, variants(b)?);
     let pairs = chosen(a, b, &first, &second, pairs)?;

@@ -7,9 +7,9 @@ use logitfuse_metrics::{
 };
 use serde_json::Value;
 
-/// What a metric that has no score of a single item wrote about many: BLEU, chrF, perplexities.
+/// The parts that a corpus metric (BLEU, chrF, perplexities) stored of each sample; its score is of all of them together.
 ///
-/// Such a score is no mean, so whoever wants its interval, or compares two, has to compute it anew on every draw of items.
+/// Such a score is no mean of item scores, so an interval or a comparison has to recompute it on every bootstrap draw of items.
 ///
 /// ```
 /// use logitfuse_rundir::CorpusScores;
@@ -113,7 +113,7 @@ fn texts<T>(scores: &[&Value], mut of: impl FnMut(&str, &[&str]) -> T) -> Result
     each.collect()
 }
 
-/// The first part of an array; null stands for the logarithm of 0.
+/// The first part of an array; null is the logarithm of 0.
 fn log_prob(score: &Value) -> Result<f64> {
     match score.get(0) {
         Some(Value::Null) => Ok(f64::NEG_INFINITY),

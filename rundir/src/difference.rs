@@ -1,4 +1,4 @@
-//! Where two executions of one sample part.
+//! The first difference between two executions of one sample.
 
 use logitfuse_core::{ErrorKind, Result, ResultExt};
 use serde_json::{Value, json};
@@ -7,6 +7,7 @@ use crate::{BindingToken, Response, SampleRecord, TokenRecord, log::Line};
 
 /// The first thing in which a sample that was made again differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Difference {
     /// The response, from 0.
     pub response: Option<usize>,
@@ -33,8 +34,9 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// A sample with the very line that says it.
+/// A sample together with its line of `samples.jsonl`, byte by byte.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StoredSample {
     /// The sample.
     pub record: SampleRecord,
@@ -49,7 +51,7 @@ impl From<Line<SampleRecord>> for StoredSample {
 }
 
 impl StoredSample {
-    /// The sample that a line of `samples.jsonl` says.
+    /// Parses a line of `samples.jsonl`.
     pub fn from_line(line: &str) -> Result<Self> {
         let record = serde_json::from_str(line).or_err(ErrorKind::InvalidData, "a line of samples.jsonl")?;
         Ok(Self { record, line: line.trim_end().as_bytes().to_vec() })
@@ -134,7 +136,7 @@ fn response(index: usize, before: &Response, now: &Response) -> Option<Differenc
 fn token(before: &TokenRecord, now: &TokenRecord) -> Option<(Option<String>, String)> {
     let roles = before.roles.iter().zip(&now.roles).find_map(|(before, now)| {
         let what = differs("the log-probability", &before.log_prob, &now.log_prob)
-            .or_else(|| differs("the favourites", &top_logprobs(before), &top_logprobs(now)))?;
+            .or_else(|| differs("the top tokens", &top_logprobs(before), &top_logprobs(now)))?;
         Some((Some(format!("{} as {}", before.source, before.role)), what))
     });
     roles.or_else(|| {
@@ -146,7 +148,7 @@ fn token(before: &TokenRecord, now: &TokenRecord) -> Option<(Option<String>, Str
 }
 
 fn top_logprobs(role: &BindingToken) -> Vec<(u32, f64)> {
-    role.top_logprobs.iter().map(|favourite| (favourite.token, favourite.log_prob)).collect()
+    role.top_logprobs.iter().map(|top| (top.token, top.log_prob)).collect()
 }
 
 fn differs<T: serde::Serialize>(what: &str, before: &T, now: &T) -> Option<String> {

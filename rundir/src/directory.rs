@@ -1,4 +1,4 @@
-//! A run directory that is being written.
+//! A run directory, opened for writing.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,7 @@ use crate::{
 /// Holds a lock while a process writes; its content is of no interest.
 const LOCK: &str = ".lock";
 
-/// A run directory that this process writes, alone.
+/// A run directory, opened for writing by one process.
 ///
 /// ```
 /// use logitfuse_rundir::{Identity, Manifest, RunDir, SCHEMA_VERSION, Scope};

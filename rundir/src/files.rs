@@ -1,4 +1,4 @@
-//! Files that are whole or not there, and their hashes.
+//! Atomic writes, and hashes of files.
 
 use std::{
     fmt::Write as _,
@@ -50,7 +50,7 @@ fn hex(digest: &[u8]) -> String {
     })
 }
 
-/// Writes a file so that whoever looks sees the old content or the new, also after a power cut.
+/// Replaces a file atomically: a reader sees the old content or the new, also after a power cut.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.new"));

@@ -1,10 +1,10 @@
-//! What a run leaves behind, and what can be made of it without a model.
+//! Run directories: the files of an evaluation run, and what can be computed from them without a model.
 //!
 //! # Why this crate exists
 //!
-//! The one who runs an experiment and the one who reads it are seldom the same process: a run is killed and goes on, is
-//! split over machines, is compared with last month's, is turned into a report. All of them meet in a directory, so its
-//! files are described once, here, with no engine and no ONNX Runtime behind them.
+//! Writing and reading a run are separate processes: a run is killed and resumed, is split over machines, is compared with
+//! an earlier one, becomes a report. They share a directory, so its files are described once, here, without an engine and
+//! without ONNX Runtime.
 //!
 //! | file | holds | written |
 //! |---|---|---|
@@ -12,7 +12,7 @@
 //! | `manifest.json` | [`Manifest`]: what the result depends on, by hash, and the machine | once |
 //! | `samples.jsonl` | a [`SampleRecord`] a line: the unit of resumption | appended and flushed as each finishes |
 //! | `timings.jsonl` | a [`TimingRecord`] a line; apart from the samples, so that equal runs have equal samples | with each sample |
-//! | `forecasts.jsonl` | a [`Forecast`] a line, where tokens are drafted: what that was expected to cost | as each variant begins with a task |
+//! | `forecasts.jsonl` | a [`Forecast`] a line, where tokens are drafted: the timed costs | as each variant begins with a task |
 //! | `metrics.json` | [`Metrics`], computed from the samples alone | atomically, at the end |
 //! | `report.html` | the picture | at the end |
 //!
@@ -53,7 +53,8 @@ pub use corpus::CorpusScores;
 pub use difference::{Difference, StoredSample};
 pub use directory::RunDir;
 pub use files::{sha256, sha256_of_file};
-pub use forecast::{Drafting, Forecast, RoundCosts};
+pub use forecast::Forecast;
+pub use logitfuse_core::{DraftStats, RoundCosts};
 pub use manifest::{CellPlan, FileRecord, Identity, Manifest, SCHEMA_VERSION, Scope, Shard};
 pub use merge::{merge, missing};
 pub use metrics::{GapRecord, MetricRecord, Metrics};

@@ -1,4 +1,4 @@
-//! A log of JSON lines that survives whatever ends the process.
+//! An append-only log of JSON lines that survives a kill.
 
 use std::{
     fs::{File, OpenOptions},
@@ -16,7 +16,7 @@ use crate::files::{unreadable, unwritable};
 ///
 /// A line goes to the operating system in one piece as soon as it is there, so that only a line that was being written can
 /// be lost with the process. Such a piece has no newline at its end: it is cut off when the log is opened again. A line
-/// that is damaged in any other way was damaged by somebody else, and is an error.
+/// that is damaged in any other way was damaged from outside, and is an error.
 #[derive(Debug)]
 pub(crate) struct Log {
     path: PathBuf,

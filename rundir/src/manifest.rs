@@ -1,4 +1,4 @@
-//! The manifest: what a result depends on.
+//! The manifest: everything that a result depends on.
 
 use std::{collections::BTreeMap, fmt};
 

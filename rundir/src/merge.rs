@@ -1,4 +1,4 @@
-//! Shards become one run.
+//! Merging shards into one run.
 
 use std::{
     collections::BTreeMap,
@@ -11,8 +11,8 @@ use logitfuse_core::{Error, ErrorKind, Result};
 
 use crate::{Manifest, Run, RunDir, Scope, Shard, files::unreadable};
 
-/// A line in one of the directories.
-struct Place {
+/// Where a line is: the run, and its bytes in that run's log.
+struct LineSpan {
     run: usize,
     offset: u64,
     length: usize,
@@ -40,8 +40,8 @@ pub fn merge(runs: &[Run], into: &Path) -> Result<RunDir> {
     }
     let cells: BTreeMap<(&str, &str), usize> =
         manifest.cells.iter().enumerate().map(|(i, cell)| ((&*cell.variant, &*cell.task), i)).collect();
-    let mut samples: BTreeMap<(usize, usize, usize), (String, Place)> = BTreeMap::new();
-    let mut timings: BTreeMap<String, Place> = BTreeMap::new();
+    let mut samples: BTreeMap<(usize, usize, usize), (String, LineSpan)> = BTreeMap::new();
+    let mut timings: BTreeMap<String, LineSpan> = BTreeMap::new();
     let mut files = Files::open(runs)?;
     for (run, dir) in runs.iter().enumerate() {
         for line in dir.sample_lines()? {
@@ -52,7 +52,7 @@ pub fn merge(runs: &[Run], into: &Path) -> Result<RunDir> {
                 let message = format!("{}: sample {key} is of no variant and task of the run", dir.path().display());
                 return Err(Error::new(ErrorKind::InvalidData, message));
             };
-            let place = Place { run, offset: line.offset, length: line.bytes.len() };
+            let place = LineSpan { run, offset: line.offset, length: line.bytes.len() };
             match samples.get(&(cell, sample.doc_index, sample.repeat)) {
                 None => {
                     samples.insert((cell, sample.doc_index, sample.repeat), (key, place));
@@ -68,7 +68,7 @@ pub fn merge(runs: &[Run], into: &Path) -> Result<RunDir> {
         }
         for line in dir.timing_lines()? {
             let line = line?;
-            timings.insert(line.value.key, Place { run, offset: line.offset, length: line.bytes.len() });
+            timings.insert(line.value.key, LineSpan { run, offset: line.offset, length: line.bytes.len() });
         }
     }
     let mut merged = RunDir::start(into, &first.resolved()?, &manifest)?;
@@ -85,7 +85,7 @@ pub fn merge(runs: &[Run], into: &Path) -> Result<RunDir> {
 }
 
 /// What the directories lack of a whole run, a line each, in the order of the shards; whatever has no shard comes last.
-/// Shards that nobody holds are known where all directories are shards of one number.
+/// Shards that no directory holds are known where all directories are shards of one number.
 pub fn missing(runs: &[Run]) -> Result<Vec<String>> {
     let shard = |run: &Run| run.manifest().scope.shard;
     let mut ordered: Vec<&Run> = runs.iter().collect();
@@ -138,15 +138,15 @@ impl<'a> Files<'a> {
         Ok(Self { runs, logs })
     }
 
-    fn samples(&mut self, place: &Place) -> Result<Vec<u8>> {
+    fn samples(&mut self, place: &LineSpan) -> Result<Vec<u8>> {
         self.line(0, place)
     }
 
-    fn timings(&mut self, place: &Place) -> Result<Vec<u8>> {
+    fn timings(&mut self, place: &LineSpan) -> Result<Vec<u8>> {
         self.line(1, place)
     }
 
-    fn line(&mut self, log: usize, place: &Place) -> Result<Vec<u8>> {
+    fn line(&mut self, log: usize, place: &LineSpan) -> Result<Vec<u8>> {
         let file = &mut self.logs[place.run][log];
         let mut line = vec![0; place.length];
         let mut read = || -> io::Result<()> {

@@ -53,9 +53,9 @@ pub struct GapRecord {
     pub task: String,
     /// The metric and filter, as `metric,filter`.
     pub metric: String,
-    /// The variant that 0 stands for.
+    /// The variant whose score is 0.
     pub base: String,
-    /// The variant that 1 stands for.
+    /// The variant whose score is 1.
     pub ceiling: String,
     /// Items, or tasks for `mean`.
     pub n: usize,

@@ -14,6 +14,7 @@ const CORPUS_DRAWS: usize = 1000;
 
 /// One paired difference.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ComparisonRow {
     /// The variant of the first run.
     pub variant_a: String,

@@ -16,7 +16,7 @@ use crate::{
 /// Only runs with drafts have it.
 pub(crate) const FORECASTS: &str = "forecasts.jsonl";
 
-/// A run directory that somebody wrote, or still writes.
+/// A run directory, opened for reading; it may still be written to.
 ///
 /// ```no_run
 /// use logitfuse_rundir::Run;
@@ -81,7 +81,7 @@ impl Run {
         Ok(self.sample_lines()?.map(|line| Ok(line?.value)))
     }
 
-    /// The same with the line that says each.
+    /// The same, each with its line.
     pub fn stored_samples(&self) -> Result<impl Iterator<Item = Result<StoredSample>> + use<>> {
         Ok(self.sample_lines()?.map(|line| Ok(StoredSample::from(line?))))
     }

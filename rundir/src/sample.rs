@@ -1,4 +1,4 @@
-//! Samples: what came of one item of one task under one variant.
+//! Samples: the result of one item of one task under one variant.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ impl SampleRecord {
     }
 }
 
-/// What the fused model said, or how probable it found what it was given.
+/// A generated text, or a scored one, with its log-probability.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Response {
     /// The generated text, or the text that was scored.
@@ -79,15 +79,16 @@ pub struct TokenRecord {
     /// Its fused log-probability at temperature 1, in nats; null is −∞.
     #[serde(deserialize_with = "null_is_impossible")]
     pub log_prob: f64,
-    /// The fused row's top_logprobs, the best first.
+    /// The most probable tokens of the fused row, the best first. Directories of earlier versions call them `favourites`.
+    #[serde(alias = "favourites")]
     pub top_logprobs: Vec<TopLogprob>,
     /// The strategy's trace columns by name; null where a step has no such value.
     pub trace: BTreeMap<String, Option<f64>>,
-    /// What each role's source thinks, in the order of the bindings.
+    /// The token under each role's source, in the order of the bindings.
     pub roles: Vec<BindingToken>,
 }
 
-/// What one binding thinks of a token.
+/// A token under one source.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct BindingToken {
     /// The role: `base`, `expert`, …
@@ -96,11 +97,12 @@ pub struct BindingToken {
     pub source: String,
     /// Log-probability of the token that was taken, in nats; none where the source did not run, or excludes the token.
     pub log_prob: Option<f64>,
-    /// The source's top_logprobs, the best first.
+    /// The most probable tokens of the source, the best first.
+    #[serde(alias = "favourites")]
     pub top_logprobs: Vec<TopLogprob>,
 }
 
-/// A token that a row puts first.
+/// One of the most probable tokens of a row.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct TopLogprob {
     /// The token.
@@ -134,10 +136,10 @@ pub struct TimingRecord {
     pub sources: Vec<SourceTiming>,
     /// Tokens that were drafted.
     pub drafted: usize,
-    /// Drafted tokens that stood.
+    /// Drafted tokens that were accepted.
     pub accepted: usize,
-    /// Passes of the sources after the prompts, each of which gives what stood of a draft and, unless the text ended there,
-    /// one token more; 0 for what was scored.
+    /// Passes of the sources after the prompts, each of which gives the accepted tokens of a draft and, unless the text
+    /// ended there, one token more; 0 for what was scored.
     #[serde(default)]
     pub rounds: usize,
 }
@@ -155,4 +157,24 @@ pub struct SourceTiming {
     pub prefill_tokens: usize,
     /// Tokens of prompts that another sample's had run.
     pub reused_tokens: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Directories of earlier versions, which called the most probable tokens favourites.
+    #[test]
+    fn a_trace_of_an_earlier_version_is_read() {
+        let line = |name: &str| {
+            format!(
+                r#"{{"token":1,"text":"a","log_prob":-0.5,"{name}":[{{"token":1,"text":"a","log_prob":-0.5}}],"trace":{{}},
+                    "roles":[{{"role":"base","source":"L","log_prob":-1.0,"{name}":[{{"token":2,"text":"b","log_prob":-0.2}}]}}]}}"#
+            )
+        };
+        let now: TokenRecord = serde_json::from_str(&line("top_logprobs")).unwrap();
+        assert_eq!((now.top_logprobs[0].token, now.roles[0].top_logprobs[0].token), (1, 2));
+        assert_eq!(serde_json::from_str::<TokenRecord>(&line("favourites")).unwrap(), now);
+        assert!(!serde_json::to_string(&now).unwrap().contains("favourites"), "the old name is read, not written");
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use logitfuse_engine::{Cancel, Event, Request, Sampling};
-use logitfuse_experiment::{Config, Wired};
+use logitfuse_config::Config;
+use logitfuse_engine::{Cancel, Decoder, Event, Request, Sampling};
 use logitfuse_onnx::Runtime;
+use logitfuse_pipeline::{Pipeline, PluginSettings};
 use logitfuse_setup::{Environment, find_runtime};
 use serde_json::json;
 
@@ -14,10 +15,10 @@ use crate::{everywhere, measured_alone};
 /// tokens, more than any text has before this one has [`LAST`].
 const WARM: usize = 170;
 const LAST: usize = 210;
-/// Nobody ends before the first text is at [`LAST`].
+/// No text ends before the first one is at [`LAST`].
 const LENGTH: usize = 420;
 
-fn wired(strategy: &str, draft: &str) -> Wired {
+fn pipeline(strategy: &str, draft: &str) -> Pipeline {
     let family = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/family/models");
     let source =
         |role: &str, model: &str| format!("[sources.{role}]\nmodel = \"{family}/{model}\"\nchat_template = \"none\"\n");
@@ -29,15 +30,18 @@ fn wired(strategy: &str, draft: &str) -> Wired {
     );
     let runtime = find_runtime(&Environment::of_process(), None).expect("run the tests with `cargo xtask test`");
     let runtime = Runtime::load(&runtime.library).expect("the runtime loads");
-    Wired::new(Config::from_toml(&text).expect("the experiment is valid"), &runtime, 2).expect("the family is there")
+    Config::from_toml(&text)
+        .expect("the experiment is valid")
+        .open(&runtime, 2, &PluginSettings::default())
+        .expect("the family is there")
 }
 
 /// Allocations of the whole process while the first of `sequences` texts goes from [`WARM`] to [`LAST`].
-fn allocations(wired: &mut Wired, sequences: usize, sampling: &Sampling) -> usize {
+fn allocations(pipeline: &Pipeline, decoder: &mut Decoder, sequences: usize, sampling: &Sampling) -> usize {
     let requests: Vec<Request> = (0..sequences)
         .map(|n| {
             let fields = json!({ "prompt": format!("Question: Which river does number {n} stand on?\nAnswer:") });
-            let mut request = wired.request(n, &fields).expect("a prompt").max_new_tokens(LENGTH);
+            let mut request = pipeline.request_for(n, &fields).expect("a prompt").max_new_tokens(LENGTH);
             // Text is the tokenizer's, which allocates each word.
             (request.text, request.ignore_end_of_sequence) = (None, true);
             request.sampling(sampling.clone())
@@ -58,7 +62,7 @@ fn allocations(wired: &mut Wired, sequences: usize, sampling: &Sampling) -> usiz
         }
         ControlFlow::Continue(())
     };
-    wired.engine.generate(&requests, &Cancel::new(), &mut on_event).expect("it decodes");
+    decoder.generate(&requests, &Cancel::new(), &mut on_event).expect("it decodes");
     last - warm
 }
 
@@ -68,12 +72,13 @@ fn a_decode_loop_under_way_allocates_nothing() {
     let sampled = Sampling { temperature: 0.8, seed: 3, ..Sampling::default() };
     for strategy in ["use = \"static-proxy\"", "use = \"dynamic-kl\""] {
         for draft in ["", "[speculation]\ntokens = 3\n"] {
-            let mut wired = wired(strategy, draft);
+            let pipeline = pipeline(strategy, draft);
+            let mut decoder = pipeline.decoder();
             for sequences in [1, 4] {
                 for sampling in [Sampling::default(), sampled.clone()] {
                     // Once for buffers that a text leaves to the next.
-                    allocations(&mut wired, sequences, &sampling);
-                    let made = allocations(&mut wired, sequences, &sampling);
+                    allocations(&pipeline, &mut decoder, sequences, &sampling);
+                    let made = allocations(&pipeline, &mut decoder, sequences, &sampling);
                     assert_eq!(
                         made, 0,
                         "{strategy}, {draft:?}, {sequences} sequences, temperature {}",

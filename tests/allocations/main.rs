@@ -18,7 +18,7 @@ use logitfuse_core::{
     CalibrationRows, FusedRow, FusionStep, FusionStrategy, PromptReading, PromptScore, RoleBinding, RoleRow,
     SessionInfo, SharedVocabulary, TokenId, numerics::log_sum_exp,
 };
-use logitfuse_experiment::{StrategyConfig, configured};
+use logitfuse_pipeline::{StrategyConfig, configured};
 use serde_json::{Value, json};
 
 struct Counting;

@@ -8,7 +8,7 @@
 use std::{ops::ControlFlow, path::Path, sync::Arc, time::Instant};
 
 use logitfuse_core::{Error, ErrorKind, Result, TokenId};
-use logitfuse_engine::{BaseOnly, Cancel, Engine, Role, ScoreRequest, Scored};
+use logitfuse_engine::{BaseOnly, Cancel, Decoder, Role, ScoreRequest, Scored};
 use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime};
 use logitfuse_setup::{Environment, env, find_runtime};
 use logitfuse_text::Tokenizer;
@@ -51,9 +51,9 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn engine(runtime: &Runtime, folder: &Path, prefix_cache_bytes: u64) -> Result<Engine> {
+fn engine(runtime: &Runtime, folder: &Path, prefix_cache_bytes: u64) -> Result<Decoder> {
     let source = OnnxSource::open(runtime, &ModelFolder::open(folder, None)?, &OnnxOptions::default())?;
-    let builder = Engine::builder(Arc::new(BaseOnly::new())).source(Box::new(source));
+    let builder = Decoder::builder(Arc::new(BaseOnly::new())).source(Box::new(source));
     builder.roles([Role::new("base", 0)]).prefix_cache_bytes(prefix_cache_bytes).build()
 }
 
@@ -72,13 +72,13 @@ fn items(tokenizer: &Tokenizer) -> Result<Vec<ScoreRequest>> {
 }
 
 /// All scores' bits, and the seconds that they took.
-fn timed(engine: &mut Engine, requests: &[ScoreRequest]) -> Result<(Vec<u64>, f64)> {
+fn timed(engine: &mut Decoder, requests: &[ScoreRequest]) -> Result<(Vec<u64>, f64)> {
     let mut bits = vec![Vec::new(); requests.len()];
     let mut on_scored = |scored: Scored| {
         bits[scored.request] = scored.scores.iter().map(|score| score.log_prob.to_bits()).collect();
         ControlFlow::Continue(())
     };
     let start = Instant::now();
-    engine.score_all(&mut requests.iter().cloned().map(Ok), 4, &Cancel::new(), &mut on_scored)?;
+    engine.score_stream(&mut requests.iter().cloned().map(Ok), 4, &Cancel::new(), &mut on_scored)?;
     Ok((bits.concat(), start.elapsed().as_secs_f64()))
 }

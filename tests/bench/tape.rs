@@ -11,15 +11,14 @@ use std::{
 };
 
 use clap::Parser;
+use logitfuse_config::Config;
 use logitfuse_core::Result;
 use logitfuse_engine::Cancel;
-use logitfuse_experiment::{
-    Config, PluginSettings, Wired,
-    tape::{Grid, RecordOptions, Reference, Replay, Setting, record},
-};
 use logitfuse_onnx::Runtime;
+use logitfuse_pipeline::PluginSettings;
 use logitfuse_replay::{RowKind, Tape};
 use logitfuse_setup::{Environment, find_runtime};
+use logitfuse_tape::{Grid, RecordOptions, Reference, Replay, Setting, record};
 
 /// Measures sweeps on this machine.
 #[derive(Parser)]
@@ -102,11 +101,11 @@ fn decode(config: &Config, runtime: &Runtime, samples: usize, points: &[Vec<Sett
         let mut config = config.clone();
         settings.iter().try_for_each(|setting| setting.apply(&mut config.strategy))?;
         let samples: Vec<_> = config.samples()?.into_iter().take(samples).collect();
-        let mut wired = Wired::new(config, runtime, 0)?;
+        let pipeline = config.open(&runtime, 0, &PluginSettings::default())?;
         let start = Instant::now();
         for (index, sample) in samples.iter().enumerate() {
-            let request = wired.request(index, &sample.fields)?;
-            total.tokens += wired.engine.generate_one(&request)?.tokens.len();
+            let request = pipeline.request_for(index, &sample.fields)?;
+            total.tokens += pipeline.decoder().generate_one(&request)?.tokens.len();
         }
         total.seconds += start.elapsed().as_secs_f64();
         eprintln!("{}: {:.2} s so far", settings[0], total.seconds);

@@ -9,9 +9,10 @@ use std::{
     process::{Command, Stdio},
 };
 
+use logitfuse_config::Config;
 use logitfuse_core::{ErrorKind, TokenId};
 use logitfuse_engine::{Cancel, Event, Request};
-use logitfuse_experiment::{Config, SourceConfig, Wired};
+use logitfuse_pipeline::{Pipeline, PluginSettings, SourceConfig};
 use serde_json::{Value, json};
 
 use crate::support::{peer_python, runtime};
@@ -61,8 +62,8 @@ fn validation(task: &str) -> Vec<Value> {
 }
 
 /// The first token's trace, by column, of each request.
-fn first_steps(wired: &mut Wired, requests: &[Request]) -> Vec<BTreeMap<String, f64>> {
-    let columns: Vec<String> = wired.engine.strategy().info().trace.iter().map(|c| c.name.clone()).collect();
+fn first_steps(pipeline: &Pipeline, requests: &[Request]) -> Vec<BTreeMap<String, f64>> {
+    let columns: Vec<String> = pipeline.strategy().info().trace.iter().map(|c| c.name.clone()).collect();
     let mut out = vec![BTreeMap::new(); requests.len()];
     let mut on_event = |event: Event<'_>| {
         if let Event::Token(token) = event {
@@ -71,12 +72,12 @@ fn first_steps(wired: &mut Wired, requests: &[Request]) -> Vec<BTreeMap<String, 
         }
         ControlFlow::Continue(())
     };
-    wired.engine.generate(requests, &Cancel::new(), &mut on_event).unwrap();
+    pipeline.decoder().generate(requests, &Cancel::new(), &mut on_event).unwrap();
     out
 }
 
-fn request(wired: &Wired, fields: &Value, tokens: usize) -> Request {
-    wired.request(0, fields).unwrap().max_new_tokens(tokens).trace()
+fn request(pipeline: &Pipeline, fields: &Value, tokens: usize) -> Request {
+    pipeline.request_for(0, fields).unwrap().max_new_tokens(tokens).trace()
 }
 
 /// What the script says to the same models and token ids.
@@ -102,18 +103,18 @@ fn second_opinion(kinds: &[Vec<Vec<TokenId>>], prompts: &[Vec<TokenId>]) -> Vec<
 #[test]
 #[expect(clippy::float_cmp, reason = "indices, and a strength that is exactly 0")]
 fn experts_are_chosen_as_the_second_opinion_chooses_them() {
-    let mut wired = Wired::new(config(&json!({})), &runtime(), 1).unwrap();
+    let pipeline = config(&json!({})).open(&runtime(), 1, &PluginSettings::default()).unwrap();
     let items: Vec<(usize, Value)> = TASKS
         .iter()
         .chain([&STRANGE])
         .enumerate()
         .flat_map(|(kind, task)| validation(task).into_iter().map(move |item| (kind, item)))
         .collect();
-    let requests: Vec<Request> = items.iter().map(|(_, item)| request(&wired, item, 1)).collect();
-    let ours = first_steps(&mut wired, &requests);
+    let requests: Vec<Request> = items.iter().map(|(_, item)| request(&pipeline, item, 1)).collect();
+    let ours = first_steps(&pipeline, &requests);
 
     // All sources write prompts alike, so the base's will do.
-    let ids = |item: &Value| wired.request(0, item).unwrap().prompts[0].clone();
+    let ids = |item: &Value| pipeline.request_for(0, item).unwrap().prompts[0].clone();
     let kinds =
         TASKS.map(|task| lines(&family(&format!("data/{task}.prompts.jsonl")), 16).iter().map(ids).collect::<Vec<_>>());
     let prompts: Vec<Vec<TokenId>> = items.iter().map(|(_, item)| ids(item)).collect();
@@ -141,14 +142,15 @@ fn experts_are_chosen_as_the_second_opinion_chooses_them() {
 /// Where no expert applies, a text is the base's own, token by token and to the last bit.
 #[test]
 fn strange_prompts_are_the_large_models_own() {
-    let mut wired = Wired::new(config(&json!({ "weights": "fingerprint" })), &runtime(), 1).unwrap();
+    let pipeline =
+        config(&json!({ "weights": "fingerprint" })).open(&runtime(), 1, &PluginSettings::default()).unwrap();
     let mut alone = config(&json!({}));
     alone.strategy.id = None;
     alone.strategy.roles.retain(|role, _| role == "base");
-    let mut alone = Wired::new(alone, &runtime(), 1).unwrap();
+    let alone = alone.open(&runtime(), 1, &PluginSettings::default()).unwrap();
     for item in validation(STRANGE).iter().take(6) {
-        let fused = wired.engine.generate_one(&request(&wired, item, 6)).unwrap();
-        let base = alone.engine.generate_one(&request(&alone, item, 6)).unwrap();
+        let fused = pipeline.decoder().generate_one(&request(&pipeline, item, 6)).unwrap();
+        let base = alone.decoder().generate_one(&request(&alone, item, 6)).unwrap();
         assert_eq!(fused.tokens, base.tokens, "{item}");
         assert_eq!(fused.log_prob.to_bits(), base.log_prob.to_bits(), "{item}");
     }
@@ -159,10 +161,10 @@ fn strange_prompts_are_the_large_models_own() {
 fn wrappers_leave_the_choice_alone() {
     let items: Vec<Value> = TASKS.iter().map(|task| validation(task)[0].clone()).collect();
     let choices = |config: Config| {
-        let mut wired = Wired::new(config, &runtime(), 1).unwrap();
-        let requests: Vec<Request> = items.iter().map(|item| request(&wired, item, 3)).collect();
+        let pipeline = config.open(&runtime(), 1, &PluginSettings::default()).unwrap();
+        let requests: Vec<Request> = items.iter().map(|item| request(&pipeline, item, 3)).collect();
         // The last token's: the schedule lets the strategy act by then.
-        first_steps(&mut wired, &requests).into_iter().map(|step| step["selected_expert"]).collect::<Vec<f64>>()
+        first_steps(&pipeline, &requests).into_iter().map(|step| step["selected_expert"]).collect::<Vec<f64>>()
     };
     let expected = choices(config(&json!({})));
     let mut wrapped = config(&json!({}));
@@ -176,7 +178,7 @@ fn wrappers_leave_the_choice_alone() {
 #[test]
 fn prompts_that_are_missing_are_named() {
     let refused = |config: Config| {
-        let error = Wired::new(config, &runtime(), 1).err().expect("it is wrong");
+        let error = config.open(&runtime(), 1, &PluginSettings::default()).err().expect("it is wrong");
         assert!(error.help().is_some() || error.kind() == ErrorKind::NotFound);
         error.to_string()
     };
@@ -195,8 +197,8 @@ fn prompts_that_are_missing_are_named() {
     let message = refused(none(json!({ "weights": "fingerprint" })));
     assert!(message.ends_with(&missing.replace("math", "qa")), "{message}");
     // Without any, and without a word about weights, it is the posterior.
-    let wired = Wired::new(none(json!({})), &runtime(), 1).unwrap();
-    assert!(!wired.engine.strategy().info().trace.iter().any(|column| column.name == "selected_expert"));
+    let pipeline = none(json!({})).open(&runtime(), 1, &PluginSettings::default()).unwrap();
+    assert!(!pipeline.strategy().info().trace.iter().any(|column| column.name == "selected_expert"));
 
     let with_file = |text: &str| {
         let folder = tempfile::tempdir().unwrap();

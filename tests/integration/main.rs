@@ -3,14 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
 
 mod architecture;
-mod cli;
-mod config_diagnostics;
-mod engine;
-mod engine_lazy;
-mod engine_prefixes;
-mod engine_prompts;
-mod engine_speculation;
-mod engine_speculation_every;
+#[path = "../../engine/tests/decoder/exactness.rs"]
+mod exactness;
 mod fingerprints;
 #[path = "../../plugins/host/tests/support/libraries.rs"]
 mod libraries;
@@ -33,7 +27,9 @@ mod run_bytes;
 mod run_directories;
 mod run_kills;
 mod run_support;
+mod rust_examples;
 mod second_opinion;
+mod speculation_every;
 mod strategies;
 mod support;
 mod tape;

@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 
+use logitfuse_config::Config;
 use logitfuse_engine::{Cancel, Request};
-use logitfuse_experiment::{Config, Wired};
+use logitfuse_pipeline::{Pipeline, PluginSettings};
 use serde_json::json;
 
 use crate::support::runtime;
@@ -16,7 +17,7 @@ fn resident() -> u64 {
 }
 
 /// Three models of the family under a strategy with memory, drafting.
-fn wired() -> Wired {
+fn pipeline() -> Pipeline {
     let family = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/family/models");
     let source =
         |role: &str, model: &str| format!("[sources.{role}]\nmodel = \"{family}/{model}\"\nchat_template = \"none\"\n");
@@ -26,18 +27,18 @@ fn wired() -> Wired {
         source("expert", "S-qa"),
         source("anti", "S-math"),
     );
-    Wired::new(Config::from_toml(&text).unwrap(), &runtime(), 2).unwrap()
+    Config::from_toml(&text).unwrap().open(&runtime(), 2, &PluginSettings::default()).unwrap()
 }
 
-fn generate(wired: &mut Wired, sequences: usize, tokens: usize) -> usize {
+fn generate(pipeline: &mut Pipeline, sequences: usize, tokens: usize) -> usize {
     let requests: Vec<Request> = (0..sequences)
         .map(|n| {
             let fields = json!({ "prompt": format!("Question: Which river does number {n} stand on?\nAnswer:") });
-            wired.request(n, &fields).unwrap().max_new_tokens(tokens)
+            pipeline.request_for(n, &fields).unwrap().max_new_tokens(tokens)
         })
         .collect();
     let mut each = requests.into_iter().map(Ok);
-    wired.engine.serve(&mut each, 8, &Cancel::new(), &mut |_| ControlFlow::Continue(())).unwrap().tokens
+    pipeline.decoder().generate_stream(&mut each, 8, &Cancel::new(), &mut |_| ControlFlow::Continue(())).unwrap().tokens
 }
 
 /// The most that was in memory after each of some rounds.
@@ -67,12 +68,12 @@ fn a_thousand_sequences_and_ten_thousand_tokens_leave_memory_flat() {
         assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "nothing was measured");
         return;
     }
-    let mut wired = wired();
+    let mut pipeline = pipeline();
     let warm = peak(4, || {
-        generate(&mut wired, 16, 400);
+        generate(&mut pipeline, 16, 400);
     });
-    let sequences = peak(1, || assert_eq!(generate(&mut wired, 1_000, 4), 4_000));
-    let tokens = peak(2, || assert_eq!(generate(&mut wired, 25, 400), 10_000));
+    let sequences = peak(1, || assert_eq!(generate(&mut pipeline, 1_000, 4), 4_000));
+    let tokens = peak(2, || assert_eq!(generate(&mut pipeline, 25, 400), 10_000));
     for (what, after) in [("a thousand sequences", sequences), ("ten thousand tokens", tokens)] {
         assert!(after as f64 <= 1.05 * warm as f64, "{what}: {} kB became {} kB", warm >> 10, after >> 10);
     }

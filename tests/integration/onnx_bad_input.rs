@@ -201,7 +201,7 @@ fn several_files_of_unusual_names() {
 
 #[test]
 fn a_shared_cache_where_the_graph_cannot() {
-    let options = OnnxOptions { kv: KvChoice::Shared, ..OnnxOptions::default() };
+    let options = OnnxOptions { kv: KvChoice::InPlace, ..OnnxOptions::default() };
     let error = open(&tiny("plain_fp32"), &options).unwrap_err();
     let words = ["model.onnx", "cannot be a shared buffer", "GroupQueryAttention"];
     assert_error(&error, ErrorKind::Unsupported, &words, "auto");

@@ -79,31 +79,31 @@ macro_rules! matrix {
 }
 
 matrix! {
-    plain_fp32: "plain_fp32", Moved, SINGLE;
-    plain_fp16: "plain_fp16", Moved, HALF;
-    plain_position_ids: "plain_position_ids", Moved, SINGLE;
-    plain_learned_no_mask: "plain_learned_no_mask", Moved, SINGLE;
-    plain_sliding_window: "plain_sliding_window", Moved, SINGLE;
+    plain_fp32: "plain_fp32", PassThrough, SINGLE;
+    plain_fp16: "plain_fp16", PassThrough, HALF;
+    plain_position_ids: "plain_position_ids", PassThrough, SINGLE;
+    plain_learned_no_mask: "plain_learned_no_mask", PassThrough, SINGLE;
+    plain_sliding_window: "plain_sliding_window", PassThrough, SINGLE;
     plain_no_cache: "plain_no_cache", Recompute, SINGLE;
-    plain_joint_cache: "plain_joint_cache", Moved, SINGLE;
-    plain_merged: "plain_merged", Moved, SINGLE;
-    plain_int32_ids: "plain_int32_ids", Moved, SINGLE;
-    plain_last_row: "plain_last_row", Moved, SINGLE;
-    gqa_fp32: "gqa_fp32", Shared, SINGLE;
-    gqa_fp16: "gqa_fp16", Shared, HALF;
-    gqa_position_ids: "gqa_position_ids", Shared, SINGLE;
-    gqa_int8: "gqa_int8", Shared, SINGLE;
-    gqa_symbolic_head: "gqa_symbolic_head", Shared, SINGLE;
-    gqa_padded_vocab: "gqa_padded_vocab", Shared, SINGLE;
-    gqa_two_eos: "gqa_two_eos", Shared, SINGLE;
-    gqa_sliding_window: "gqa_sliding_window", Shared, SINGLE;
-    gqa_last_row: "gqa_last_row", Shared, SINGLE;
-    gqa_chosen_rows: "gqa_chosen_rows", Shared, SINGLE;
-    genai_external: "genai_external", Shared, SINGLE;
-    hf_default: "hf_variants", Moved, SINGLE;
-    hf_fp16: "hf_variants"["fp16"], Moved, HALF;
-    hf_q4: "hf_variants"["q4"], Moved, SINGLE;
-    hf_int8: "hf_variants"["int8"], Moved, SINGLE;
+    plain_joint_cache: "plain_joint_cache", PassThrough, SINGLE;
+    plain_merged: "plain_merged", PassThrough, SINGLE;
+    plain_int32_ids: "plain_int32_ids", PassThrough, SINGLE;
+    plain_last_row: "plain_last_row", PassThrough, SINGLE;
+    gqa_fp32: "gqa_fp32", InPlace, SINGLE;
+    gqa_fp16: "gqa_fp16", InPlace, HALF;
+    gqa_position_ids: "gqa_position_ids", InPlace, SINGLE;
+    gqa_int8: "gqa_int8", InPlace, SINGLE;
+    gqa_symbolic_head: "gqa_symbolic_head", InPlace, SINGLE;
+    gqa_padded_vocab: "gqa_padded_vocab", InPlace, SINGLE;
+    gqa_two_eos: "gqa_two_eos", InPlace, SINGLE;
+    gqa_sliding_window: "gqa_sliding_window", InPlace, SINGLE;
+    gqa_last_row: "gqa_last_row", InPlace, SINGLE;
+    gqa_chosen_rows: "gqa_chosen_rows", InPlace, SINGLE;
+    genai_external: "genai_external", InPlace, SINGLE;
+    hf_default: "hf_variants", PassThrough, SINGLE;
+    hf_fp16: "hf_variants"["fp16"], PassThrough, HALF;
+    hf_q4: "hf_variants"["q4"], PassThrough, SINGLE;
+    hf_int8: "hf_variants"["int8"], PassThrough, SINGLE;
 }
 
 type Row = Vec<f32>;
@@ -114,15 +114,15 @@ impl Model {
         OnnxSource::open(&runtime(), &folder, options).unwrap()
     }
 
-    /// The policy that is chosen, and moving wherever that is another.
+    /// The policy that is chosen, and pass-through wherever that is another.
     fn under_each_policy(self, mut check: impl FnMut(&mut OnnxSource)) {
         let mut source = self.open(&OnnxOptions::default());
         assert_eq!(source.report().kv, self.policy, "{}", source.report().kv_reason);
         check(&mut source);
-        if self.policy == KvPolicy::Shared {
-            let mut moved = self.open(&OnnxOptions { kv: KvChoice::Moved, ..OnnxOptions::default() });
-            assert_eq!(moved.report().kv, KvPolicy::Moved);
-            check(&mut moved);
+        if self.policy == KvPolicy::InPlace {
+            let mut pass_through = self.open(&OnnxOptions { kv: KvChoice::PassThrough, ..OnnxOptions::default() });
+            assert_eq!(pass_through.report().kv, KvPolicy::PassThrough);
+            check(&mut pass_through);
         }
     }
 }

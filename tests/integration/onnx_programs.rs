@@ -148,36 +148,36 @@ fn check(name: &str, oracle: &str) {
 }
 
 #[test]
-fn shared_caches_forget_nothing_and_mix_nothing() {
+fn in_place_caches_forget_nothing_and_mix_nothing() {
     check("gqa_fp32", "plain_no_cache");
 }
 
 #[test]
-fn shared_caches_with_positions_from_outside() {
+fn in_place_caches_with_positions_from_outside() {
     check("gqa_position_ids", "plain_no_cache");
 }
 
 #[test]
-fn shared_caches_with_a_sliding_window() {
+fn in_place_caches_with_a_sliding_window() {
     check("gqa_sliding_window", "plain_sliding_window");
 }
 
 #[test]
-fn shared_caches_of_a_graph_that_yields_last_rows() {
+fn in_place_caches_of_a_graph_that_yields_last_rows() {
     check("gqa_last_row", "plain_no_cache");
 }
 
 #[test]
-fn moved_caches() {
+fn pass_through_caches() {
     check("plain_fp32", "plain_no_cache");
 }
 
 #[test]
-fn moved_caches_of_a_merged_graph() {
+fn pass_through_caches_of_a_merged_graph() {
     check("plain_merged", "plain_no_cache");
 }
 
 #[test]
-fn moved_caches_in_one_tensor() {
+fn pass_through_caches_in_one_tensor() {
     check("plain_joint_cache", "plain_no_cache");
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use logitfuse_conformance::{Case, generators, oracles, strategy_laws};
 use logitfuse_core::FusionStrategy;
-use logitfuse_experiment::{built_in, strategy};
+use logitfuse_pipeline::{built_in, strategy};
 use logitfuse_wrappers::{Gate, GateParams, Schedule, ScheduleParams, Shape};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ fn dynamic(params: &Value) -> Arc<dyn FusionStrategy> {
 fn cast(case: &Case, strategy: &dyn FusionStrategy) -> Case {
     let known = |role: &str| case.session.row_of(role).is_some();
     let names = strategy.info().roles.iter().map(|role| role.name.as_str());
-    case.recast(&names.map(|role| (role, if known(role) { role } else { "base" })).collect::<Vec<_>>())
+    case.with_roles(&names.map(|role| (role, if known(role) { role } else { "base" })).collect::<Vec<_>>())
 }
 
 proptest! {
@@ -66,9 +66,9 @@ proptest! {
 
     #[test]
     fn a_contrast_of_prompts_is_a_task_vector(case in generators::case(&THREE), alpha in -1.0..3.0) {
-        let two = case.recast(&BASE_ANTI);
+        let two = case.with_roles(&BASE_ANTI);
         let cad = of("in-context", &json!({ "alpha": alpha }));
-        let vector = case.recast(&[("base", "base"), ("expert", "base"), ("anti", "anti")]);
+        let vector = case.with_roles(&[("base", "base"), ("expert", "base"), ("anti", "anti")]);
         let tasks = of("task-arithmetic", &json!({ "alpha": alpha }));
         oracles::same_distribution((cad.as_ref(), &two), (tasks.as_ref(), &vector))?;
         oracles::same_bits((cad.as_ref(), &two), (proxy(alpha).as_ref(), &vector))?;
@@ -78,7 +78,7 @@ proptest! {
 
     #[test]
     fn contrasts_of_two_rows_have_many_names(case in generators::case(&THREE), alpha in 0.01..2.0) {
-        let two = case.recast(&BASE_ANTI);
+        let two = case.with_roles(&BASE_ANTI);
         let cad = of("in-context", &json!({ "alpha": alpha }));
         let cfg = of("in-context", &json!({ "mode": "cfg", "gamma": 1.0 + alpha }));
         let contrastive = of("contrastive", &json!({ "beta": alpha, "plausibility": 0.0 }));
@@ -101,7 +101,7 @@ proptest! {
     #[test]
     fn a_geometric_mean_is_a_step_towards_the_other(case in generators::case(&THREE), weight in 0.0..1.0) {
         let mean = of("ensemble", &json!({ "weights": [1.0 - weight, weight] }));
-        let towards = case.recast(&[("base", "base"), ("expert", "expert"), ("anti", "base")]);
+        let towards = case.with_roles(&[("base", "base"), ("expert", "expert"), ("anti", "base")]);
         oracles::same_distribution((mean.as_ref(), &towards), (proxy(weight).as_ref(), &towards))?;
     }
 

@@ -6,7 +6,7 @@
 use std::{path::Path, process::Command, sync::Arc};
 
 use logitfuse_core::TokenId;
-use logitfuse_engine::{BaseOnly, Cancel, Engine, Request, Role, ScoreRequest};
+use logitfuse_engine::{BaseOnly, Cancel, Decoder, Request, Role, ScoreRequest};
 use logitfuse_onnx::{KvChoice, ModelFolder, OnnxOptions, OnnxSource};
 use logitfuse_text::Tokenizer;
 use serde_json::Value;
@@ -35,7 +35,7 @@ fn greedy_decoding_equals_plain_onnxruntime() {
 /// The cache handed from call to call instead of shared: the policy of every graph without `GroupQueryAttention`.
 #[test]
 fn greedy_decoding_with_a_moved_cache_equals_plain_onnxruntime() {
-    greedy_decoding_equals("ort-greedy", "smollm2-int8", KvChoice::Moved);
+    greedy_decoding_equals("ort-greedy", "smollm2-int8", KvChoice::PassThrough);
 }
 
 /// In one batch, as a server would: company changes nothing.
@@ -85,10 +85,10 @@ fn assert_same_tokens(ours: &[Vec<TokenId>], theirs: &[Vec<TokenId>]) {
     assert!(ours.iter().map(Vec::len).sum::<usize>() > 2 * NEW_TOKENS, "{ours:?}");
 }
 
-fn engine(folder: &Path, kv: KvChoice) -> Engine {
+fn engine(folder: &Path, kv: KvChoice) -> Decoder {
     let options = OnnxOptions { kv, ..OnnxOptions::default() };
     let source = OnnxSource::open(&runtime(), &ModelFolder::open(folder, None).unwrap(), &options).unwrap();
-    let builder = Engine::builder(Arc::new(BaseOnly::new())).source(Box::new(source));
+    let builder = Decoder::builder(Arc::new(BaseOnly::new())).source(Box::new(source));
     builder.roles([Role::new("base", 0)]).build().unwrap()
 }
 

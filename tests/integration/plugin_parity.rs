@@ -4,8 +4,8 @@
 use std::{ops::ControlFlow, path::Path, process::Command, sync::Arc};
 
 use logitfuse_core::{FusionStrategy, LogitSource, TokenId};
-use logitfuse_engine::{CalibrationPrompts, Cancel, Engine, Event, Request, Role, Sampling};
-use logitfuse_experiment::strategy;
+use logitfuse_engine::{CalibrationPrompts, Cancel, Decoder, Event, Request, Role, Sampling};
+use logitfuse_pipeline::strategy;
 use logitfuse_plugin_host::{OnError, PluginFile};
 use logitfuse_replay::SyntheticSource;
 use serde_json::Value;
@@ -41,7 +41,7 @@ fn a_thousand_generated_tokens_are_the_same() {
     for (plugin, id, params, roles) in bundled() {
         let (built_in, loaded) = both(plugin, id, &params);
         let generate = |strategy: Arc<dyn FusionStrategy>| {
-            let mut engine = Engine::builder(strategy).roles(bindings(&roles));
+            let mut engine = Decoder::builder(strategy).roles(bindings(&roles));
             for source in sources(&roles) {
                 engine = engine.source(source);
             }
@@ -56,7 +56,7 @@ fn a_thousand_generated_tokens_are_the_same() {
 }
 
 /// Calibrates a strategy that cannot run without: each expert's prompts are these, one token longer for every expert before it.
-pub(crate) fn calibrate(engine: &mut Engine, prompts: &[Vec<TokenId>]) {
+pub(crate) fn calibrate(engine: &mut Decoder, prompts: &[Vec<TokenId>]) {
     let Some(spec) = engine.strategy().info().calibration.clone().filter(|spec| spec.required) else { return };
     let bindings = engine.session().bindings.len();
     let owners: Vec<usize> = engine.session().rows_of(&spec.role).collect();
@@ -69,7 +69,11 @@ pub(crate) fn calibrate(engine: &mut Engine, prompts: &[Vec<TokenId>]) {
 }
 
 /// Tokens drawn after prompts, each with the bits of its log-probability and of its trace.
-pub(crate) fn reports(engine: &mut Engine, prompts: Vec<Vec<TokenId>>, tokens: usize) -> Vec<(TokenId, u64, Vec<u64>)> {
+pub(crate) fn reports(
+    engine: &mut Decoder,
+    prompts: Vec<Vec<TokenId>>,
+    tokens: usize,
+) -> Vec<(TokenId, u64, Vec<u64>)> {
     let sampling = Sampling { temperature: 0.8, seed: 5, ..Sampling::default() };
     let mut request = Request::new(prompts).max_new_tokens(tokens).sampling(sampling).trace();
     request.ignore_end_of_sequence = true;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use logitfuse_core::{FusionStrategy, LogitSource, PromptReading, Result, Rows, SequenceId, SourceInfo, Step};
-use logitfuse_engine::{Engine, Role};
+use logitfuse_engine::{Decoder, Role};
 use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource};
 use logitfuse_text::Tokenizer;
 
@@ -91,7 +91,7 @@ fn every_bundled_strategy_decodes_a_real_model_to_the_same_bits() {
             // Experts are played by the second model, all others by the first.
             let bindings = roles.iter().map(|role| Role::new(*role, usize::from(*role == "expert")));
             let needed = if roles.contains(&"expert") { &models[..] } else { &models[..1] };
-            let mut engine = Engine::builder(strategy).roles(bindings).prefix_cache_bytes(0);
+            let mut engine = Decoder::builder(strategy).roles(bindings).prefix_cache_bytes(0);
             for model in needed {
                 engine = engine.source(Box::new(model.clone()));
             }

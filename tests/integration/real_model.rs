@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use logitfuse_core::TokenId;
-use logitfuse_engine::{BaseOnly, Draft, DraftLength, Engine, EngineBuilder, Generation, Request, Role, Speculation};
+use logitfuse_engine::{BaseOnly, Decoder, DecoderBuilder, Draft, DraftLength, Generation, Request, Role, Speculation};
 use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource};
 use logitfuse_text::Tokenizer;
 
@@ -12,10 +12,10 @@ use crate::support::{model, runtime};
 /// Long enough for several chunks, and full of phrases that come again.
 const TEXT: &str = include_str!("../../LICENSE-MIT");
 
-fn builder(folder: &Path) -> EngineBuilder {
+fn builder(folder: &Path) -> DecoderBuilder {
     let folder = ModelFolder::open(folder, None).unwrap();
     let source = OnnxSource::open(&runtime(), &folder, &OnnxOptions::default()).unwrap();
-    Engine::builder(Arc::new(BaseOnly::new())).source(Box::new(source)).roles([Role::new("base", 0)])
+    Decoder::builder(Arc::new(BaseOnly::new())).source(Box::new(source)).roles([Role::new("base", 0)])
 }
 
 fn encode(folder: &Path, text: &str) -> Vec<TokenId> {

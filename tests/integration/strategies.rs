@@ -3,9 +3,10 @@
 use std::{ops::ControlFlow, process::Output};
 
 use assert_cmd::Command;
+use logitfuse_config::{Config, example};
 use logitfuse_core::{ErrorKind, StrategyInfo};
 use logitfuse_engine::{Cancel, Event};
-use logitfuse_experiment::{Config, Parameter, Wired, built_in, configured, example, parameters, strategy, wrappers};
+use logitfuse_pipeline::{Parameter, PluginSettings, built_in, configured, parameters, strategy, wrappers};
 use serde_json::{Map, Value, json};
 
 use crate::support::{runtime, tiny};
@@ -251,11 +252,11 @@ fn demonstrations_schedules_and_gates_run() {
     write("x.toml", &toml);
     let config = Config::load(&folder.path().join("x.toml")).unwrap();
     let samples = config.samples().unwrap();
-    let mut wired = Wired::new(config, &runtime(), 1).unwrap();
-    assert_eq!(wired.prompts(&samples[0].fields).unwrap(), ["a b; c d; b c ", "b c "]);
-    let info = wired.engine.strategy().info().clone();
+    let pipeline = config.open(&runtime(), 1, &PluginSettings::default()).unwrap();
+    assert_eq!(pipeline.prompts(&samples[0].fields).unwrap(), ["a b; c d; b c ", "b c "]);
+    let info = pipeline.strategy().info().clone();
     assert_eq!((info.id.as_str(), info.lead_role.as_deref()), ("in-context+schedule+gate", Some("base")));
-    let request = wired.request(0, &samples[0].fields).unwrap().trace();
+    let request = pipeline.request_for(0, &samples[0].fields).unwrap().trace();
     let mut scales: Vec<(f64, f64)> = Vec::new();
     let place = |name: &str| info.trace.iter().position(|column| column.name == name).unwrap();
     let (schedule, open) = (place("schedule"), place("gate_open"));
@@ -265,7 +266,7 @@ fn demonstrations_schedules_and_gates_run() {
         }
         ControlFlow::Continue(())
     };
-    wired.engine.generate(&[request], &Cancel::new(), &mut collect).unwrap();
+    pipeline.decoder().generate(&[request], &Cancel::new(), &mut collect).unwrap();
     assert_eq!(scales.len(), 6);
     for (position, (scale, open)) in scales.into_iter().enumerate() {
         let expected = if position < 2 { 0.0 } else { 1.0 };

@@ -5,12 +5,13 @@ use std::{
     process::Command,
 };
 
+use logitfuse_config::Config;
 use logitfuse_engine::{Cancel, Score, ScoreRequest};
-use logitfuse_experiment::{
-    Config, PluginSettings, Wired,
-    tape::{Calibration, Grid, Metric, Outcome, Range, RecordOptions, Recorded, Reference, Replay, Setting, record},
-};
+use logitfuse_pipeline::PluginSettings;
 use logitfuse_replay::{Rest, RowKind, Tape};
+use logitfuse_tape::{
+    FitOptions, Grid, Metric, Outcome, Range, RecordOptions, Recorded, Reference, Replay, Setting, record,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -60,11 +61,11 @@ fn replayed(config: &Config, replay: &Replay, grid: &[&str]) -> Vec<Outcome> {
 fn scored(config: &Config, alpha: f64, samples: usize, field: &str) -> Vec<Score> {
     let mut config = config.clone();
     Setting { path: "alpha".to_owned(), value: alpha }.apply(&mut config.strategy).unwrap();
-    let mut wired = Wired::new(config.clone(), &runtime(), 1).unwrap();
-    let score = |(index, sample): (usize, &logitfuse_experiment::Sample)| {
-        let prompts = wired.request(index, &sample.fields).unwrap().prompts;
-        let tokens = wired.tokenizer.encode(sample.fields[field].as_str().unwrap(), false).unwrap();
-        wired.engine.score(&ScoreRequest::new(prompts, [tokens]), &Cancel::new()).unwrap().remove(0)
+    let pipeline = config.open(&runtime(), 1, &PluginSettings::default()).unwrap();
+    let score = |(index, sample): (usize, &logitfuse_pipeline::Sample)| {
+        let prompts = pipeline.request_for(index, &sample.fields).unwrap().prompts;
+        let tokens = pipeline.tokenizer().encode(sample.fields[field].as_str().unwrap(), false).unwrap();
+        pipeline.decoder().score(&ScoreRequest::new(prompts, [tokens]), &Cancel::new()).unwrap().remove(0)
     };
     config.samples().unwrap()[..samples].iter().enumerate().map(score).collect()
 }
@@ -131,10 +132,10 @@ fn a_sweep_on_a_tape_is_the_sweep_by_decoding() {
     for outcome in &outcomes {
         let mut config = config.clone();
         outcome.settings[0].apply(&mut config.strategy).unwrap();
-        let mut wired = Wired::new(config.clone(), &runtime(), 1).unwrap();
+        let pipeline = config.open(&runtime(), 1, &PluginSettings::default()).unwrap();
         for (index, (sample, text)) in config.samples().unwrap().iter().zip(&outcome.texts).enumerate() {
-            let request = wired.request(index, &sample.fields).unwrap();
-            let decoded = wired.engine.generate_one(&request).unwrap();
+            let request = pipeline.request_for(index, &sample.fields).unwrap();
+            let decoded = pipeline.decoder().generate_one(&request).unwrap();
             let taped: Vec<u32> = text.tokens.iter().map(|token| token.token).collect();
             let place = format!("{}, {}", outcome.settings[0], text.info);
             match text.left {
@@ -221,10 +222,10 @@ fn what_is_found_is_the_optimum() {
     let config = config("math");
     let replay = Replay::new(folder.path().join("tape"));
     recorded(&config, &replay.path, &options(RowKind::TopK(64), 24));
-    let task = Calibration {
+    let task = FitOptions {
         parameters: vec![("alpha".to_owned(), Range { low: 0.0, high: 2.0 })],
         points: 21,
-        ..Calibration::default()
+        ..FitOptions::default()
     };
     let plugins = PluginSettings::default();
     let fit = task.run(&config, &replay, &plugins, &Cancel::new()).unwrap();
@@ -243,13 +244,13 @@ fn what_is_found_is_the_optimum() {
     assert_eq!(again[0].summary().nll.to_bits(), fit.summary.nll.to_bits());
 
     // Two parameters that undo each other: one alone cannot be worse than both.
-    let both = Calibration {
+    let both = FitOptions {
         parameters: vec![
             ("alpha".to_owned(), Range { low: 0.0, high: 2.0 }),
             ("base_weight".to_owned(), Range { low: 0.5, high: 2.0 }),
         ],
         points: 9,
-        ..Calibration::default()
+        ..FitOptions::default()
     };
     let both = both.run(&config, &replay, &plugins, &Cancel::new()).unwrap();
     assert!(both.summary.nll <= fit.summary.nll + 1e-6, "{both:?}");
@@ -268,14 +269,15 @@ fn choices_are_scored_as_the_models_would() {
     };
     assert_eq!(recorded(&config, &replay.path, &quiz).texts, 36);
     let outcome = replayed(&config, &replay, &[]).remove(0);
-    let mut wired = Wired::new(config.clone(), &runtime(), 1).unwrap();
+    let pipeline = config.open(&runtime(), 1, &PluginSettings::default()).unwrap();
     let (mut right, mut samples) = (0.0, 0.0);
     for (index, sample) in config.samples().unwrap()[..12].iter().enumerate() {
-        let prompts = wired.request(index, &sample.fields).unwrap().prompts;
+        let prompts = pipeline.request_for(index, &sample.fields).unwrap().prompts;
         let options = sample.fields["options"].as_array().unwrap();
-        let encode = |option: &Value| wired.tokenizer.encode(&format!(" It is {}.", option.as_str().unwrap()), false);
+        let encode =
+            |option: &Value| pipeline.tokenizer().encode(&format!(" It is {}.", option.as_str().unwrap()), false);
         let continuations = options.iter().map(encode).collect::<Result<Vec<_>, _>>().unwrap();
-        let scores = wired.engine.score(&ScoreRequest::new(prompts, continuations), &Cancel::new()).unwrap();
+        let scores = pipeline.decoder().score(&ScoreRequest::new(prompts, continuations), &Cancel::new()).unwrap();
         let best = (0..scores.len()).max_by(|&a, &b| scores[a].log_prob.total_cmp(&scores[b].log_prob)).unwrap();
         right += f64::from(u8::from(options[best] == sample.fields["gold"]));
         samples += 1.0;
@@ -283,11 +285,11 @@ fn choices_are_scored_as_the_models_would() {
     let summary = outcome.summary();
     assert_eq!(summary.acc, Some(right / samples));
     assert_eq!(summary.texts, 12, "of the choices the right ones count");
-    let task = Calibration {
+    let task = FitOptions {
         parameters: vec![("alpha".to_owned(), Range { low: 0.0, high: 2.0 })],
         metric: Metric::Acc,
         points: 9,
-        ..Calibration::default()
+        ..FitOptions::default()
     };
     let fit = task.run(&config, &replay, &PluginSettings::default(), &Cancel::new()).unwrap();
     assert!(fit.summary.acc >= summary.acc && fit.parameters[0].low <= fit.parameters[0].value, "{fit:?}");
@@ -318,15 +320,15 @@ fn what_a_tape_cannot_do_is_told() {
     assert!(e.to_string().ends_with("source `anti`, which plays role `anti`, is not on the tape"), "{e}");
     let e = candidate(&[Setting { path: "alhpa".to_owned(), value: 1.0 }]).err().unwrap();
     assert!(e.to_string().contains("alhpa"), "{e}");
-    let quiz = Calibration {
+    let quiz = FitOptions {
         parameters: vec![("alpha".to_owned(), Range { low: 0.0, high: 1.0 })],
         metric: Metric::Acc,
-        ..Calibration::default()
+        ..FitOptions::default()
     };
     let mut pair = config.clone();
     pair.strategy.id = Some("in-context".to_owned());
     pair.strategy.roles = [("base", "base"), ("anti", "expert")]
-        .map(|(role, source)| (role.to_owned(), logitfuse_experiment::Names(vec![source.to_owned()])))
+        .map(|(role, source)| (role.to_owned(), logitfuse_pipeline::Names(vec![source.to_owned()])))
         .into();
     let e = quiz.run(&pair, &replay, &plugins, &Cancel::new()).unwrap_err();
     assert!(e.to_string().contains("the tape holds no right choice"), "{e}");

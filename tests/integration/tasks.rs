@@ -2,8 +2,10 @@
 
 use std::{fs, ops::ControlFlow, path::Path};
 
+use logitfuse_config::{Config, TaskConfig};
 use logitfuse_engine::{Cancel, Event, ScoreRequest, Scored};
-use logitfuse_experiment::{Config, Doc, Task, TaskConfig, TaskRequest, Wired, task::import};
+use logitfuse_eval::{Doc, Task, TaskRequest, task::import};
+use logitfuse_pipeline::{Pipeline, PluginSettings};
 use logitfuse_rundir::{Response, SampleRecord};
 use serde_json::{Value, json};
 
@@ -16,7 +18,7 @@ const LOG_PROB: f64 = 1e-3;
 fn lm_eval_agrees() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("second_opinion/tasks.json");
     let vectors: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    let mut whole = wired("");
+    let mut whole = pipeline("");
     let mut compared = 0;
     for vector in vectors["tasks"].as_array().unwrap() {
         let folder = tempfile::tempdir().unwrap();
@@ -25,7 +27,7 @@ fn lm_eval_agrees() {
         let expected = vector["samples"].as_array().unwrap();
         assert_eq!(task.docs().len(), expected.len(), "{name}");
         // So that a page has several windows.
-        let mut short = (name == "pages").then(|| wired(&format!("context_length = {}", vectors["rolling_length"])));
+        let mut short = (name == "pages").then(|| pipeline(&format!("context_length = {}", vectors["rolling_length"])));
         let responses = answered(short.as_mut().unwrap_or(&mut whole), &task);
         let mut samples = Vec::new();
         for ((doc, responses), expected) in task.docs().iter().zip(&responses).zip(expected) {
@@ -47,11 +49,11 @@ fn lm_eval_agrees() {
     assert!(compared > 500, "{compared} responses");
 }
 
-fn wired(more: &str) -> Wired {
+fn pipeline(more: &str) -> Pipeline {
     let folder = model("smollm2-fp32");
     let folder = folder.display();
     let toml = format!("schema = 1\n[sources.base]\nmodel = \"{folder}\"\nchat_template = \"none\"\n{more}\n");
-    Wired::new(Config::from_toml(&toml).unwrap(), &runtime(), 0).unwrap()
+    Config::from_toml(&toml).unwrap().open(&runtime(), 0, &PluginSettings::default()).unwrap()
 }
 
 /// The task as a user gets it: lm-eval's file through `logitfuse tasks import`.
@@ -75,8 +77,8 @@ fn lines(items: &Value) -> String {
 }
 
 /// All responses to each item, in batches.
-fn answered(wired: &mut Wired, task: &Task) -> Vec<Vec<Response>> {
-    let requests = |doc: &Doc| task.requests(wired, doc, 0).unwrap();
+fn answered(pipeline: &mut Pipeline, task: &Task) -> Vec<Vec<Response>> {
+    let requests = |doc: &Doc| task.requests(pipeline, doc, 0).unwrap();
     let mut generate = Vec::new();
     let mut score: Vec<(usize, ScoreRequest)> = Vec::new();
     for doc in task.docs() {
@@ -97,14 +99,14 @@ fn answered(wired: &mut Wired, task: &Task) -> Vec<Vec<Response>> {
         }
         ControlFlow::Continue(())
     };
-    wired.engine.serve(&mut generate.into_iter().map(Ok), 8, &Cancel::new(), &mut on_event).unwrap();
+    pipeline.decoder().generate_stream(&mut generate.into_iter().map(Ok), 8, &Cancel::new(), &mut on_event).unwrap();
     let mut scored = vec![Vec::new(); score.len()];
     let mut on_scored = |done: Scored| {
         scored[done.request] = done.scores;
         ControlFlow::Continue(())
     };
     let mut each = score.iter().map(|(_, request)| Ok(request.clone()));
-    wired.engine.score_all(&mut each, 8, &Cancel::new(), &mut on_scored).unwrap();
+    pipeline.decoder().score_stream(&mut each, 8, &Cancel::new(), &mut on_scored).unwrap();
     for ((doc, _), scores) in score.iter().zip(scored) {
         responses[*doc].extend(scores.into_iter().map(|score| Response {
             log_prob: score.log_prob,

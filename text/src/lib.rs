@@ -45,7 +45,8 @@ mod testing;
 mod tokenizer;
 
 pub use compatibility::{CompatibilityReport, Difference, SourceReport, SourceVocabulary, compatibility};
-pub use output::{OutputText, TextDelta};
+pub use logitfuse_core::TextDelta;
+pub use output::{DetokenizeOptions, OutputText};
 pub use prompt_template::PromptTemplate;
 pub use special::SpecialTokens;
 pub use stop::StopStrings;

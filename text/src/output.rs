@@ -1,17 +1,8 @@
-use logitfuse_core::{Result, TokenId};
+use logitfuse_core::{Detokenize, Detokenizer, Result, TextDelta, TokenId};
 
 use crate::{StopStrings, TextStream, Tokenizer};
 
-/// A piece of generated text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TextDelta {
-    /// The text to add to what was shown; may be empty.
-    pub text: String,
-    /// The stop string that ends the text here. It is not part of `text`, and nothing follows.
-    pub stopped: Option<String>,
-}
-
-/// Generated tokens in, text to show out: a [`TextStream`] without control tokens, whose text runs through
+/// The [`Detokenizer`] of a [`Tokenizer`]: a [`TextStream`] without control tokens, whose text runs through
 /// [`StopStrings`].
 ///
 /// ```
@@ -43,7 +34,7 @@ impl OutputText {
     /// Takes the next token.
     pub fn push(&mut self, token: TokenId) -> Result<TextDelta> {
         let (text, stopped) = self.stops.push(&self.stream.push(token)?);
-        Ok(TextDelta { text, stopped })
+        Ok(TextDelta::new(text, stopped))
     }
 
     /// Ends the text and returns what was held back; nothing if a stop string ended it before.
@@ -54,6 +45,67 @@ impl OutputText {
             text.push_str(&self.stops.finish());
         }
         Ok(text)
+    }
+}
+
+impl Detokenizer for OutputText {
+    fn push(&mut self, token: TokenId) -> Result<TextDelta> {
+        Self::push(self, token)
+    }
+
+    fn finish(self: Box<Self>) -> Result<String> {
+        Self::finish(*self)
+    }
+
+    fn fork(&self) -> Box<dyn Detokenizer> {
+        Box::new(self.clone())
+    }
+
+    fn has_stops(&self) -> bool {
+        !self.stops.is_empty()
+    }
+}
+
+/// How generated tokens become text: what starts an [`OutputText`] for each sequence.
+///
+/// ```
+/// use logitfuse_core::Detokenize;
+/// use logitfuse_text::{DetokenizeOptions, Tokenizer};
+///
+/// let tokenizer = Tokenizer::from_json(
+///     r#"{"model": {"type": "WordLevel", "unk_token": "?", "vocab": {"?": 0, "yes": 1, "no": 2}}}"#,
+/// )?;
+/// let mut output = DetokenizeOptions::new(tokenizer).with_stop(["no"]).start();
+/// assert_eq!(output.push(1)?.text, "yes");
+/// assert_eq!(output.push(2)?.stopped.as_deref(), Some("no"));
+/// # Ok::<(), logitfuse_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DetokenizeOptions {
+    /// The tokenizer that all sources share, as the [`CompatibilityReport`](crate::CompatibilityReport) established.
+    pub tokenizer: Tokenizer,
+    /// Strings that end the text where they first appear; they are not part of it. Empty strings are ignored.
+    pub stop: Vec<String>,
+}
+
+impl DetokenizeOptions {
+    /// Options without stop strings.
+    pub fn new(tokenizer: Tokenizer) -> Self {
+        Self { tokenizer, stop: Vec::new() }
+    }
+
+    /// Sets the stop strings.
+    #[must_use]
+    pub fn with_stop(mut self, stop: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.stop = stop.into_iter().map(Into::into).collect();
+        self
+    }
+}
+
+impl Detokenize for DetokenizeOptions {
+    fn start(&self) -> Box<dyn Detokenizer> {
+        Box::new(OutputText::new(&self.tokenizer, &self.stop))
     }
 }
 
@@ -78,6 +130,24 @@ mod tests {
             assert_eq!(output.finish().unwrap(), "");
             assert_eq!((shown.as_str(), stopped.as_deref()), (text.split_once(stop).unwrap().0, Some(stop)));
         }
+    }
+
+    #[test]
+    fn a_fork_continues_by_itself() {
+        let tokenizer = testing::byte_level();
+        let options = DetokenizeOptions::new(tokenizer.clone()).with_stop(["sat"]);
+        let [cat, sat] = ["the cat s", "at on"].map(|text| tokenizer.encode(text, false).unwrap());
+        let mut output = options.start();
+        assert!(output.has_stops() && !DetokenizeOptions::new(tokenizer).with_stop([""]).start().has_stops());
+        let mut shown = String::new();
+        for &id in &cat {
+            shown += &output.push(id).unwrap().text;
+        }
+        assert_eq!(shown, "the cat ");
+        let mut draft = output.fork();
+        let stopped = sat.iter().find_map(|&id| draft.push(id).unwrap().stopped);
+        assert_eq!(stopped.as_deref(), Some("sat"));
+        assert_eq!((draft.finish().unwrap(), output.finish().unwrap()), (String::new(), "s".to_owned()));
     }
 
     #[test]

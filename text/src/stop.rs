@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 /// Finds stop strings in streamed text and cuts the text off before the first one.
 ///
 /// A stop string may begin in one token and end in another. Text that could still turn out to be the beginning of one
@@ -17,8 +19,8 @@
 /// ```
 #[derive(Clone, Debug)]
 pub struct StopStrings {
-    /// The longest first.
-    stops: Vec<String>,
+    /// The longest first. Copies of a search share them.
+    stops: Arc<[String]>,
     held: String,
     stopped: bool,
 }
@@ -28,7 +30,7 @@ impl StopStrings {
     pub fn new(stops: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let mut stops: Vec<String> = stops.into_iter().map(Into::into).filter(|stop| !stop.is_empty()).collect();
         stops.sort_by_key(|stop| std::cmp::Reverse(stop.len()));
-        Self { stops, held: String::new(), stopped: false }
+        Self { stops: stops.into(), held: String::new(), stopped: false }
     }
 
     /// Takes more text. Returns what is certain to stand before any stop string, and the stop string if one is complete;
@@ -51,6 +53,11 @@ impl StopStrings {
         let certain = self.held.len() - self.uncertain();
         let held = self.held.split_off(certain);
         (std::mem::replace(&mut self.held, held), None)
+    }
+
+    /// Whether there is no stop string.
+    pub fn is_empty(&self) -> bool {
+        self.stops.is_empty()
     }
 
     /// The text that was held back and is no stop string after all, now that nothing follows.

@@ -1,7 +1,7 @@
 //! What a developer does with a checkout, as one command each: `cargo xtask --help`.
 //!
 //! Every command sets up by itself what it needs, with nothing but cargo and a Python that has pip, and says so. Where
-//! the shell scripts of other projects would stand, there is Rust: the same on every system, and checked by a compiler.
+//! other projects have shell scripts, there is Rust: the same on every system, and checked by a compiler.
 #![expect(clippy::print_stderr, reason = "a developer command talks to a developer")]
 
 mod bench;

@@ -27,7 +27,7 @@ use crate::{
     steps::{cargo, root, step, target_dir},
 };
 
-/// The experiments with the family, in the order in which somebody who waits wants them.
+/// The experiments with the family, most important first.
 const EXPERIMENTS: [&str; 5] = ["weak-to-strong", "best-static", "multi-task", "in-context", "ablations"];
 
 /// Times are taken in rounds, each of which times every variant within seconds: what else the machine does is then the same for all.

@@ -24,6 +24,13 @@ pub(crate) fn cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
     command
 }
 
+/// A cargo command over all crates, with the features that a default build leaves out.
+pub(crate) fn everything<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = cargo(args);
+    command.args(["--workspace", "--features", "logitfuse-cli/png"]);
+    command
+}
+
 /// Runs a command to its end, after saying which; an error unless it succeeds.
 pub(crate) fn step(command: &mut Command) -> Result<()> {
     let line = words(command);

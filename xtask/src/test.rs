@@ -8,7 +8,7 @@ use logitfuse_setup::Environment;
 
 use crate::{
     prepare::{Prepared, say},
-    steps::{cargo, output_of, step},
+    steps::{cargo, everything, output_of, step},
 };
 
 /// How often every property is tried, unless the caller's environment says otherwise. More than proptest's own 256: laws
@@ -19,27 +19,27 @@ const CASES: &str = "1000";
 pub(crate) fn run(env: &Environment, runner_args: &[String], seed: Option<&str>) -> Result<()> {
     let prepared = Prepared::new(env)?;
     let properties = Properties::new(seed);
-    // Whoever asks for certain tests does not ask for the doctests.
+    // A filter asks for certain tests, so the doctests are left out.
     let doctests = if runner_args.is_empty() {
-        step(properties.tell(prepared.tell(&mut cargo(["test", "--workspace", "--doc", "--quiet", "--no-fail-fast"]))))
+        step(properties.tell(prepared.tell(&mut everything(["test", "--doc", "--quiet", "--no-fail-fast"]))))
     } else {
         Ok(())
     };
     // The tests start the binary, which a test build alone does not make.
-    step(&mut cargo(["build", "--quiet"]))?;
+    step(&mut cargo(["build", "--quiet", "--features", "png"]))?;
     let nextest = output_of(&mut cargo(["nextest", "--version"])).is_ok();
     let mut runner = if nextest {
-        cargo(["nextest", "run", "--workspace", "--no-fail-fast"])
+        everything(["nextest", "run", "--no-fail-fast"])
     } else {
         say("cargo-nextest is not installed; cargo test does the same, a little slower");
-        cargo(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
+        everything(["test", "--lib", "--bins", "--tests", "--no-fail-fast"])
     };
     step(properties.tell(prepared.tell(runner.args(runner_args)))).inspect_err(|_| say(&properties.replay()))?;
     doctests
 }
 
 /// The number of cases of property tests and the seed that they are drawn from: told, so that what failed can be seen to
-/// fail again, and a new one every time unless somebody wants another thing, so that runs add up.
+/// fail again, and a new one every time unless the caller sets one, so that runs add up.
 struct Properties {
     cases: String,
     seed: String,

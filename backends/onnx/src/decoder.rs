@@ -1,7 +1,7 @@
-//! One loaded graph and how it is called: ids, mask and positions in, logits out. Key/value caches are bound by who
-//! keeps them.
+//! A loaded graph and how it is called: ids, mask and positions in, logits out. Where key/value caches lie is the cache
+//! policy's part.
 
-use std::{ffi::CString, path::Path};
+use std::ffi::CString;
 
 use logitfuse_core::{Error, ErrorKind, Result, TokenId};
 use ort::{
@@ -14,11 +14,16 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::{
     Element, fault,
-    memory::{Form, HostMemory, Memory, Side, as_i64},
+    memory::{HostMemory, Memory, Side, TensorDesc, as_i64},
     port::Port,
-    signature::{LogitRows, Signature},
+    signature::{CacheTensor, LogitRows, Signature},
 };
 
+/// A session, and the memory of its inputs and logits, which every call writes over.
+///
+/// [`Binding`]s keep addresses of that memory from one call to the next. They are sound because nothing but the `run…`
+/// functions of this file runs a binding, and these first bind every input of [`Inputs`] and the logits anew
+/// ([`bind_call`](Self::bind_call)), to memory that `&mut self` lends to the run.
 pub(crate) struct Decoder {
     session: Session,
     pub(crate) signature: Signature,
@@ -28,9 +33,10 @@ pub(crate) struct Decoder {
     pub(crate) device: Option<i32>,
     pub(crate) chunk_tokens: usize,
     host: MemoryInfo<'static>,
+    // These two, and which of the inputs there are, are never exchanged: a name that was bound once is bound by every call.
     inputs: Inputs,
-    logits: Memory,
     logits_name: CString,
+    logits: HostMemory,
     /// Rows of each sequence that `logits` holds.
     logits_rows: usize,
 }
@@ -54,6 +60,7 @@ impl Integers {
         Self { name: c_name(&port.name), element: port.element, memory: HostMemory::empty() }
     }
 
+    #[expect(unsafe_code, reason = "see `Binding`")]
     fn bind(
         &mut self,
         io: &mut IoBinding,
@@ -63,7 +70,39 @@ impl Integers {
     ) -> ort::Result<()> {
         let Self { name, element, memory } = self;
         memory.write_integers(*element, shape.iter().product(), numbers)?;
-        memory.bind(io, Side::Input, name, &Form { element: *element, shape }, host)
+        // SAFETY: the memory is the decoder's, which runs no binding without binding its inputs anew, and while `&mut self`
+        // keeps the memory from all other use.
+        unsafe { memory.bind(io, Side::Input, name, &TensorDesc { element: *element, shape }, host) }
+    }
+}
+
+/// An `IoBinding` of one [`Decoder`]: which tensors its graph reads and writes. Caches stay bound from call to call;
+/// inputs and logits are bound anew by each.
+pub(crate) struct Binding {
+    io: IoBinding,
+    /// The address of the session. It stays this session's own: `io` keeps the session alive.
+    session: usize,
+}
+
+impl Binding {
+    /// Binds a part of `memory`, `offset` bytes from its start, as the past and as the present of a cache.
+    ///
+    /// # Safety
+    /// From now on a run of this binding reads and writes the memory. At each run it must be allocated still and must not
+    /// be borrowed.
+    #[expect(unsafe_code, reason = "the binding keeps the address")]
+    pub(crate) unsafe fn bind_in_place(
+        &mut self,
+        tensor: &CacheTensor,
+        memory: &Memory,
+        offset: usize,
+        desc: &TensorDesc<'_>,
+        info: &MemoryInfo<'_>,
+    ) -> ort::Result<()> {
+        // SAFETY: the caller's promise; the tensor is used by runs of this binding only.
+        let mut view = unsafe { memory.tensor(offset, desc, info) }?;
+        self.io.bind_input(&*tensor.past, &view)?;
+        self.io.bind_output(&*tensor.present, &mut view)
     }
 }
 
@@ -84,16 +123,12 @@ pub(crate) struct Call<'a> {
 
 /// What becomes of a call's outputs.
 #[derive(Clone, Copy)]
-pub(crate) enum Outputs {
-    /// They stay where they are bound: [`Decoder::run`].
-    Left,
-    /// Caches are handed over by ort, which then has to know of every output: [`Decoder::run_taking_cache`].
-    Taken,
+enum Outputs {
+    /// They stay where they are bound.
+    InPlace,
+    /// Caches are handed over by ort, which then has to know of every output.
+    HandedOver,
 }
-
-/// Head sizes in the wild, most common first: tried where neither graph nor configuration tells.
-const HEAD_SIZES: &[usize] =
-    &[64, 128, 96, 80, 256, 32, 112, 192, 160, 120, 72, 88, 104, 48, 40, 24, 16, 8, 144, 224, 288, 320, 512, 576];
 
 impl Decoder {
     pub(crate) fn new(session: Session, signature: Signature, name: String, device: Option<i32>) -> Result<Self> {
@@ -114,14 +149,16 @@ impl Decoder {
             chunk_tokens: 0,
             host,
             inputs,
-            logits: Memory::Host(HostMemory::empty()),
             logits_name,
+            logits: HostMemory::empty(),
             logits_rows: 0,
         })
     }
 
-    pub(crate) fn binding(&self) -> Result<IoBinding> {
-        self.session.create_binding().map_err(fault::backend(&self.name))
+    /// A binding to which nothing is bound yet.
+    pub(crate) fn binding(&self) -> Result<Binding> {
+        let io = self.session.create_binding().map_err(fault::backend(&self.name))?;
+        Ok(Binding { io, session: self.session.ptr().addr() })
     }
 
     /// Where caches live.
@@ -134,10 +171,12 @@ impl Decoder {
     }
 
     /// Binds everything but the caches.
-    pub(crate) fn bind(&mut self, io: &mut IoBinding, call: &Call<'_>, outputs: Outputs) -> Result<()> {
-        self.bind_inputs(io, call)
-            .and_then(|()| self.bind_logits(io, call, outputs))
-            .map_err(fault::backend(&self.name))
+    fn bind_call(&mut self, binding: &mut Binding, call: &Call<'_>, outputs: Outputs) -> ort::Result<()> {
+        if binding.session != self.session.ptr().addr() {
+            return Err(ort::Error::new("a binding of another session"));
+        }
+        self.bind_inputs(&mut binding.io, call)?;
+        self.bind_logits(&mut binding.io, call, outputs)
     }
 
     fn bind_inputs(&mut self, io: &mut IoBinding, call: &Call<'_>) -> ort::Result<()> {
@@ -160,30 +199,38 @@ impl Decoder {
             let cached = call.pasts.iter().any(|&past| past > 0);
             io.bind_input(&*switch.name, &Tensor::from_array(([1usize], vec![cached]))?)?;
         }
-        if let (Some(keep), Some(input)) = (&signature.rows_to_keep, &mut inputs.rows_to_keep) {
-            let shape: SmallVec<[usize; 4]> = smallvec![1; keep.dims.len()];
+        if let Some(input) = &mut inputs.rows_to_keep {
+            let rank = signature.rows_to_keep.as_ref().map_or(0, |keep| keep.dims.len());
+            let shape: SmallVec<[usize; 4]> = smallvec![1; rank];
             input.bind(io, &shape, std::iter::once(as_i64(call.rows.max(1))), host)?;
         }
         Ok(())
     }
 
     /// Logits are written where we say: bindings of other sequences must not hold buffers of their own.
+    #[expect(unsafe_code, reason = "see `Binding`")]
     fn bind_logits(&mut self, io: &mut IoBinding, call: &Call<'_>, outputs: Outputs) -> ort::Result<()> {
         let Signature { logits, width, .. } = &self.signature;
         let (batch, width) = (call.tokens.len(), width.unwrap_or_default());
         let with_rows = [batch, self.rows_out(call), width];
         let shape = if logits.dims.len() == 2 { &[batch, width][..] } else { &with_rows };
-        let form = Form { element: logits.element, shape };
-        let held = self.logits.host().map_or(0, HostMemory::bytes);
+        let desc = TensorDesc { element: logits.element, shape };
+        let held = self.logits.bytes();
         // A long prompt's buffer is not kept for single rows.
-        if held < form.bytes() || held / 16 > form.bytes() {
-            self.logits = Memory::Host(HostMemory::empty());
-            self.logits =
-                Memory::Host(HostMemory::zeroed(form.bytes()).ok_or_else(|| ort::Error::new("logits too large"))?);
+        if held < desc.bytes() || held / 16 > desc.bytes() {
+            self.logits = HostMemory::empty();
+            self.logits = HostMemory::zeroed(desc.bytes()).ok_or_else(|| ort::Error::new("logits too large"))?;
         }
-        match (outputs, self.logits.host()) {
-            (Outputs::Left, Some(memory)) => memory.bind(io, Side::Output, &self.logits_name, &form, &self.host)?,
-            _ => io.bind_output(&*logits.name, &mut self.logits.view(0, &form, &self.host)?)?,
+        // SAFETY: the memory is the decoder's, which runs no binding without binding its logits anew, and while `&mut self`
+        // keeps the memory from all other use.
+        unsafe {
+            match outputs {
+                Outputs::InPlace => self.logits.bind(io, Side::Output, &self.logits_name, &desc, &self.host)?,
+                Outputs::HandedOver => {
+                    let name = self.logits_name.to_string_lossy();
+                    io.bind_output(name, &mut self.logits.tensor(0, &desc, &self.host)?)?;
+                }
+            }
         }
         self.logits_rows = shape[1..shape.len() - 1].iter().product();
         Ok(())
@@ -198,20 +245,45 @@ impl Decoder {
         }
     }
 
-    /// Runs what is bound. Outputs stay where they are bound.
+    /// Runs a call. Caches must be bound; outputs stay where they are bound.
     #[expect(unsafe_code, reason = "ort's own call makes a value of each of some sixty outputs, every token")]
-    pub(crate) fn run(&mut self, io: &IoBinding) -> Result<()> {
+    pub(crate) fn run(&mut self, binding: &mut Binding, call: &Call<'_>) -> Result<()> {
+        self.bind_call(binding, call, Outputs::InPlace).map_err(fault::backend(&self.name))?;
         let session = self.session.ptr_mut();
-        // SAFETY: `session` is live and used by one thread, as `&mut self` proves; `io` was made for it and holds or
-        // outlives everything bound; null options mean the defaults. The status is consumed exactly once.
+        // SAFETY: `session` is live and used by one thread, as `&mut self` proves; `binding` was made for it, as `bind_call`
+        // has checked. What is bound is alive: inputs and logits were bound just now, caches by the promise of
+        // `bind_in_place`, and ort keeps its own tensors. Null options mean the defaults. The status is consumed exactly once.
         unsafe {
-            ort::Error::result_from_status((ort::api().RunWithBinding)(session, std::ptr::null(), io.ptr()))
+            ort::Error::result_from_status((ort::api().RunWithBinding)(session, std::ptr::null(), binding.io.ptr()))
                 .map_err(fault::backend(&self.name))
         }
     }
 
-    /// Runs what is bound and takes the present caches out, in the order of the signature.
-    pub(crate) fn run_taking_cache(&mut self, io: &IoBinding) -> Result<Vec<DynTensor>> {
+    /// Runs a call on the caches in `past` and returns the present ones, both in the order of the signature.
+    pub(crate) fn run_with_past(
+        &mut self,
+        binding: &mut Binding,
+        past: &[DynTensor],
+        call: &Call<'_>,
+    ) -> Result<Vec<DynTensor>> {
+        self.bind_call(binding, call, Outputs::HandedOver).map_err(fault::backend(&self.name))?;
+        let present = self.bind_past(&mut binding.io, past).and_then(|()| self.run_taking_cache(&binding.io));
+        // The binding would keep the old past alive beside the new.
+        binding.io.clear();
+        present
+    }
+
+    fn bind_past(&self, io: &mut IoBinding, past: &[DynTensor]) -> Result<()> {
+        let memory = self.cache_memory()?;
+        let mut bind = |tensor: &CacheTensor, past: &DynTensor| {
+            io.bind_input(&*tensor.past, past)?;
+            io.bind_output_to_device(&*tensor.present, &memory)
+        };
+        let mut tensors = self.signature.cache.iter().zip(past);
+        tensors.try_for_each(|(tensor, past)| bind(tensor, past)).map_err(fault::backend(&self.name))
+    }
+
+    fn run_taking_cache(&mut self, io: &IoBinding) -> Result<Vec<DynTensor>> {
         let Self { session, signature, name, .. } = self;
         let mut outputs = session.run_binding(io).map_err(fault::backend(&name))?;
         let take = |present: &str| {
@@ -226,81 +298,23 @@ impl Decoder {
     /// Copies the logits of the last run: of `sequence`, `from_end` positions before its last.
     pub(crate) fn copy_logits(&self, sequence: usize, from_end: usize, out: &mut [f32]) {
         let row = (sequence + 1) * self.logits_rows - 1 - from_end;
-        if let Some(memory) = self.logits.host() {
-            memory.copy_widened(self.signature.logits.element, row * out.len(), out);
-        }
+        self.logits.copy_widened(self.signature.logits.element, row * out.len(), out);
     }
 
     /// An empty past for one sequence.
     pub(crate) fn empty_cache(&self) -> Result<Vec<DynTensor>> {
         let memory = self.cache_memory()?;
         let allocator = Allocator::new(&self.session, memory).map_err(fault::backend(&self.name))?;
-        let empty = |tensor: &crate::signature::CacheTensor| {
+        let empty = |tensor: &CacheTensor| {
             let shape: Vec<i64> = tensor.shape(1, 0).into_iter().map(as_i64).collect();
             DynTensor::new(&allocator, tensor.element.to_ort(), shape)
         };
         self.signature.cache.iter().map(empty).collect::<ort::Result<_>>().map_err(fault::backend(&self.name))
     }
 
-    /// Resolves what the graph leaves open (the head size, which rows come out, how wide they are) by running two tokens.
-    pub(crate) fn probe(&mut self, file: &Path) -> Result<()> {
-        let stated = self.signature.cache.iter().all(|tensor| tensor.stated);
-        if stated && self.signature.rows.is_some() && self.signature.width.is_some() {
-            return Ok(());
-        }
-        if stated {
-            return self.probe_once();
-        }
-        // Whatever the configuration says comes first; the graph has the last word.
-        let hinted = self.signature.cache.clone();
-        for size in std::iter::once(None).chain(HEAD_SIZES.iter().copied().map(Some)) {
-            for (tensor, hinted) in self.signature.cache.iter_mut().zip(&hinted).filter(|(tensor, _)| !tensor.stated) {
-                let head = tensor.axis + 1;
-                tensor.dims[head] = size.or(hinted.dims[head]);
-            }
-            let known = self.signature.cache.iter().all(|tensor| tensor.dims[tensor.axis + 1].is_some());
-            if known && self.probe_once().is_ok() {
-                return Ok(());
-            }
-        }
-        let message =
-            format!("{}: the head size of its key/value cache is not stated and not one of the usual", file.display());
-        Err(Error::new(ErrorKind::InvalidData, message).with_help("add `head_dim` to config.json beside the model"))
-    }
-
-    fn probe_once(&mut self) -> Result<()> {
-        let mut io = self.binding()?;
-        let past = self.empty_cache()?;
-        let call = Call { tokens: &[&[0, 0]], pasts: &[0], rows: 1 };
-        let (logits, presents) = self.probe_shapes(&mut io, &past, &call).map_err(fault::backend(&self.name))?;
-        // An empty past fits any head size; what comes out is what the graph really has.
-        for (tensor, present) in self.signature.cache.iter_mut().zip(&presents) {
-            for (dim, &found) in tensor.dims.iter_mut().zip(&present[..]) {
-                *dim = usize::try_from(found).ok();
-            }
-        }
-        self.signature.width = logits.last().and_then(|&width| usize::try_from(width).ok());
-        self.signature.rows = self.signature.rows.or(match logits[..] {
-            [_, 2, _] => Some(LogitRows::All),
-            [_, 1, _] | [_, _] => Some(LogitRows::Last),
-            _ => None,
-        });
-        if self.signature.rows.is_none() || self.signature.width.is_none() {
-            let message = format!("{}: two tokens give logits of shape {:?}", self.name, &logits[..]);
-            return Err(Error::new(ErrorKind::Unsupported, message).with_help(
-                "logits must be [batch, tokens, vocabulary], [batch, 1, vocabulary] or [batch, vocabulary]",
-            ));
-        }
-        Ok(())
-    }
-
-    /// The shapes of the logits and of each present cache.
-    fn probe_shapes(
-        &mut self,
-        io: &mut IoBinding,
-        past: &[DynTensor],
-        call: &Call<'_>,
-    ) -> ort::Result<(Shape, Vec<Shape>)> {
+    /// Runs a call on the caches in `past` for the shapes of its outputs: the logits and each present cache.
+    pub(crate) fn output_shapes(&mut self, past: &[DynTensor], call: &Call<'_>) -> ort::Result<(Shape, Vec<Shape>)> {
+        let io = &mut self.session.create_binding()?;
         self.bind_inputs(io, call)?;
         io.bind_output_to_device(&*self.signature.logits.name, &self.host)?;
         for (tensor, past) in self.signature.cache.iter().zip(past) {

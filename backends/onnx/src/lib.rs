@@ -39,6 +39,7 @@ mod kv;
 mod memory;
 mod options;
 mod port;
+mod probe;
 mod providers;
 mod report;
 mod runtime;

@@ -1,4 +1,8 @@
-//! The one place where tensors are made over memory that ONNX Runtime does not own.
+//! Host and device memory for tensors, and the tensors that ONNX Runtime reads and writes in it.
+//!
+//! ONNX Runtime keeps the address of a tensor that is bound, not a borrow, so binding is `unsafe` here. Two types own memory
+//! together with the bindings that point into it, and are safe to use: [`Decoder`](crate::decoder::Decoder) for the
+//! inputs and logits of a call, [`Block`](crate::kv::block::Block) for key/value caches.
 
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
@@ -24,7 +28,7 @@ pub(crate) struct HostMemory {
     layout: Layout,
 }
 
-/// What memory is aligned to.
+/// What memory is aligned to: a cache line, and the widest vector register.
 #[repr(align(64))]
 struct Line;
 
@@ -43,7 +47,7 @@ impl HostMemory {
         Some(Self { start, layout })
     }
 
-    /// Next to nothing, until something is needed.
+    /// Memory of size 0.
     pub(crate) fn empty() -> Self {
         Self { start: NonNull::<Line>::dangling().cast(), layout: Layout::new::<()>() }
     }
@@ -63,6 +67,34 @@ impl HostMemory {
 impl HostMemory {
     pub(crate) fn bytes(&self) -> usize {
         self.layout.size()
+    }
+
+    /// A tensor over a part of this memory, `offset` bytes from its start.
+    ///
+    /// # Safety
+    /// ONNX Runtime reads and writes the memory wherever the tensor is used. At each use the memory must be allocated still; it
+    /// must not be borrowed then, but for reading where the tensor is only read.
+    #[expect(unsafe_code, reason = "ort's safe tensors own their memory or are copied when bound")]
+    pub(crate) unsafe fn tensor(
+        &self,
+        offset: usize,
+        desc: &TensorDesc<'_>,
+        info: &MemoryInfo<'_>,
+    ) -> ort::Result<DynTensor> {
+        let value = tensor_at(self.start, self.bytes(), offset, desc, info)?;
+        // SAFETY: `value` is a live tensor that is owned here, and `DynTensor` releases it once.
+        Ok(unsafe { Value::from_ptr(value, Some(&Allocator::default())) })
+    }
+
+    /// Copies the beginning into a tensor that ONNX Runtime owns, on a CUDA device or on the host.
+    #[expect(unsafe_code, reason = "ort's safe tensors own their memory or are copied when bound")]
+    pub(crate) fn to_tensor(&self, desc: &TensorDesc<'_>, device: Option<i32>) -> ort::Result<DynTensor> {
+        // SAFETY: the tensor lives in this function only, which borrows `self`, and is only read.
+        let view = unsafe { self.tensor(0, desc, &MemoryInfo::default()) }?;
+        match device {
+            Some(id) => view.to(AllocationDevice::CUDA, id),
+            None => view.to(AllocationDevice::CPU, 0),
+        }
     }
 
     /// Copies `out.len()` floats that start at the `first`, widening halves.
@@ -117,41 +149,30 @@ impl HostMemory {
     }
 
     /// Binds the beginning of this memory as an input or output, without a tensor of ort's, which would allocate several
-    /// times per token. The memory must not be freed before the binding is made anew or gone.
+    /// times per token.
+    ///
+    /// # Safety
+    /// A run of `io` reads (input) or writes (output) the memory, until something else is bound to `name`. At each such run
+    /// the memory must be allocated still; it must not be borrowed then, but for reading an input.
     #[expect(unsafe_code, reason = "ort's safe tensors own their memory or are copied when bound")]
-    pub(crate) fn bind(
+    pub(crate) unsafe fn bind(
         &self,
         io: &mut IoBinding,
         side: Side,
         name: &CStr,
-        form: &Form<'_>,
+        desc: &TensorDesc<'_>,
         info: &MemoryInfo<'_>,
     ) -> ort::Result<()> {
-        let bytes = form.bytes();
-        if bytes > self.bytes() {
-            return Err(ort::Error::new("a view outside of its memory"));
-        }
-        let shape: SmallVec<[i64; 8]> = form.shape.iter().copied().map(as_i64).collect();
-        let mut value = null_mut();
-        // SAFETY: `bytes` bytes lie inside the allocation, as just checked, and are `info`'s kind of memory; the shape has as
-        // many elements as `bytes` holds. On success `value` is owned here: the binding takes a share of it, and ours is
-        // released once. `name` ends with a NUL, and `io` is live and borrowed for writing.
+        let value = tensor_at(self.start, self.bytes(), 0, desc, info)?;
+        // SAFETY: `value` is owned here: the binding takes a share of it, and ours is released once. `name` ends with a
+        // NUL, and `io` is live and borrowed for writing. That the memory outlives the runs is the caller's promise.
         unsafe {
-            ort::Error::result_from_status((ort::api().CreateTensorWithDataAsOrtValue)(
-                info.ptr(),
-                self.start.as_ptr().cast(),
-                bytes,
-                shape.as_ptr(),
-                shape.len(),
-                form.element.to_ort().into(),
-                &raw mut value,
-            ))?;
             let bind = match side {
                 Side::Input => ort::api().BindInput,
                 Side::Output => ort::api().BindOutput,
             };
-            let bound = ort::Error::result_from_status(bind(io.ptr_mut(), name.as_ptr(), value));
-            (ort::api().ReleaseValue)(value);
+            let bound = ort::Error::result_from_status(bind(io.ptr_mut(), name.as_ptr(), value.as_ptr()));
+            (ort::api().ReleaseValue)(value.as_ptr());
             bound
         }
     }
@@ -161,7 +182,8 @@ impl HostMemory {
         let end = first.checked_add(count).and_then(|end| end.checked_mul(size_of::<T>()));
         assert!(end.is_some_and(|end| end <= self.bytes()), "a read outside of its memory");
         // SAFETY: the range lies inside the allocation, as just checked, which is zeroed at least and aligned for every
-        // float; each pattern of bits is one. ONNX Runtime writes only while `run` borrows the decoder for writing.
+        // float; each pattern of bits is one. ONNX Runtime does not write while `self` is borrowed: `bind` and `tensor` demand
+        // that.
         unsafe { std::slice::from_raw_parts(self.start.cast::<T>().as_ptr().add(first), count) }
     }
 }
@@ -194,7 +216,7 @@ impl Drop for HostMemory {
     }
 }
 
-/// Where a shared cache lives.
+/// Where a cache that is written in place lives.
 pub(crate) enum Memory {
     Host(HostMemory),
     /// A tensor in the memory of a CUDA device.
@@ -202,24 +224,24 @@ pub(crate) enum Memory {
 }
 
 /// A tensor's type and shape.
-pub(crate) struct Form<'a> {
+pub(crate) struct TensorDesc<'a> {
     pub(crate) element: Element,
     pub(crate) shape: &'a [usize],
 }
 
-impl Form<'_> {
+impl TensorDesc<'_> {
     pub(crate) fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.element.bytes()
     }
 }
 
 impl Memory {
-    /// Puts what was written on the host where it belongs.
-    pub(crate) fn place(host: HostMemory, form: &Form<'_>, device: Option<i32>) -> ort::Result<Self> {
-        let Some(id) = device else { return Ok(Self::Host(host)) };
-        let memory = Self::Host(host);
-        let on_host = memory.view(0, form, &MemoryInfo::default())?;
-        Ok(Self::Device(on_host.to(AllocationDevice::CUDA, id)?))
+    /// Moves what was written on the host to the CUDA device, if one is given.
+    pub(crate) fn place(host: HostMemory, desc: &TensorDesc<'_>, device: Option<i32>) -> ort::Result<Self> {
+        match device {
+            Some(_) => Ok(Self::Device(host.to_tensor(desc, device)?)),
+            None => Ok(Self::Host(host)),
+        }
     }
 
     /// Reads the contents back to the host, if they are not there.
@@ -230,40 +252,28 @@ impl Memory {
         }
     }
 
-    /// A tensor over a part of this memory, `offset` bytes from its start, that ONNX Runtime reads as an input and
-    /// writes as an output. It must not be used after the memory is gone.
+    /// A tensor over a part of this memory, `offset` bytes from its start.
+    ///
+    /// # Safety
+    /// ONNX Runtime reads and writes the memory wherever the tensor is used. At each use the memory must be allocated still
+    /// and must not be borrowed.
     #[expect(unsafe_code, reason = "ort's safe tensors own their memory or are copied when bound")]
-    pub(crate) fn view(&self, offset: usize, form: &Form<'_>, info: &MemoryInfo<'_>) -> ort::Result<DynTensor> {
-        let (start, size) = match self {
-            Self::Host(memory) => (memory.start.as_ptr(), memory.layout.size()),
-            Self::Device(tensor) => {
-                let elements: i64 = tensor.shape().iter().product();
-                let size = usize::try_from(elements).unwrap_or(0) * form.element.bytes();
-                (tensor.data_ptr().cast_mut().cast::<u8>(), size)
-            }
+    pub(crate) unsafe fn tensor(
+        &self,
+        offset: usize,
+        desc: &TensorDesc<'_>,
+        info: &MemoryInfo<'_>,
+    ) -> ort::Result<DynTensor> {
+        let tensor = match self {
+            // SAFETY: the caller's promise.
+            Self::Host(memory) => return unsafe { memory.tensor(offset, desc, info) },
+            Self::Device(tensor) => tensor,
         };
-        let bytes = form.bytes();
-        if offset.checked_add(bytes).is_none_or(|end| end > size) {
-            return Err(ort::Error::new("a view outside of its memory"));
-        }
-        let shape: Vec<i64> = form.shape.iter().copied().map(as_i64).collect();
-        let mut value = null_mut();
-        // SAFETY: `bytes` bytes from `start + offset` lie inside the allocation, as just checked, and are `info`'s kind
-        // of memory; the shape has as many elements as `bytes` holds. `value` receives an owned pointer on success.
-        let value = unsafe {
-            ort::Error::result_from_status((ort::api().CreateTensorWithDataAsOrtValue)(
-                info.ptr(),
-                start.wrapping_add(offset).cast(),
-                bytes,
-                shape.as_ptr(),
-                shape.len(),
-                form.element.to_ort().into(),
-                &raw mut value,
-            ))?;
-            let value = NonNull::new(value).ok_or_else(|| ort::Error::new("ONNX Runtime made no tensor"))?;
-            Value::from_ptr(value, Some(&Allocator::default()))
-        };
-        Ok(value)
+        let start = NonNull::new(tensor.data_ptr().cast_mut().cast::<u8>());
+        let start = start.ok_or_else(|| ort::Error::new("a cache without memory"))?;
+        let value = tensor_at(start, size_of_tensor(tensor), offset, desc, info)?;
+        // SAFETY: `value` is a live tensor that is owned here, and `DynTensor` releases it once.
+        Ok(unsafe { Value::from_ptr(value, Some(&Allocator::default())) })
     }
 
     /// The host memory itself.
@@ -277,19 +287,56 @@ impl Memory {
 
 /// Copies a tensor that lies in host memory into memory of our own.
 #[expect(unsafe_code, reason = "a tensor's bytes are reached through its data pointer")]
-pub(crate) fn bytes_of(tensor: &DynTensor, element: Element) -> Option<HostMemory> {
+pub(crate) fn bytes_of(tensor: &DynTensor) -> Option<HostMemory> {
     if !tensor.memory_info().is_cpu_accessible() {
         return None;
     }
-    let elements: usize = tensor.shape().iter().map(|&n| usize::try_from(n).unwrap_or(0)).product();
-    let bytes = elements * element.bytes();
+    let bytes = size_of_tensor(tensor);
     let memory = HostMemory::zeroed(bytes)?;
     if bytes > 0 {
-        // SAFETY: the tensor holds `elements` elements of this size in memory the host can read, and the copy was
-        // allocated with room for them.
+        // SAFETY: the tensor holds `bytes` bytes in memory that the host can read, and the copy was allocated with room for
+        // them.
         unsafe { memory.start.copy_from_nonoverlapping(NonNull::new(tensor.data_ptr().cast_mut())?.cast(), bytes) };
     }
     Some(memory)
+}
+
+/// Bytes of a tensor's elements.
+fn size_of_tensor(tensor: &DynTensor) -> usize {
+    let elements: usize = tensor.shape().iter().map(|&n| usize::try_from(n).unwrap_or(0)).product();
+    elements * Element::from_ort(*tensor.data_type()).bytes()
+}
+
+/// Makes a tensor over a part of the `bytes` bytes from `start`, `offset` bytes behind it. The caller owns it and releases it.
+///
+/// This reads and writes nothing; using the tensor does.
+#[expect(unsafe_code, reason = "ort makes no tensor over memory that it does not own")]
+fn tensor_at(
+    start: NonNull<u8>,
+    bytes: usize,
+    offset: usize,
+    desc: &TensorDesc<'_>,
+    info: &MemoryInfo<'_>,
+) -> ort::Result<NonNull<ort::sys::OrtValue>> {
+    if offset.checked_add(desc.bytes()).is_none_or(|end| end > bytes) {
+        return Err(ort::Error::new("a tensor outside of its memory"));
+    }
+    let shape: SmallVec<[i64; 8]> = desc.shape.iter().copied().map(as_i64).collect();
+    let mut value = null_mut();
+    // SAFETY: the address is kept, not followed. `shape` and `info` outlive the call, which copies them; `value` receives a
+    // pointer on success.
+    unsafe {
+        ort::Error::result_from_status((ort::api().CreateTensorWithDataAsOrtValue)(
+            info.ptr(),
+            start.as_ptr().wrapping_add(offset).cast(),
+            desc.bytes(),
+            shape.as_ptr(),
+            shape.len(),
+            desc.element.to_ort().into(),
+            &raw mut value,
+        ))?;
+    }
+    NonNull::new(value).ok_or_else(|| ort::Error::new("ONNX Runtime made no tensor"))
 }
 
 /// Sizes of tensors fit: memory is smaller than 2^63.

@@ -55,12 +55,12 @@ pub enum Spin {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KvChoice {
-    /// [`Shared`](Self::Shared) where the graph allows it.
+    /// [`InPlace`](Self::InPlace) where the graph allows it.
     #[default]
     Auto,
     /// Past and present are the same buffer, which grows by doubling: no copy per token, free truncation, several
     /// sequences in one call. Needs `GroupQueryAttention` on every key/value pair.
-    Shared,
+    InPlace,
     /// What a call returns is handed to the next one. Works for every graph with a cache.
-    Moved,
+    PassThrough,
 }

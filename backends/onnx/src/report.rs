@@ -41,13 +41,13 @@ pub struct Refused {
 
 /// How a key/value cache is kept; see [`KvChoice`](crate::KvChoice).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum KvPolicy {
-    /// Past and present share one growing buffer.
-    Shared,
-    /// What one call returns is handed to the next.
-    Moved,
+    /// Past and present are one growing buffer, in which the graph writes behind the old keys and values.
+    InPlace,
+    /// The present that one call returns is the past of the next.
+    PassThrough,
     /// The graph has no cache: every call runs the whole sequence.
     Recompute,
 }
@@ -55,8 +55,8 @@ pub enum KvPolicy {
 impl std::fmt::Display for KvPolicy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
-            Self::Shared => "shared",
-            Self::Moved => "moved",
+            Self::InPlace => "in-place",
+            Self::PassThrough => "pass-through",
             Self::Recompute => "recompute",
         })
     }

@@ -7,7 +7,7 @@ use crate::{
     KvChoice, KvPolicy, ModelFolder, OnnxOptions, Port, Runtime, SourceReport,
     decoder::Decoder,
     graph::GraphSummary,
-    kv::{Cache, Job, Moved, Recompute, Shared},
+    kv::{Cache, InPlace, Job, PassThrough, Recompute},
     providers::TensorRtProfile,
     session,
     signature::Signature,
@@ -73,8 +73,8 @@ impl OnnxSource {
         decoder.chunk_tokens = options.chunk_tokens.unwrap_or_else(|| chunk_tokens_of(&decoder)).max(1);
         let (kv, kv_reason) = choose_policy(folder, &decoder.signature, options.kv)?;
         let cache: Box<dyn Cache> = match kv {
-            KvPolicy::Shared => Box::new(Shared::new(context_length)),
-            KvPolicy::Moved => Box::new(Moved::new(&decoder)?),
+            KvPolicy::InPlace => Box::new(InPlace::new(context_length)),
+            KvPolicy::PassThrough => Box::new(PassThrough::new(&decoder)?),
             KvPolicy::Recompute => Box::new(Recompute::new(&decoder)?),
         };
         let info = SourceInfo {
@@ -245,12 +245,12 @@ fn choose_policy(folder: &ModelFolder, signature: &Signature, choice: KvChoice) 
     }
     let blocker = not_shareable(&folder.graph, signature);
     match (choice, blocker) {
-        (KvChoice::Moved, _) => Ok((KvPolicy::Moved, "as asked for".into())),
-        (KvChoice::Auto | KvChoice::Shared, None) => {
-            Ok((KvPolicy::Shared, format!("GroupQueryAttention reads and writes all {pairs} cache tensors")))
+        (KvChoice::PassThrough, _) => Ok((KvPolicy::PassThrough, "as asked for".into())),
+        (KvChoice::Auto | KvChoice::InPlace, None) => {
+            Ok((KvPolicy::InPlace, format!("GroupQueryAttention reads and writes all {pairs} cache tensors")))
         }
-        (KvChoice::Auto, Some(blocker)) => Ok((KvPolicy::Moved, blocker)),
-        (KvChoice::Shared, Some(blocker)) => {
+        (KvChoice::Auto, Some(blocker)) => Ok((KvPolicy::PassThrough, blocker)),
+        (KvChoice::InPlace, Some(blocker)) => {
             let message =
                 format!("{}: its key/value cache cannot be a shared buffer: {blocker}", folder.onnx().display());
             Err(Error::new(ErrorKind::Unsupported, message).with_help("leave the cache policy to `auto`"))

@@ -4,11 +4,13 @@ use std::fmt::Write;
 
 use anstyle::Style;
 
-/// Where nobody says how wide it is, as in a pipe.
+use crate::table::TextTable;
+
+/// Width where the output is no terminal, as in a pipe.
 const USUAL_WIDTH: usize = 100;
 /// Narrower columns are harder to read than texts below each other.
 const LEAST: usize = 20;
-const GAP: usize = 3;
+const GAP: u16 = 3;
 
 pub(super) struct Column<'a> {
     pub(super) title: &'a str,
@@ -24,50 +26,18 @@ pub(super) fn terminal_width() -> usize {
 pub(super) fn side_by_side(columns: &[Column<'_>], width: usize) -> String {
     let bold = Style::new().bold();
     let count = columns.len().max(1);
-    let each = width.saturating_sub(GAP * (count - 1)) / count;
+    let each = width.saturating_sub(usize::from(GAP) * (count - 1)) / count;
     if each < LEAST {
         return columns.iter().fold(String::new(), |mut page, column| {
             let _ = write!(page, "{bold}{}{bold:#}\n{}\n\n", column.title, column.text);
             page
         });
     }
-    let mut page = String::new();
-    for (texts, style) in [
-        (columns.iter().map(|c| wrap(c.title, each)).collect::<Vec<_>>(), bold),
-        (columns.iter().map(|c| wrap(&c.text, each)).collect(), Style::new()),
-    ] {
-        for line in 0..texts.iter().map(Vec::len).max().unwrap_or(0) {
-            for (n, text) in texts.iter().enumerate() {
-                let words = text.get(line).map_or("", String::as_str);
-                // No blanks at the end of a line.
-                let room = if n + 1 < count { each + GAP - words.chars().count() } else { 0 };
-                let _ = write!(page, "{style}{words}{style:#}{:room$}", "");
-            }
-            page.truncate(page.trim_end_matches(' ').len());
-            page.push('\n');
-        }
-    }
-    page
-}
-
-/// Lines of at most `width` characters; a longer word has a line of its own, broken where it must.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let mut rest: Vec<char> = word.chars().collect();
-        while !rest.is_empty() {
-            let part: String = rest.drain(..rest.len().min(width)).collect();
-            match lines.last_mut() {
-                Some(line) if line.is_empty() => *line = part,
-                Some(line) if line.chars().count() + 1 + part.chars().count() <= width => {
-                    line.push(' ');
-                    line.push_str(&part);
-                }
-                _ => lines.push(part),
-            }
-        }
-    }
-    lines
+    let lay = |texts: Vec<String>| TextTable::new([texts]).gap(GAP).wrapped(each);
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let titles = lay(columns.iter().map(|column| words(column.title)).collect());
+    let texts = lay(columns.iter().map(|column| words(&column.text)).collect());
+    format!("{bold}{titles}{bold:#}{texts}")
 }
 
 #[cfg(test)]

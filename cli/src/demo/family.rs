@@ -1,20 +1,21 @@
-//! The family of `examples/family`: a large base that nobody tuned, steered by a small expert.
+//! The family of `examples/family`: a large untuned base, steered by a small expert.
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
+use logitfuse_config::Config;
 use logitfuse_core::Result;
 use logitfuse_engine::Cancel;
-use logitfuse_experiment::{Config, RunConfig, Sample, SourceConfig, StrategyConfig};
 use logitfuse_onnx::Runtime;
+use logitfuse_pipeline::{RunConfig, Sample, SourceConfig, StrategyConfig};
 use logitfuse_setup::Environment;
 use serde_json::json;
 
 use super::{
     columns::{Column, side_by_side, terminal_width},
-    strengths, title,
+    strengths,
 };
 use crate::{
     args::{Format, Global, PrintArgs},
@@ -36,7 +37,7 @@ pub(super) fn models(env: &Environment) -> Option<PathBuf> {
 }
 
 pub(super) fn show(global: &Global, models: &Path, runtime: &Runtime, cancel: &Cancel) -> Result<()> {
-    title("Weak to strong: a large model that nobody tuned, a small one that somebody tuned for sums, and both fused")?;
+    output::title("Weak to strong: a large untuned model, a small one tuned for sums, and both fused")?;
     output::line(&format!("{PROMPT}\n\nright: {ANSWER}\n"))?;
     let sample = Sample { id: "cards".to_owned(), fields: json!({ "prompt": PROMPT }) };
     let mut columns = Vec::new();
@@ -46,14 +47,15 @@ pub(super) fn show(global: &Global, models: &Path, runtime: &Runtime, cancel: &C
         ("expert: small, 0.27 M, tuned for sums", &["S-math"]),
         ("fused: base + α · (expert − small untuned)", &["L", "S-math", "S"]),
     ] {
-        let mut wired = decode::wire(global, config(models, roles), runtime)?;
+        let pipeline = decode::wire(global, config(models, roles), runtime)?;
         let print = PrintArgs { format: None, trace: true, timings: false };
-        let decoded = decode::sample(global, &mut wired, 0, &sample, print, Format::Jsonl, cancel)?;
+        let decoded =
+            decode::sample(global, &pipeline, &mut pipeline.decoder(), 0, &sample, print, Format::Jsonl, cancel)?;
         if cancel.is_cancelled() {
             return Ok(());
         }
         columns.push(Column { title, text: decoded.generation.text.trim().to_owned() });
-        trace = strengths::strip(&wired, &decoded.tokens, terminal_width())?;
+        trace = strengths::strip(&pipeline, &decoded.tokens, terminal_width())?;
     }
     output::write_all(side_by_side(&columns, terminal_width()).as_bytes())?;
     output::write_all(

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use logitfuse_config::Config;
 use logitfuse_core::Result;
 use logitfuse_engine::Cancel;
-use logitfuse_experiment::{Config, RunConfig, Sample, SourceConfig, StrategyConfig};
 use logitfuse_onnx::Runtime;
+use logitfuse_pipeline::{RunConfig, Sample, SourceConfig, StrategyConfig};
 use serde_json::json;
 
-use super::title;
 use crate::{
     args::{Format, Global, PrintArgs},
     decode, output,
@@ -24,7 +24,7 @@ const QUESTION: &str = "Who wrote the play Hamlet?";
 const SYSTEM: &str = "You are a helpful assistant. Answer in one short sentence.";
 
 pub(super) fn show(global: &Global, model: &Path, alpha: f64, runtime: &Runtime, cancel: &Cancel) -> Result<()> {
-    title("Context: one model that nobody tuned, with a passage and without it")?;
+    output::title("Context: one untuned model, with a passage and without it")?;
     output::line(&format!("passage:  {PASSAGE}\nquestion: {QUESTION}\n"))?;
     let sample = Sample { id: "hamlet".to_owned(), fields: json!({ "passage": PASSAGE, "question": QUESTION }) };
     let both = "{{ passage }}\n\n{{ question }}";
@@ -33,18 +33,19 @@ pub(super) fn show(global: &Global, model: &Path, alpha: f64, runtime: &Runtime,
         ("with it in the prompt".to_owned(), both, None),
         (format!("fused, alpha = {alpha}"), both, Some(alpha)),
     ] {
-        let mut wired = decode::wire(global, config(model, user, alpha), runtime)?;
+        let pipeline = decode::wire(global, config(model, user, alpha), runtime)?;
         let print = PrintArgs { format: None, trace: true, timings: false };
-        let decoded = decode::sample(global, &mut wired, 0, &sample, print, Format::Jsonl, cancel)?;
+        let decoded =
+            decode::sample(global, &pipeline, &mut pipeline.decoder(), 0, &sample, print, Format::Jsonl, cancel)?;
         output::line(&format!("{label:<22} {}", decoded.generation.text.trim()))?;
         if cancel.is_cancelled() {
             return Ok(());
         }
         if alpha.is_some() {
-            let table = Table::new(&wired);
+            let table = Table::new(&pipeline);
             let rows: String = decoded.tokens.iter().map(|report| table.row(report)).collect();
             output::write_all(format!("\n{}{rows}{LEGEND}", table.header()).as_bytes())?;
-            output::say(global.quiet, &decode::summary(&wired, &decoded.generation));
+            output::say(global.quiet, &decode::summary(&pipeline, &decoded.generation));
         }
     }
     Ok(())

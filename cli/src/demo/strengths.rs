@@ -5,28 +5,28 @@ use std::fmt::Write;
 use anstyle::{Ansi256Color, Style};
 use logitfuse_core::Result;
 use logitfuse_engine::TokenReport;
-use logitfuse_experiment::Wired;
+use logitfuse_pipeline::Pipeline;
 
 /// Narrow enough for many tokens a line, wide enough for `0.00`.
 const LEAST: usize = 4;
 
-/// From "the base speaks" to "more than the expert moved": strengths up to each value, with a colour of the 256.
+/// Steps of the scale: strengths up to each value, with a colour of the 256.
 const SCALE: [(f64, u8, &str); 5] = [
-    (0.25, 244, "the base speaks"),
+    (0.25, 244, "base alone"),
     (0.75, 75, "half"),
-    (1.25, 78, "as far as the expert moved"),
-    (1.75, 220, "farther"),
+    (1.25, 78, "1: the expert's own shift"),
+    (1.75, 220, "more"),
     (f64::INFINITY, 209, "twice"),
 ];
 
 /// Lines of tokens with their strengths below, at most `width` characters wide, and what the colours mean; nothing if the
 /// strategy has no strength.
-pub(super) fn strip(wired: &Wired, tokens: &[TokenReport], width: usize) -> Result<String> {
-    let trace = &wired.engine.strategy().info().trace;
+pub(super) fn strip(pipeline: &Pipeline, tokens: &[TokenReport], width: usize) -> Result<String> {
+    let trace = &pipeline.strategy().info().trace;
     let Some(column) = trace.iter().position(|column| column.name == "alpha") else { return Ok(String::new()) };
     let mut cells = Vec::new();
     for report in tokens {
-        let text = wired.tokenizer.decode(&[report.token], false)?;
+        let text = pipeline.tokenizer().decode(&[report.token], false)?;
         let shown = if text.trim().is_empty() { "␣" } else { text.trim() };
         cells.push((shown.replace(char::is_control, " "), report.trace[column]));
     }

@@ -1,9 +1,9 @@
-//! Whether a model yields the same rows when it reads several tokens at once, as it does with prompts and drafts.
+//! Chunk consistency: whether a model yields the same rows when it reads several tokens at once, as with prompts and drafts.
 
 use logitfuse_core::{LogitSource, Result, Rows, Step, TokenId, numerics::log_sum_exp};
 use logitfuse_text::Tokenizer;
 
-/// Greedy texts that come out differently with drafts were seen from such distances on, and not below.
+/// Total variation distance from which on greedy texts were seen to change with drafts.
 const MATTERS: f64 = 1e-3;
 /// Tokens that are read at once: a long draft.
 const CHUNK: usize = 8;
@@ -11,13 +11,13 @@ const TEXT: &str = "The library opens at nine in the morning and closes at six. 
     reading room next door is open to everybody who wants to sit down with a newspaper.";
 
 /// How far the rows of a text lie apart, read one token at a time and several at once.
-pub(super) struct Chunks {
+pub(super) struct ChunkConsistency {
     tokens: usize,
     /// The largest total variation distance between two rows: the probability that lies elsewhere.
     pub(super) distance: f64,
 }
 
-impl Chunks {
+impl ChunkConsistency {
     /// Reads a short text of ours in both ways; nothing if the model has no room for it.
     pub(super) fn measure(source: &mut impl LogitSource, tokenizer: &Tokenizer) -> Result<Option<Self>> {
         let info = source.info();
@@ -36,7 +36,7 @@ impl Chunks {
     }
 }
 
-impl std::fmt::Display for Chunks {
+impl std::fmt::Display for ChunkConsistency {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { tokens, distance } = self;
         if *distance == 0.0 {

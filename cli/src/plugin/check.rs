@@ -7,8 +7,8 @@ use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
 use logitfuse_plugin_check::{self as check, CaseResult, Isolation, Options, Report, Verdict};
 
 use crate::{
+    args::plugin::{CheckArgs, ReportFormat},
     output,
-    plugin::{CheckArgs, ReportFormat},
 };
 
 pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use logitfuse_plugin_host::{Found, PluginFile};
 use serde_json::{Value, json};
 
+use super::search::{find, search_path};
 use crate::{
     args::{Format, Global},
-    output,
-    plugin::{find, search_path},
-    strategies,
+    output, strategies,
+    table::TextTable,
 };
 
 pub(crate) fn list(global: &Global, format: Format) -> anyhow::Result<ExitCode> {
@@ -93,18 +93,17 @@ fn page(file: &PluginFile) -> String {
     let abi = format!("{}.{}", metadata.abi.0, metadata.abi.1);
     let (path, hash) = (file.path().display().to_string(), file.hash().to_string());
     let facts = [
-        ("plugin", metadata.id.as_str()),
-        ("version", &metadata.version),
-        ("licence", &metadata.license),
-        ("built with", &metadata.sdk),
-        ("home", &metadata.url),
-        ("ABI", &abi),
-        ("file", &path),
-        ("sha256", &hash),
+        ["plugin", metadata.id.as_str()],
+        ["version", &metadata.version],
+        ["licence", &metadata.license],
+        ["built with", &metadata.sdk],
+        ["home", &metadata.url],
+        ["ABI", &abi],
+        ["file", &path],
+        ["sha256", &hash],
     ];
-    let facts = facts.iter().filter(|(_, value)| !value.is_empty());
-    let mut page = facts.map(|(name, value)| format!("{name:<11} {value}")).collect::<Vec<_>>().join("\n");
-    page.push('\n');
+    let facts = facts.into_iter().filter(|[_, value]| !value.is_empty());
+    let mut page = TextTable::new(facts).at_least(0, "built with".len()).to_string();
     for strategy in &metadata.strategies {
         page.push('\n');
         page.push_str(&strategies::page(&strategy.info));

@@ -5,11 +5,12 @@ use std::{
     process::ExitCode,
 };
 
+use logitfuse_config::{Config, Experiment, Overrides};
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
-use logitfuse_experiment::{Config, Experiment, Overrides};
 use logitfuse_plugin_host::{Lock, PluginFile};
 
-use crate::{args::Global, output, plugin::search_path};
+use super::search::search_path;
+use crate::{args::Global, output};
 
 pub(crate) fn run(global: &Global, files: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let mut plugins = Vec::new();

@@ -8,9 +8,12 @@ use std::{
 use logitfuse_core::{Error, ErrorKind, Result};
 
 use crate::{
-    args::Global,
+    args::{
+        Global,
+        plugin::{Language, NewArgs},
+    },
     output,
-    plugin::{Language, NewArgs, scaffold::Scaffold},
+    plugin::scaffold::Scaffold,
 };
 
 pub(crate) fn run(global: &Global, args: &NewArgs) -> anyhow::Result<ExitCode> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
 
-use super::Language;
+use crate::args::plugin::Language;
 
 const RUST: &[(&str, &str)] = &[
     ("Cargo.toml", include_str!("../../templates/plugin/rust/Cargo.toml.in")),

@@ -9,21 +9,21 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use logitfuse_config::Experiment;
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
-use logitfuse_engine::{Cancel, FinishReason};
-use logitfuse_experiment::{Experiment, Sample, Wired};
+use logitfuse_engine::{Cancel, Decoder, FinishReason};
+use logitfuse_pipeline::{Pipeline, Sample};
 use serde_json::Value;
 
-use super::RunArgs;
 use crate::{
-    INTERRUPTED,
-    args::{Format, Global},
+    args::{Format, Global, RunArgs},
     batch,
     decode::{self, Decoded},
-    output, plugin, signal,
+    output, plugin,
+    signal::{self, INTERRUPTED},
 };
 
-/// Prompts that are decoded at once where nobody says how many.
+/// Prompts that are decoded at once unless `--batch` says otherwise.
 const BATCH: usize = 4;
 
 pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> anyhow::Result<ExitCode> {
@@ -62,7 +62,8 @@ pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> a
     }
 
     let cancel = signal::cancel_on_interrupt()?;
-    let mut wired = decode::open(global, config)?;
+    let pipeline = decode::open(global, config)?;
+    let mut decoder = pipeline.decoder();
     let bar = bar(global, todo.len());
     let mut count = 0;
     let mut write = |record: &Value| match &mut log {
@@ -80,13 +81,13 @@ pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> a
     // Streaming and times are of one sample each.
     let one_by_one = format == Format::Text || args.print.timings || batch <= 1;
     let complete = if one_by_one {
-        each(global, args, format, &mut wired, &todo, &cancel, &mut |finished| {
+        each(global, args, format, &pipeline, &mut decoder, &todo, &cancel, &mut |finished| {
             write(&finished.0)?;
             progress(&finished.1, &finished.2);
             Ok(())
         })?
     } else {
-        batch::samples(&mut wired, &todo, batch, args.print, &cancel, &mut |finished| {
+        batch::samples(&pipeline, &mut decoder, &todo, batch, args.print, &cancel, &mut |finished| {
             write(&finished.record)?;
             progress(&finished.id, &format!("[{} tokens]", finished.tokens));
             Ok(())
@@ -94,7 +95,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> a
     };
     if complete {
         bar.finish_and_clear();
-        plugin::farewell(global, &wired);
+        plugin::print_summary(global, &pipeline);
         return Ok(ExitCode::SUCCESS);
     }
     bar.abandon();
@@ -107,7 +108,8 @@ fn each(
     global: &Global,
     args: &RunArgs,
     format: Format,
-    wired: &mut Wired,
+    pipeline: &Pipeline,
+    decoder: &mut Decoder,
     todo: &[(usize, &Sample)],
     cancel: &Cancel,
     done: &mut dyn FnMut((Value, String, String)) -> Result<()>,
@@ -117,11 +119,11 @@ fn each(
             output::line(&format!("## {}", sample.id))?;
         }
         let Decoded { generation, record, .. } =
-            decode::sample(global, wired, *index, sample, args.print, format, cancel)?;
+            decode::sample(global, pipeline, decoder, *index, sample, args.print, format, cancel)?;
         if generation.finish == FinishReason::Cancelled {
             return Ok(false);
         }
-        done((record, sample.id.clone(), decode::summary(wired, &generation)))?;
+        done((record, sample.id.clone(), decode::summary(pipeline, &generation)))?;
     }
     Ok(true)
 }

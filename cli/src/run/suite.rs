@@ -1,46 +1,30 @@
 //! A run: every variant on every task, into a directory.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::Path, process::ExitCode};
 
-use clap::Args;
+use logitfuse_config::Experiment;
 use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_engine::Cancel;
-use logitfuse_experiment::{
-    Experiment, PluginSettings,
-    run::{RunOptions, Suite, failures},
-};
+use logitfuse_eval::{run::RunOptions, run::Suite, run::failures};
 use logitfuse_onnx::Runtime;
+use logitfuse_pipeline::PluginSettings;
 use logitfuse_rundir::{Metrics, Run, Scope};
 
-use super::{Meter, RunArgs, at_least_one, table::table};
+use super::{progress::ProgressReporter, table::table};
 use crate::{
-    INTERRUPTED,
-    args::{Format, Global},
-    decode, output, plugin, signal,
+    args::{Format, Global, RerunArgs, RunArgs},
+    decode, output, plugin,
+    signal::{self, INTERRUPTED},
 };
 
-/// Flags of the commands that execute what a directory holds.
-#[derive(Args)]
-pub(crate) struct RunArgsOfDirectory {
-    /// Where the experiment's relative paths begin [default: where they began when the run was made]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) folder: Option<PathBuf>,
-    /// Samples that are decoded at once; changes how long it takes, not what comes out
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub(crate) batch: Option<usize>,
-}
-
-/// What a run needs of the machine, in one place.
-pub(crate) struct Machine {
+/// ONNX Runtime, plugins and the interrupt flag: what a run needs besides its experiment.
+pub(crate) struct RunContext {
     runtime: Runtime,
     plugins: PluginSettings,
     pub(crate) cancel: Cancel,
 }
 
-impl Machine {
+impl RunContext {
     pub(crate) fn find(global: &Global) -> Result<Self> {
         decode::forward_plugin_log(global);
         Ok(Self {
@@ -63,10 +47,10 @@ pub(crate) fn run(global: &Global, args: &RunArgs, experiment: Experiment) -> an
             .with_help("an experiment with [tasks] writes a directory; name one with `-o`")
             .into());
     }
-    let machine = Machine::find(global)?;
+    let context = RunContext::find(global)?;
     let scope = Scope { limit: args.limit, shard: args.shard };
-    let suite = Suite::new(experiment, RunOptions { scope, ..machine.options(global, args.batch) })?;
-    execute(global, &suite, &machine, &directory, format, !args.no_report)
+    let suite = Suite::new(experiment, RunOptions { scope, ..context.options(global, args.batch) })?;
+    execute(global, &suite, &context, &directory, format, !args.no_report)
 }
 
 fn format(args: &RunArgs) -> Result<Format> {
@@ -86,17 +70,17 @@ fn format(args: &RunArgs) -> Result<Format> {
 pub(crate) fn execute(
     global: &Global,
     suite: &Suite<'_>,
-    machine: &Machine,
+    context: &RunContext,
     directory: &Path,
     format: Format,
     report: bool,
 ) -> anyhow::Result<ExitCode> {
-    let mut meter = Meter::new(global);
-    let metrics = suite.run(directory, &mut |progress| meter.on(&progress));
-    meter.end();
+    let mut progress = ProgressReporter::new(global);
+    let metrics = suite.run(directory, &mut |event| progress.on(&event));
+    progress.end();
     let Some(metrics) = metrics? else {
-        let made = meter.total;
-        if machine.cancel.is_cancelled() {
+        let made = progress.total;
+        if context.cancel.is_cancelled() {
             let what = format!("interrupted after {made} samples; the same command goes on from there");
             output::say(global.quiet, &what);
             return Ok(ExitCode::from(INTERRUPTED));
@@ -119,18 +103,18 @@ pub(crate) fn execute(
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// What drafts were expected to give, and gave. Times are talk: they differ from run to run.
+/// Reports the predicted and the achieved speed of drafts, on stderr: times differ from run to run.
 fn drafting(global: &Global, run: &Run) -> Result<()> {
     for (forecast, of) in run.drafting()? {
         let (Some(predicted), Some(achieved)) = (forecast.tokens_per_second(&of), of.tokens_per_second()) else {
             continue;
         };
-        let stood = of.acceptance().map_or("nothing drafted".to_owned(), |share| {
-            format!("{:.0} % of {} drafted tokens stood", 100.0 * share, of.drafted)
+        let accepted = of.acceptance().map_or("nothing drafted".to_owned(), |share| {
+            format!("{:.0} % of {} drafted tokens accepted", 100.0 * share, of.drafted)
         });
         let (variant, task, draft) = (&forecast.variant, &forecast.task, &forecast.draft);
         let line = format!(
-            "{variant} × {task}: {draft} drafts: {stood}; {predicted:.0} tokens/s predicted, {achieved:.0} achieved"
+            "{variant} × {task}: {draft} drafts: {accepted}; {predicted:.0} tokens/s predicted, {achieved:.0} achieved"
         );
         output::say(global.quiet, &line);
     }
@@ -146,28 +130,11 @@ pub(crate) fn print(metrics: &Metrics, format: Format) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[derive(Args)]
-#[command(after_help = "Example:\n  logitfuse rerun runs/family -o runs/family-again && \
-                        logitfuse compare runs/family runs/family-again")]
-pub(crate) struct RerunArgs {
-    /// A run directory
-    #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
-    /// The new directory [default: DIR-again]
-    #[arg(short, long, value_name = "DIR2")]
-    pub(crate) output: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) of: RunArgsOfDirectory,
-    /// text is a table, json is metrics.json
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) format: Format,
-}
-
 /// The same experiment once more, as its directory remembers it.
 pub(crate) fn rerun(global: &Global, args: &RerunArgs) -> anyhow::Result<ExitCode> {
     let run = Run::open(&args.directory)?;
-    let machine = Machine::find(global)?;
-    let suite = Suite::of_run(&run, args.of.folder.clone(), &machine.options(global, args.of.batch))?;
+    let context = RunContext::find(global)?;
+    let suite = Suite::of_run(&run, args.of.folder.clone(), &context.options(global, args.of.batch))?;
     let changes = run.manifest().identity.differences(&suite.manifest().identity);
     for change in &changes {
         output::say(global.quiet, &format!("note: {change}"));
@@ -177,5 +144,5 @@ pub(crate) fn rerun(global: &Global, args: &RerunArgs) -> anyhow::Result<ExitCod
         name.push("-again");
         args.directory.with_file_name(name)
     });
-    execute(global, &suite, &machine, &directory, args.format, true)
+    execute(global, &suite, &context, &directory, args.format, true)
 }

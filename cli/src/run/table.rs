@@ -1,8 +1,10 @@
-//! `metrics.json` as a person reads it.
+//! `metrics.json` as text tables.
 
 use std::fmt::Write;
 
 use logitfuse_rundir::{GapRecord, MetricRecord, Metrics};
+
+use crate::table::TextTable;
 
 /// A block per task and metric, a line per variant; columns are aligned.
 pub(crate) fn table(metrics: &Metrics) -> String {
@@ -35,29 +37,28 @@ pub(crate) fn table(metrics: &Metrics) -> String {
         };
         let _ = writeln!(text, "{head} (n = {}{better}; {interval_by})", first.n);
         let digits = digits(records.iter().filter_map(|record| record.value));
-        for record in records {
+        let rows = records.iter().map(|record| {
             let gap = metrics
                 .gaps
                 .iter()
                 .find(|gap| (&*gap.variant, &*gap.task, &*gap.metric) == (&record.variant, task, &name));
-            let line = format!(
-                "  {:<width$}  {:>10}  {:<24}{}",
-                record.variant,
+            [
+                record.variant.clone(),
                 number(record.value, digits),
                 interval(record.interval, digits),
-                gap.map_or(String::new(), said)
-            );
-            let _ = writeln!(text, "{}", line.trim_end());
-        }
+                gap.map_or(String::new(), said),
+            ]
+        });
+        // Blocks are aligned with each other.
+        let table = TextTable::new(rows).right(1..2).at_least(0, width).at_least(1, 10).at_least(2, 22).indented(2);
+        let _ = write!(text, "{table}");
         text.push('\n');
     }
     let means: Vec<&GapRecord> = metrics.gaps.iter().filter(|gap| gap.task == "mean").collect();
     if !means.is_empty() {
         let _ = writeln!(text, "gap closed, mean over tasks");
-        for gap in means {
-            let line = format!("  {:<width$}  {}", gap.variant, said(gap));
-            let _ = writeln!(text, "{}", line.trim_end());
-        }
+        let rows = means.iter().map(|gap| [gap.variant.clone(), said(gap)]);
+        let _ = write!(text, "{}", TextTable::new(rows).at_least(0, width).indented(2));
         text.push('\n');
     }
     text.truncate(text.trim_end().len());

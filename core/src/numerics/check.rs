@@ -1,6 +1,9 @@
 use pulp::NullaryFnOnce;
 
-use super::lanes::{dispatch, larger, max, sums};
+use super::{
+    dispatch::dispatch,
+    lanes::{larger, max, sums},
+};
 use crate::{Error, ErrorKind, Result};
 
 /// Checks the contract on rows: finite values or `-inf`, one finite value at least.

@@ -2,11 +2,14 @@ use std::ops::Range;
 
 use pulp::NullaryFnOnce;
 
-use super::lanes::{dispatch, larger, max};
+use super::{
+    dispatch::dispatch,
+    lanes::{clamp_to_f32, larger, max},
+};
 use crate::RoleRow;
 
-/// One weighted difference of two rows, `weight · (towards − away)`: what a tuned model knows and an untuned one does
-/// not, what a prompt with a passage says and one without does not.
+/// One weighted difference of two rows, `weight · (towards − away)`: a tuned model less an
+/// untuned one, a prompt with a passage less the same prompt without it.
 #[derive(Clone, Copy, Debug)]
 pub struct Contrast<'a> {
     /// The factor; 0 switches the contrast off, whatever its rows hold.
@@ -52,7 +55,7 @@ impl<'a> Contrast<'a> {
 /// assert_eq!(out, [5.0, 1.0, MASKED, 4.0]);
 /// ```
 pub fn linear_combination(base: &[f32], base_weight: f64, contrasts: &[Contrast<'_>], out: &mut [f32]) {
-    dispatch(LinearCombination { base, base_weight: narrow(base_weight), contrasts, out });
+    dispatch(LinearCombination { base, base_weight: clamp_to_f32(base_weight), contrasts, out });
 }
 
 /// Writes `towards − away`, and `where_masked` where either is masked: a direction for
@@ -67,13 +70,13 @@ pub fn linear_combination(base: &[f32], base_weight: f64, contrasts: &[Contrast<
 /// assert_eq!(out, [2.0, 0.0, 0.0, 0.0]);
 /// ```
 pub fn masked_difference(towards: &[f32], away: &[f32], where_masked: f64, out: &mut [f32]) {
-    dispatch(MaskedDifference(Term { weight: 1.0, towards, away, where_masked: narrow(where_masked) }, out));
+    dispatch(MaskedDifference(Term { weight: 1.0, towards, away, where_masked: clamp_to_f32(where_masked) }, out));
 }
 
-/// Masks, in `out`, the ids to which `base` gives less than `plausibility` times the probability of its favourite: the
-/// head constraint of contrastive decoding, which keeps a contrast from promoting what no sane model would say.
+/// Masks, in `out`, the ids to which `base` gives less than `plausibility` times the probability of its most probable
+/// token: the plausibility constraint of contrastive decoding, which keeps a contrast from promoting improbable tokens.
 ///
-/// `plausibility` is in (0, 1]; the favourite itself always stays.
+/// `plausibility` is in (0, 1]; the most probable token always stays.
 ///
 /// ```
 /// use logitfuse_core::numerics::mask_implausible;
@@ -84,12 +87,6 @@ pub fn masked_difference(towards: &[f32], away: &[f32], where_masked: f64, out: 
 /// ```
 pub fn mask_implausible(base: &[f32], plausibility: f64, out: &mut [f32]) {
     dispatch(MaskImplausible { base, log_plausibility: plausibility.ln(), out });
-}
-
-/// To f32, huge values to its ends.
-#[expect(clippy::cast_possible_truncation, reason = "entries are f32, and so their weights")]
-pub(super) fn narrow(x: f64) -> f32 {
-    (x as f32).clamp(f32::MIN, f32::MAX)
 }
 
 /// `x` within f32's finite range; NaN becomes its lower end.
@@ -111,10 +108,10 @@ impl<'a> Term<'a> {
     /// The part of a contrast that concerns some ids.
     fn new(contrast: &Contrast<'a>, ids: Range<usize>) -> Self {
         Self {
-            weight: narrow(contrast.weight),
+            weight: clamp_to_f32(contrast.weight),
             towards: &contrast.towards[ids.clone()],
             away: &contrast.away[ids],
-            where_masked: narrow(contrast.where_masked),
+            where_masked: clamp_to_f32(contrast.where_masked),
         }
     }
 
@@ -173,7 +170,7 @@ impl NullaryFnOnce for LinearCombination<'_> {
             "rows of different lengths"
         );
 
-        // One contrast is what nearly everybody has, and nothing needs to be kept for the next one.
+        // One contrast is the common case, and needs no intermediate sum.
         let mut only = active();
         if let (Some(contrast), None) = (only.next(), only.next()) {
             let term = Term::new(contrast, 0..base.len());
@@ -223,7 +220,7 @@ impl NullaryFnOnce for MaskImplausible<'_> {
         let Self { base, log_plausibility, out } = self;
         assert_eq!(base.len(), out.len(), "rows of different lengths");
         let max = max([base], |[x]| x);
-        let least = narrow(f64::from(max) + log_plausibility);
+        let least = clamp_to_f32(f64::from(max) + log_plausibility);
         for (out, &base) in out.iter_mut().zip(base) {
             *out = if base < least { f32::NEG_INFINITY } else { *out };
         }

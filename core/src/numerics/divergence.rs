@@ -1,11 +1,12 @@
 use pulp::NullaryFnOnce;
 
 use super::{
-    lanes::{Split, dispatch, exp, larger, sums},
+    dispatch::dispatch,
+    lanes::{Split, exp, larger, sums},
     logarithm::ln,
 };
 
-/// `KL(p‖q)` in nats: how many nats a sample from `p` surprises somebody who believes `q`, beyond what it must.
+/// The Kullback–Leibler divergence `KL(p‖q)` in nats: the mean of `log p − log q` under `p`.
 ///
 /// Never negative, exactly 0 for equal rows, `+inf` when `p` allows an id that `q` forbids. Ids that `p` forbids do not
 /// count. The absolute error is about 1e-6, and one f32 rounding of the largest difference of two logits (1e-5 where
@@ -111,8 +112,7 @@ impl NullaryFnOnce for KlBoth<'_> {
     }
 }
 
-/// The Jensen–Shannon divergence of two distributions in nats: how much a sample from one of them, a fair coin deciding
-/// from which, tells of the coin. `½ KL(p ‖ m) + ½ KL(q ‖ m)` with `m = ½ (p + q)`.
+/// The Jensen–Shannon divergence of two distributions in nats: `½ KL(p ‖ m) + ½ KL(q ‖ m)` with `m = ½ (p + q)`.
 ///
 /// Symmetric, finite whatever is masked, exactly 0 for equal rows and `ln 2` for rows that share no id. The absolute error
 /// is about 1e-6. Log-normalisers are what [`log_sum_exp`](super::log_sum_exp) gives for each row.

@@ -1,26 +1,26 @@
-//! The one loop shape that every kernel uses: sixteen lanes, blocks, fixed order.
+//! What kernels are made of: sums and maxima over sixteen lanes in a fixed order, and exponentials.
+//!
+//! For crates that write kernels over rows of their own and want the same bits on every instruction set. What runs for
+//! every entry is `#[inline(always)]`: only code that ends up inside a function compiled for the wide registers uses them.
+//! Called from plain code it gives the same bits, slower.
+//!
+//! ```
+//! use logitfuse_core::numerics::lanes::{exp, sums};
+//!
+//! // The sum of exp(x) and of x · exp(x) over a row, in one pass.
+//! let [mass, first] = sums([&[0.0, 0.0, f32::NEG_INFINITY]], |[x]| {
+//!     let p = exp(x);
+//!     [p, if p > 0.0 { p * x } else { 0.0 }]
+//! });
+//! assert_eq!((mass, first), (2.0, 0.0));
+//! ```
 
 use std::array;
 
-use pulp::{Arch, NullaryFnOnce};
-
 /// Entries that are worked on together: one AVX-512 register, two of AVX2, four of SSE2 or NEON.
-pub(super) const LANES: usize = 16;
+pub const LANES: usize = 16;
 /// Entries between two transfers from f32 lanes to f64 lanes: 32 additions a lane keep the f32 error below 2e-6.
-pub(super) const BLOCK: usize = 32 * LANES;
-
-/// Runs a kernel compiled for the best instruction set of this machine, chosen at run time.
-///
-/// The kernel's `call` must be `#[inline(always)]`, and so must be all that it calls: only code that ends up inside the
-/// dispatched function is compiled for the wide registers.
-pub(super) fn dispatch<K: NullaryFnOnce>(kernel: K) -> K::Output {
-    #[cfg(test)]
-    let kernel = match super::bits::forced(kernel) {
-        Ok(output) => return output,
-        Err(kernel) => kernel,
-    };
-    Arch::new().dispatch(kernel)
-}
+pub const BLOCK: usize = 32 * LANES;
 
 /// `S` sums over the ids of `R` rows of equal length. `term` maps the entries of one id to what each sum gains; it must
 /// give zeros where every row is masked, because the last block of a row is filled up that way.
@@ -28,7 +28,7 @@ pub(super) fn dispatch<K: NullaryFnOnce>(kernel: K) -> K::Output {
 /// Every block is worked on in two plain loops, terms first and additions after, because compilers vectorise those two
 /// reliably and their union not: it tempts them to scatter lanes.
 #[inline(always)]
-pub(super) fn sums<const R: usize, const S: usize>(rows: [&[f32]; R], term: impl Fn([f32; R]) -> [f32; S]) -> [f64; S] {
+pub fn sums<const R: usize, const S: usize>(rows: [&[f32]; R], term: impl Fn([f32; R]) -> [f32; S]) -> [f64; S] {
     let mut totals = [[0.0_f64; LANES]; S];
     let mut terms = [[0.0_f32; BLOCK]; S];
     let blocks = Chunks::<R, BLOCK>::new(rows);
@@ -48,7 +48,7 @@ pub(super) fn sums<const R: usize, const S: usize>(rows: [&[f32]; R], term: impl
 }
 
 #[inline(always)]
-pub(super) fn add_lanes(total: &mut [f64; LANES], terms: &[f32; BLOCK]) {
+fn add_lanes(total: &mut [f64; LANES], terms: &[f32; BLOCK]) {
     let mut block = [0.0_f32; LANES];
     for chunk in terms.as_chunks::<LANES>().0 {
         for lane in 0..LANES {
@@ -62,7 +62,7 @@ pub(super) fn add_lanes(total: &mut [f64; LANES], terms: &[f32; BLOCK]) {
 
 /// The largest `score` of any id; `-inf` if there is none above. NaN never wins.
 #[inline(always)]
-pub(super) fn max<const R: usize>(rows: [&[f32]; R], score: impl Fn([f32; R]) -> f32) -> f32 {
+pub fn max<const R: usize>(rows: [&[f32]; R], score: impl Fn([f32; R]) -> f32) -> f32 {
     let mut best = [f32::NEG_INFINITY; LANES];
     let chunks = Chunks::<R, LANES>::new(rows);
     for number in 0..chunks.count() {
@@ -76,7 +76,7 @@ pub(super) fn max<const R: usize>(rows: [&[f32]; R], score: impl Fn([f32; R]) ->
 
 /// The first id whose `score` is `wanted`, and 0 if there is none.
 #[inline(always)]
-pub(super) fn first<const R: usize>(rows: [&[f32]; R], score: impl Fn([f32; R]) -> f32, wanted: f32) -> usize {
+pub fn first<const R: usize>(rows: [&[f32]; R], score: impl Fn([f32; R]) -> f32, wanted: f32) -> usize {
     /// Entries that are compared before the first look at the outcome, which is what lets them be compared together.
     const STRIDE: usize = 8 * LANES;
     let strides = Chunks::<R, STRIDE>::new(rows);
@@ -92,21 +92,40 @@ pub(super) fn first<const R: usize>(rows: [&[f32]; R], score: impl Fn([f32; R]) 
 
 /// The larger of two numbers, `b` if either is NaN: the semantics of x86's `max`, and so one instruction.
 #[inline(always)]
-pub(super) fn larger(a: f32, b: f32) -> f32 {
+pub fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
+}
+
+/// The nearest f32; beyond its range, infinity.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "entries are f32, and so are numbers that meet them")]
+pub fn round_to_f32(x: f64) -> f32 {
+    x as f32
+}
+
+/// The nearest f32; beyond its range, the largest or smallest finite one. NaN stays NaN.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "what leaves the range stops at its ends")]
+pub fn clamp_to_f32(x: f64) -> f32 {
+    (x as f32).clamp(f32::MIN, f32::MAX)
 }
 
 /// Rows of equal length cut into chunks of `N`, the last one filled up with `-inf`. One loop over all of them calls its
 /// closure at one place, which is what makes compilers inline it.
-pub(super) struct Chunks<'a, const R: usize, const N: usize> {
+#[derive(Debug)]
+pub struct Chunks<'a, const R: usize, const N: usize> {
     whole: [&'a [[f32; N]]; R],
     last: [[f32; N]; R],
     has_last: bool,
 }
 
 impl<'a, const R: usize, const N: usize> Chunks<'a, R, N> {
+    /// Cuts rows.
+    ///
+    /// # Panics
+    /// If the rows are of different lengths.
     #[inline(always)]
-    pub(super) fn new(rows: [&'a [f32]; R]) -> Self {
+    pub fn new(rows: [&'a [f32]; R]) -> Self {
         let len = common_len(&rows);
         let mut last = [[f32::NEG_INFINITY; N]; R];
         for (last, row) in last.iter_mut().zip(rows) {
@@ -116,13 +135,15 @@ impl<'a, const R: usize, const N: usize> Chunks<'a, R, N> {
         Self { whole: rows.map(|row| row.as_chunks().0), last, has_last: !len.is_multiple_of(N) }
     }
 
+    /// How many chunks there are, the filled-up one included.
     #[inline(always)]
-    pub(super) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.whole[0].len() + usize::from(self.has_last)
     }
 
+    /// The chunk with this number of every row.
     #[inline(always)]
-    pub(super) fn get(&self, number: usize) -> [&[f32; N]; R] {
+    pub fn get(&self, number: usize) -> [&[f32; N]; R] {
         array::from_fn(|row| self.whole[row].get(number).unwrap_or(&self.last[row]))
     }
 }
@@ -135,24 +156,25 @@ fn common_len<const R: usize>(rows: &[&[f32]; R]) -> usize {
 }
 
 /// An f64 constant as two f32 whose sum is the constant to about 48 bits.
-#[derive(Clone, Copy)]
-pub(super) struct Split {
+#[derive(Clone, Copy, Debug)]
+pub struct Split {
     high: f32,
     low: f32,
 }
 
 impl Split {
+    /// Splits a constant. One beyond the range of f32 has no second part.
+    #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the rounding is the purpose: the error goes to `low`")]
-    pub(super) fn new(x: f64) -> Self {
+    pub fn new(x: f64) -> Self {
         let high = x as f32;
-        // An infinite or huge normaliser has no second part.
         let low = if high.is_finite() { (x - f64::from(high)) as f32 } else { 0.0 };
         Self { high, low }
     }
 
     /// `x - self`, accurate where the two are close, which is where the probability is.
     #[inline(always)]
-    pub(super) fn subtract_from(self, x: f32) -> f32 {
+    pub fn subtract_from(self, x: f32) -> f32 {
         (x - self.high) - self.low
     }
 }
@@ -161,7 +183,7 @@ impl Split {
 ///
 /// Cody and Waite's reduction `x = n ln 2 + r`, a polynomial in `r`, and `n` added to the exponent field.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     // Below, results would leave the normal range, where the exponent trick fails and some processors slow down.
     const SMALLEST: f32 = -87.0;
     const LARGEST: f32 = 88.0;
@@ -186,7 +208,7 @@ pub(super) fn exp(x: f32) -> f32 {
 /// `e^x` for `x` up to 88, with two thirds of the operations of [`exp`]: the relative error is 3e-7 and 8e-8 for each unit
 /// of `x`, so that sums over a distribution are as good as with it. Below -87 a number below 1e-37, not always 0.
 #[inline(always)]
-pub(super) fn brief_exp(x: f32) -> f32 {
+pub fn fast_exp(x: f32) -> f32 {
     // 2^-126, the least normal number.
     const SMALLEST: f32 = -126.0;
     const ROUNDER: f32 = 12_582_912.0;
@@ -203,7 +225,7 @@ pub(super) fn brief_exp(x: f32) -> f32 {
 
 /// `e^x` to about 1e-14 for `x` in [-700, 700]; 0 below. The same reduction as [`exp`], with room for a longer polynomial.
 #[inline(always)]
-pub(super) fn exp_f64(x: f64) -> f64 {
+pub fn exp_f64(x: f64) -> f64 {
     const SMALLEST: f64 = -700.0;
     const LARGEST: f64 = 700.0;
     // 1.5 * 2^52: adding it rounds to an integer and leaves that integer in the low bits.

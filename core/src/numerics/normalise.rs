@@ -1,8 +1,11 @@
 use pulp::NullaryFnOnce;
 
-use super::lanes::{Split, dispatch, exp, larger, max, sums};
+use super::{
+    dispatch::dispatch,
+    lanes::{Split, exp, larger, max, sums},
+};
 
-/// `log Σ exp(row)`, in nats: what a row must be lowered by to hold log-probabilities.
+/// The log-normaliser `log Σ exp(row)`, in nats: a row less this number holds log-probabilities.
 ///
 /// Exact to about 1e-7 for rows of any scale; `-inf` if nothing is finite.
 ///

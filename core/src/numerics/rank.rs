@@ -3,7 +3,10 @@ use std::collections::BinaryHeap;
 
 use pulp::NullaryFnOnce;
 
-use super::lanes::{dispatch, first, max};
+use super::{
+    dispatch::dispatch,
+    lanes::{first, max},
+};
 use crate::TokenId;
 
 /// The id of the largest entry; among equal entries the smallest id, so that greedy decoding is a function of the row.

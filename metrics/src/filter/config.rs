@@ -153,7 +153,7 @@ fn regex(at: &str, pattern: &str, group_select: i64, fallback: &str) -> Result<R
     Ok(RegexFilter { pattern, group_select, fallback: fallback.to_owned() })
 }
 
-/// Filters that lm-eval has and we do not, said in words rather than as an unknown variant.
+/// Filters that lm-eval has and this crate lacks, with an error of their own rather than that of an unknown variant.
 pub(super) fn refuse_unsupported(value: &serde_json::Value) -> Result<()> {
     let filters = value.get("filter").and_then(|filters| filters.as_array());
     for (i, filter) in filters.into_iter().flatten().enumerate() {

@@ -5,7 +5,7 @@ use super::{
     escape::Escaped,
 };
 
-/// Deeper groups would strain the stack of whoever compiles the result.
+/// Deeper groups could overflow the stack when the result is compiled.
 const MAX_DEPTH: usize = 50;
 
 /// Translates a pattern of Python's `re` into one of `fancy-regex`; also says how many groups it has.

@@ -45,7 +45,7 @@ impl Default for Bootstrap {
     }
 }
 
-/// A value over all items with what the bootstrap says of it.
+/// A value over all items with its bootstrap interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     /// The value over all items.

@@ -20,7 +20,7 @@ const LAWS: &[(&str, Law)] = &[
     ("rollback-is-replay", strategy_laws::rollback_is_replay),
     ("fork-is-a-copy", strategy_laws::fork_is_a_copy),
     ("states-are-independent", strategy_laws::states_are_independent),
-    ("trace-is-a-bystander", strategy_laws::trace_is_a_bystander),
+    ("trace-changes-nothing", strategy_laws::trace_changes_nothing),
     ("early-exit-equals-fuse", strategy_laws::early_exit_equals_fuse),
 ];
 

@@ -24,7 +24,7 @@ pub(crate) fn run(name: &str, context: CaseContext<'_>) -> Outcome {
 #[cfg(unix)]
 mod guarded_play {
     use logitfuse_conformance::Case;
-    use logitfuse_conformance::generators::{Flavour, row_of};
+    use logitfuse_conformance::generators::{RowKind, row_of};
     use logitfuse_core::numerics::log_sum_exp;
     use logitfuse_core::{FusedRow, FusionState, FusionStep, FusionStrategy, RoleRow};
     use proptest::strategy::{Strategy, ValueTree};
@@ -57,11 +57,11 @@ mod guarded_play {
     fn wide(counts: &RoleCounts, width: usize, runner: &mut TestRunner) -> Result<Case, String> {
         let session = session(counts, width);
         let mut row =
-            |flavour| row_of(flavour, width, 0).new_tree(runner).map(|tree| tree.current()).map_err(|e| e.to_string());
-        let flavours = [Flavour::Ordinary, Flavour::Masked, Flavour::Padded];
+            |kind| row_of(kind, width, 0).new_tree(runner).map(|tree| tree.current()).map_err(|e| e.to_string());
+        let kinds = [RowKind::Ordinary, RowKind::Masked, RowKind::Padded];
         let mut steps = Vec::new();
-        for flavour in flavours {
-            steps.push(session.bindings.iter().map(|_| row(flavour)).collect::<Result<_, _>>()?);
+        for kind in kinds {
+            steps.push(session.bindings.iter().map(|_| row(kind)).collect::<Result<_, _>>()?);
         }
         Ok(Case { session, steps, tokens: vec![0; 3] })
     }

@@ -26,7 +26,7 @@ pub(crate) fn figure(outline: &Outline<'_>) -> Option<Figure> {
         variants.iter().map(|variant| tasks.iter().map(|task| dot(variant, task)).collect()).collect();
     let all = || dots.iter().flatten().flatten();
     all().next()?;
-    // One axis for all tasks, base and ceiling on it; a wild value or interval does not squeeze everybody else.
+    // One axis for all tasks, base and ceiling on it; an outlying value or interval does not squeeze the others.
     let domain = Domain::around(all().map(|dot| dot.value).chain([-0.1, 1.1])).clamped(-0.5, 1.5);
     let n = |task: &str| variants.iter().find_map(|v| outline.gap(v.name, task)).map_or(0, |gap| gap.n);
     let columns: Vec<Column> = tasks

@@ -88,7 +88,7 @@ pub(crate) fn draw(
     canvas
 }
 
-/// How many columns stand side by side, evenly over the blocks, and how wide each is.
+/// How many columns are side by side, evenly over the blocks, and how wide each is.
 fn fit(columns: usize, room: f64) -> (usize, f64) {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive count")]
     let most = ((room / LEAST_COLUMN).floor() as usize).clamp(1, columns.max(1));

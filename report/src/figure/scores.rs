@@ -7,7 +7,7 @@ use super::{
     scale::Domain,
     svg::Marker,
 };
-use crate::outline::{Outline, Part};
+use crate::outline::{GapRole, Outline};
 
 pub(crate) fn figure(outline: &Outline<'_>) -> Option<Figure> {
     let mut columns = Vec::new();
@@ -48,7 +48,7 @@ pub(crate) fn figure(outline: &Outline<'_>) -> Option<Figure> {
     let looks: Vec<Look> = outline
         .variants
         .iter()
-        .map(|v| Look { marker: Marker::of(v.hue), hollow: v.part != Part::Candidate })
+        .map(|v| Look { marker: Marker::of(v.hue), hollow: v.role != GapRole::Candidate })
         .collect();
     Some(Figure::new(
         "scores",

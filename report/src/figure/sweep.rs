@@ -7,7 +7,7 @@ use super::{
     panels::{self, Curve, Key, Panel, Point},
     scale::Domain,
 };
-use crate::outline::{Outline, Part, Task, Variant};
+use crate::outline::{GapRole, Outline, Task, Variant};
 
 /// One figure per swept parameter that has numbers.
 pub(crate) fn figures(outline: &Outline<'_>) -> Vec<Figure> {
@@ -30,7 +30,7 @@ fn figure(outline: &Outline<'_>, index: usize, parameter: &str) -> Option<Figure
     let x = if low > 0.0 && high / low >= 100.0 { Domain::log(low, high) } else { Domain::around(xs()) };
     let panels: Vec<Panel> = outline.tasks.iter().map(|task| panel(outline, task, &lines, x)).collect();
     let legend: Vec<Key> = lines.iter().map(|line| Key { label: line.label.clone(), hue: line.hue }).collect();
-    let dashed = if outline.part(Part::Base).is_some() { " Dashed: the base and the ceiling." } else { "" };
+    let dashed = if outline.of_role(GapRole::Base).is_some() { " Dashed: the base and the ceiling." } else { "" };
     let caption =
         format!("Score against {parameter}; bands are 95 % intervals, every marker is a variant that was run.{dashed}");
     // Two sweeps of one page have two names, whatever characters their parameters are made of.
@@ -103,10 +103,10 @@ fn panel(outline: &Outline<'_>, task: &Task<'_>, lines: &[Line<'_>], x: Domain) 
                 .collect(),
         })
         .collect();
-    let references: Vec<(f64, String)> = [Part::Base, Part::Ceiling]
+    let references: Vec<(f64, String)> = [GapRole::Base, GapRole::Ceiling]
         .into_iter()
         .filter_map(|part| {
-            let variant = outline.part(part)?;
+            let variant = outline.of_role(part)?;
             Some((outline.record(variant.name, task)?.value?, variant.name.to_owned()))
         })
         .collect();

@@ -17,8 +17,8 @@ pub(super) fn gaps(outline: &Outline<'_>, figures: &Figures) -> Option<Markup> {
         "Gap closed",
         html! {
             p {
-                "(variant − " (base) ") / (" (ceiling) " − " (base) ") on the same items. A dash stands where the ceiling is "
-                "not clearly above the base: a share of nothing is no number."
+                "(variant − " (base) ") / (" (ceiling) " − " (base) ") on the same items. A dash: the ceiling is "
+                "not clearly above the base, so that the gap is not defined."
             }
             @if let Some(figure) = &figures.gap { (figure.inline(false)) }
             details {

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::{scrolling, section};
 use crate::{
     number,
-    outcomes::{Comparison, Item},
+    outcomes::{AloneComparison, Item},
     text,
 };
 
@@ -15,11 +15,11 @@ const EXAMPLES: usize = 5;
 /// Characters of a prompt or an answer that are shown.
 const SHOWN: usize = 600;
 
-pub(super) fn outcomes(comparisons: &[Comparison<'_>], best: Option<&str>) -> Option<Markup> {
+pub(super) fn outcomes(comparisons: &[AloneComparison<'_>], best: Option<&str>) -> Option<Markup> {
     if comparisons.is_empty() {
         return None;
     }
-    let shown: Vec<&Comparison<'_>> = comparisons.iter().filter(|c| Some(c.fused) == best).collect();
+    let shown: Vec<&AloneComparison<'_>> = comparisons.iter().filter(|c| Some(c.fused) == best).collect();
     let shown = if shown.is_empty() { comparisons.iter().take(1).collect() } else { shown };
     let name = shown.first().map_or("", |comparison| comparison.fused);
     Some(section(
@@ -35,8 +35,8 @@ pub(super) fn outcomes(comparisons: &[Comparison<'_>], best: Option<&str>) -> Op
     ))
 }
 
-fn counts(comparisons: &[Comparison<'_>]) -> Markup {
-    let cell = |comparison: &Comparison<'_>, base, expert| {
+fn counts(comparisons: &[AloneComparison<'_>]) -> Markup {
+    let cell = |comparison: &AloneComparison<'_>, base, expert| {
         let (right, n) = comparison.count(base, expert);
         html! {
             td class="number" {
@@ -73,8 +73,11 @@ fn counts(comparisons: &[Comparison<'_>]) -> Markup {
     }
 }
 
-fn examples<'a>(comparisons: &[&'a Comparison<'a>], pick: impl Fn(&'a Comparison<'a>) -> Vec<&'a Item<'a>>) -> Markup {
-    let picked: Vec<(&Comparison<'_>, Vec<&Item<'_>>)> =
+fn examples<'a>(
+    comparisons: &[&'a AloneComparison<'a>],
+    pick: impl Fn(&'a AloneComparison<'a>) -> Vec<&'a Item<'a>>,
+) -> Markup {
+    let picked: Vec<(&AloneComparison<'_>, Vec<&Item<'_>>)> =
         comparisons.iter().map(|comparison| (*comparison, pick(comparison))).collect();
     html! {
         @if picked.iter().all(|(_, items)| items.is_empty()) {
@@ -92,7 +95,7 @@ fn examples<'a>(comparisons: &[&'a Comparison<'a>], pick: impl Fn(&'a Comparison
     }
 }
 
-fn example(comparison: &Comparison<'_>, item: &Item<'_>) -> Markup {
+fn example(comparison: &AloneComparison<'_>, item: &Item<'_>) -> Markup {
     let answers = [(comparison.fused, item.fused, item.fused_right), (comparison.base, item.base, item.base_right)];
     let experts =
         comparison.experts.iter().zip(&item.experts).map(|(name, sample)| (*name, *sample, item.expert_right));

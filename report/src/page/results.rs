@@ -10,7 +10,7 @@ use crate::{
     data::Data,
     figure::Figures,
     number,
-    outline::{Outline, Part, Task, Variant, metric_label},
+    outline::{GapRole, Outline, Task, Variant, metric_label},
 };
 
 pub(super) fn results(data: &Data, outline: &Outline<'_>, figures: &Figures) -> Markup {
@@ -51,16 +51,16 @@ pub(super) fn results(data: &Data, outline: &Outline<'_>, figures: &Figures) -> 
     )
 }
 
-/// A swatch of the variant's colour; its name stands beside it.
+/// A swatch of the variant's colour; its name is beside it.
 pub(super) fn key(variant: &Variant<'_>) -> Markup {
     html! { span class=(format!("swatch {}", variant.class())) aria-hidden="true" {} }
 }
 
 fn part_note(variant: &Variant<'_>) -> Markup {
-    let note = match variant.part {
-        Part::Base => " (base)",
-        Part::Ceiling => " (ceiling)",
-        Part::Candidate => "",
+    let note = match variant.role {
+        GapRole::Base => " (base)",
+        GapRole::Ceiling => " (ceiling)",
+        GapRole::Candidate => "",
     };
     html! { @if !note.is_empty() { span class="muted" { (note) } } }
 }

@@ -1,6 +1,6 @@
 //! Where the time went.
 
-use logitfuse_rundir::{Drafting, Forecast};
+use logitfuse_rundir::{DraftStats, Forecast};
 use maud::{Markup, html};
 
 use super::{scrolling, section};
@@ -52,10 +52,10 @@ pub(super) fn times(data: &Data, costs: &[Cost], figures: &Figures) -> Option<Ma
     ))
 }
 
-/// What drafts were expected to give, and gave.
-fn drafts(drafting: &[(Forecast, Drafting)]) -> Markup {
+/// Predicted and achieved speed of drafts.
+fn drafts(drafting: &[(Forecast, DraftStats)]) -> Markup {
     let shown = |value: Option<f64>| value.map_or("–".to_owned(), number::significant);
-    let per_round = |of: &Drafting| of.per_round().map(|(drafted, _)| drafted);
+    let per_round = |of: &DraftStats| of.per_round().map(|(drafted, _)| drafted);
     html! {
         h3 { "Drafts" }
         p class="small" { "Predicted: what rounds cost when they were timed before the start, for drafts as long and as often accepted as they were, with the batch full. Texts that end while others go on leave it less full." }
@@ -63,7 +63,7 @@ fn drafts(drafting: &[(Forecast, Drafting)]) -> Markup {
             table {
                 caption { span { "Drafted tokens and tokens per second, prompts not counted" } }
                 thead { tr {
-                    th scope="col" { "Variant" } th scope="col" { "Task" } th scope="col" { "Who drafts" }
+                    th scope="col" { "Variant" } th scope="col" { "Task" } th scope="col" { "Drafter" }
                     th scope="col" class="number" { "Tokens a round" } th scope="col" class="number" { "Accepted" }
                     th scope="col" class="number" { "Predicted" } th scope="col" class="number" { "Achieved" }
                 } }

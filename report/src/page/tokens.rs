@@ -13,7 +13,7 @@ use crate::{
     data::Data,
     number,
     outcomes::right,
-    outline::{Outline, Part, Task, Variant},
+    outline::{GapRole, Outline, Task, Variant},
     palette::SHADES,
     ribbon::{Agreement, shade, winner, winner_class},
     text,
@@ -37,7 +37,7 @@ pub(super) fn tokens(
     let shown: Vec<&Variant<'_>> = outline
         .variants
         .iter()
-        .filter(|v| v.part != Part::Candidate || representatives.iter().any(|r| r.name == v.name))
+        .filter(|v| v.role != GapRole::Candidate || representatives.iter().any(|r| r.name == v.name))
         .collect();
     let most = most_alpha(data, outline);
     let tasks: Vec<(&Task<'_>, Vec<Item<'_>>, usize)> = outline
@@ -58,8 +58,8 @@ pub(super) fn tokens(
         "Token by token",
         html! {
             p {
-                "What each variant said, token by token. Select a token, or move with the arrow keys, to see what every source "
-                "would have said in its place."
+                "The tokens of each variant. Select a token, or move with the arrow keys, to see the top tokens of every source "
+                "at its place."
             }
             (switch(most, &tasks))
             @for (i, (task, items, there)) in tasks.iter().enumerate() {
@@ -241,7 +241,7 @@ fn table(tokens: &[TokenRecord], columns: &[&str]) -> Markup {
     });
     html! {
         table {
-            caption { span { "Probability of each token, what the strategy reports, and the favourites of each source" } }
+            caption { span { "Probability of each token, what the strategy reports, and the top tokens of each source" } }
             thead { tr {
                 th scope="col" { "Token" } th scope="col" class="number" { "p" }
                 @for column in columns {
@@ -269,16 +269,16 @@ fn table(tokens: &[TokenRecord], columns: &[&str]) -> Markup {
     }
 }
 
-/// The favourites with their probabilities; the one that was taken is marked.
+/// The top tokens with their probabilities; the one that was taken is marked.
 fn top_logprobs(top_logprobs: &[TopLogprob], taken: u32) -> Markup {
     html! {
         @if top_logprobs.is_empty() { "–" } @else {
-            ol class="top_logprobs" {
-                @for favourite in top_logprobs.iter().take(5) {
+            ol class="top-tokens" {
+                @for top in top_logprobs.iter().take(5) {
                     li {
-                        @if favourite.token == taken { strong { (text::token(&favourite.text)) } span class="hidden" { " (taken)" } }
-                        @else { span { (text::token(&favourite.text)) } }
-                        " " span class="p" { (number::fixed(favourite.log_prob.exp(), 3)) }
+                        @if top.token == taken { strong { (text::token(&top.text)) } span class="hidden" { " (taken)" } }
+                        @else { span { (text::token(&top.text)) } }
+                        " " span class="p" { (number::fixed(top.log_prob.exp(), 3)) }
                     }
                 }
             }

@@ -5,13 +5,13 @@ use maud::{Markup, html};
 use crate::{
     data::Data,
     number,
-    outline::{MEAN, Outline, Part, Task},
+    outline::{GapRole, MEAN, Outline, Task},
 };
 
 pub(super) fn section(data: &Data, outline: &Outline<'_>) -> Markup {
     let notes = notes(data, outline);
     html! {
-        section id="verdict" aria-label="CompatibilityReport" {
+        section id="verdict" aria-label="Verdict" {
             p class="verdict" { (headline(outline)) }
             ul class="per-task" {
                 @for task in &outline.tasks { li { (per_task(outline, task)) } }
@@ -74,8 +74,8 @@ fn per_task(outline: &Outline<'_>, task: &Task<'_>) -> Markup {
     let Some((variant, record)) = outline.best(task) else {
         return html! { strong { (task.name) } ": no variant has a value." };
     };
-    let against = |part: Part| {
-        let other = outline.part(part)?;
+    let against = |part: GapRole| {
+        let other = outline.of_role(part)?;
         let record = outline.record(other.name, task)?;
         Some((other.name, task.value(record.value?)))
     };
@@ -84,8 +84,8 @@ fn per_task(outline: &Outline<'_>, task: &Task<'_>) -> Markup {
         (task.value(record.value.unwrap_or(f64::NAN)))
         @if let Some(interval) = record.interval { " " span class="interval" { (task.interval(interval)) } }
         " " (task.label())
-        @if let Some((name, value)) = against(Part::Base) { "; " em { (name) } " alone " (value) }
-        @if let Some((name, value)) = against(Part::Ceiling) { ", " em { (name) } " " (value) }
+        @if let Some((name, value)) = against(GapRole::Base) { "; " em { (name) } " alone " (value) }
+        @if let Some((name, value)) = against(GapRole::Ceiling) { ", " em { (name) } " " (value) }
         @if let Some(closed) = outline.gap(variant.name, task.name).and_then(|gap| gap.value) {
             ": " (number::percent(closed)) " of the gap"
         }

@@ -1,20 +1,21 @@
-//! What one step does, in each of the three modes.
+//! One step of fusion, in each of the three modes.
 
 use logitfuse_core::RoleRow;
-use logitfuse_core::numerics::{Contrast, Targets, linear_combination};
+use logitfuse_core::numerics::{Contrast, linear_combination};
+use logitfuse_numerics::Targets;
 
 use crate::{
-    Experts, Params, Pool, Scene,
+    Experts, Params, Pool, StepRows,
     joint::Joint,
     pool::Pooler,
-    transfer::{Limits, Strength, Transfer},
+    strength::{Limits, Strength, StrengthSolver},
 };
 
-/// What a step decided.
+/// The outcome of a step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Decision {
     pub(crate) strength: Strength,
-    /// The divergences that were to be met.
+    /// The divergences to be matched.
     targets: Targets,
     loss: f64,
     no_expert: f64,
@@ -43,13 +44,13 @@ impl Decision {
     }
 }
 
-/// Computes steps, and keeps its rows between them for their memory; it remembers nothing else.
+/// Computes steps. Its buffers are reused between steps; it has no other state.
 #[derive(Debug)]
 pub(crate) struct Decider {
     mode: Experts,
     pool: Pool,
     bounds: [f64; 2],
-    transfer: Transfer,
+    solver: StrengthSolver,
     pooler: Pooler,
     joint: Joint,
     /// Of each expert.
@@ -62,7 +63,7 @@ impl Decider {
             mode: params.experts,
             pool: params.pool.unwrap_or_default(),
             bounds: params.bounds,
-            transfer: Transfer::new(params),
+            solver: StrengthSolver::new(params),
             pooler: Pooler::default(),
             joint: Joint::default(),
             targets: Vec::new(),
@@ -72,91 +73,91 @@ impl Decider {
     /// Fuses the pool that these weights make.
     pub(crate) fn pooled(
         &mut self,
-        scene: Scene<'_>,
+        rows: StepRows<'_>,
         weights: &[f64],
         no_expert: f64,
         limits: Limits,
         out: &mut [f32],
     ) -> Decision {
-        let (expert, anti) = self.pooler.pool(self.pool, scene, weights, no_expert);
-        let targets = self.transfer.aim(scene.base(), &expert, &anti, out);
-        let strength = self.transfer.solve(&targets, limits);
-        self.transfer.fuse(scene.base(), &expert, &anti, strength.alpha, out);
+        let (expert, anti) = self.pooler.pool(self.pool, rows, weights, no_expert);
+        let targets = self.solver.set_direction(rows.base(), &expert, &anti, out);
+        let strength = self.solver.solve(&targets, limits);
+        self.solver.fuse(rows.base(), &expert, &anti, strength.alpha, out);
         let mut top_expert = 0;
         for (index, weight) in weights.iter().enumerate() {
             if *weight > weights[top_expert] {
                 top_expert = index;
             }
         }
-        let loss = self.transfer.loss(&strength, &targets);
+        let loss = self.solver.loss(&strength, &targets);
         Decision { strength, targets, loss, no_expert, top_expert, top_weight: weights[top_expert] }
     }
 
     /// Fuses several experts without weights: the published search, or the experiment.
-    pub(crate) fn unweighted(&mut self, scene: Scene<'_>, limits: Limits, out: &mut [f32]) -> Decision {
+    pub(crate) fn unweighted(&mut self, rows: StepRows<'_>, limits: Limits, out: &mut [f32]) -> Decision {
         self.targets.clear();
-        for index in 0..scene.experts() {
-            self.targets.push(self.transfer.targets(scene.expert(index), scene.anti(index)));
+        for index in 0..rows.experts() {
+            self.targets.push(self.solver.targets(rows.expert(index), rows.anti(index)));
         }
-        let centre = self.transfer.centre(&self.targets);
+        let centre = self.solver.centre(&self.targets);
         let (strength, top_expert, top_weight) = match self.mode {
-            Experts::JointMinnorm => self.jointly(scene, &centre, limits, out),
-            Experts::OneExpert | Experts::Pool => self.best_alone(scene, &centre, limits, out),
+            Experts::JointMinnorm => self.jointly(rows, &centre, limits, out),
+            Experts::OneExpert | Experts::Pool => self.best_alone(rows, &centre, limits, out),
         };
-        let loss = self.targets.iter().map(|targets| self.transfer.loss(&strength, targets)).sum();
+        let loss = self.targets.iter().map(|targets| self.solver.loss(&strength, targets)).sum();
         Decision { strength, targets: centre, loss, no_expert: 0.0, top_expert, top_weight }
     }
 
-    /// Every expert alone. The sum of the losses against all experts' targets is the loss against their centre and a
-    /// constant, so the centre is what they compete for.
+    /// The best expert alone. The sum of the losses against all experts' targets is the loss against their centre and a
+    /// constant, so experts are compared by the loss against the centre.
     fn best_alone(
         &mut self,
-        scene: Scene<'_>,
+        rows: StepRows<'_>,
         centre: &Targets,
         limits: Limits,
         out: &mut [f32],
     ) -> (Strength, usize, f64) {
         let mut best = (0, f64::INFINITY);
         let mut strength = Strength::NONE;
-        for index in 0..scene.experts() {
-            self.transfer.aim(scene.base(), scene.expert(index), scene.anti(index), out);
-            let alone = self.transfer.solve(centre, limits.unsmoothed());
-            let loss = self.transfer.loss(&alone, centre);
+        for index in 0..rows.experts() {
+            self.solver.set_direction(rows.base(), rows.expert(index), rows.anti(index), out);
+            let alone = self.solver.solve(centre, limits.unsmoothed());
+            let loss = self.solver.loss(&alone, centre);
             if loss < best.1 {
                 best = (index, loss);
                 strength = alone;
             }
         }
-        let (expert, anti) = (scene.expert(best.0), scene.anti(best.0));
+        let (expert, anti) = (rows.expert(best.0), rows.anti(best.0));
         if limits.smooths() {
-            self.transfer.aim(scene.base(), expert, anti, out);
-            strength = self.transfer.solve(centre, limits);
+            self.solver.set_direction(rows.base(), expert, anti, out);
+            strength = self.solver.solve(centre, limits);
         }
-        tilt(scene.base(), expert, anti, strength.alpha, out);
+        tilt(rows.base(), expert, anti, strength.alpha, out);
         (strength, best.0, 1.0)
     }
 
-    /// A strength for each expert, started at what a uniform pool would have.
+    /// A strength for each expert, started at that of a uniform pool.
     fn jointly(
         &mut self,
-        scene: Scene<'_>,
+        rows: StepRows<'_>,
         centre: &Targets,
         limits: Limits,
         out: &mut [f32],
     ) -> (Strength, usize, f64) {
-        let share = 1.0 / scene.experts() as f64;
+        let share = 1.0 / rows.experts() as f64;
         let uniform = &mut self.joint.alphas;
         uniform.clear();
-        uniform.resize(scene.experts(), share);
-        let (expert, anti) = self.pooler.pool(Pool::Geometric, scene, uniform, 0.0);
-        self.transfer.aim(scene.base(), &expert, &anti, out);
-        let start = self.transfer.solve(centre, limits);
+        uniform.resize(rows.experts(), share);
+        let (expert, anti) = self.pooler.pool(Pool::Geometric, rows, uniform, 0.0);
+        self.solver.set_direction(rows.base(), &expert, &anti, out);
+        let start = self.solver.solve(centre, limits);
         if start.inactive {
-            tilt(scene.base(), &expert, &anti, 0.0, out);
+            tilt(rows.base(), &expert, &anti, 0.0, out);
             return (start, 0, share);
         }
         let targets = [centre.forward, centre.reverse];
-        let [kl_fused_base, kl_base_fused] = self.joint.solve(scene, targets, self.bounds, start.alpha * share, out);
+        let [kl_fused_base, kl_base_fused] = self.joint.solve(rows, targets, self.bounds, start.alpha * share, out);
         let alphas = &self.joint.alphas;
         let alpha: f64 = alphas.iter().sum();
         let mut top = 0;

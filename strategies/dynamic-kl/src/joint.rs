@@ -3,7 +3,7 @@
 use logitfuse_core::RoleRow;
 use logitfuse_core::numerics::{Contrast, kl_both, log_sum_exp, masked_difference, softmax};
 
-use crate::{Scene, pool::sum};
+use crate::{StepRows, pool::sum};
 
 /// What the squared misses of the two divergences weigh against the squared norm of the strengths.
 const PENALTY: f64 = 1e4;
@@ -14,7 +14,7 @@ const MOST_HALVINGS: usize = 20;
 /// Finds the strengths that minimise `½‖α‖² + ½ · 10⁴ · ((F − a)² + (R − b)²)` within the bounds.
 ///
 /// Two numbers are to be met by T strengths, so for T > 2 most of them are free; the norm makes the answer unique
-/// nearby. Steps are Gauss–Newton ones, halved until they descend, so a poor start ends at a poor minimum, never nowhere.
+/// nearby. Steps are Gauss–Newton ones, halved until they descend, so that a poor start ends at a poor minimum and never diverges.
 #[derive(Debug, Default)]
 pub(crate) struct Joint {
     directions: Vec<Vec<f32>>,
@@ -35,18 +35,18 @@ impl Joint {
     /// strength starts at `start`; `targets` are what the two divergences are to become.
     pub(crate) fn solve(
         &mut self,
-        scene: Scene<'_>,
+        rows: StepRows<'_>,
         targets: [f64; 2],
         bounds: [f64; 2],
         start: f64,
         out: &mut [f32],
     ) -> [f64; 2] {
         let [low, high] = bounds;
-        self.prepare(scene, start.clamp(low, high));
-        let mut reached = self.divergences(scene);
+        self.prepare(rows, start.clamp(low, high));
+        let mut reached = self.divergences(rows);
         let mut value = penalised(&self.alphas, reached, targets);
         for _ in 0..MOST_STEPS {
-            self.differentiate(scene);
+            self.differentiate(rows);
             self.gauss_newton([0, 1].map(|i| reached[i] - targets[i]));
             self.trial.clone_from(&self.alphas);
             let mut length = 1.0;
@@ -55,7 +55,7 @@ impl Joint {
                 for ((alpha, from), step) in self.alphas.iter_mut().zip(&self.trial).zip(&self.step) {
                     *alpha = (from + length * step).clamp(low, high);
                 }
-                let reached = self.divergences(scene);
+                let reached = self.divergences(rows);
                 let now = penalised(&self.alphas, reached, targets);
                 if now < value {
                     descended = Some((reached, now));
@@ -73,17 +73,17 @@ impl Joint {
                 break;
             }
         }
-        let reached = self.divergences(scene);
+        let reached = self.divergences(rows);
         out.copy_from_slice(&self.tilted);
         reached
     }
 
-    fn prepare(&mut self, scene: Scene<'_>, start: f64) {
-        let (base, experts) = (scene.base(), scene.experts());
+    fn prepare(&mut self, rows: StepRows<'_>, start: f64) {
+        let (base, experts) = (rows.base(), rows.experts());
         let width = base.logits().len();
         self.directions.resize_with(experts, Vec::new);
         for (index, direction) in self.directions.iter_mut().enumerate() {
-            let (expert, anti) = (scene.expert(index), scene.anti(index));
+            let (expert, anti) = (rows.expert(index), rows.anti(index));
             direction.resize(width, 0.0);
             let where_masked = expert.log_normaliser - anti.log_normaliser;
             masked_difference(expert.logits(), anti.logits(), where_masked, direction);
@@ -100,10 +100,10 @@ impl Joint {
         self.gradients.iter_mut().for_each(|gradient| gradient.resize(experts, 0.0));
     }
 
-    fn divergences(&mut self, scene: Scene<'_>) -> [f64; 2] {
-        let base = scene.base();
-        let contrasts = (0..scene.experts())
-            .map(|index| Contrast::between(self.alphas[index], scene.expert(index), scene.anti(index)));
+    fn divergences(&mut self, rows: StepRows<'_>) -> [f64; 2] {
+        let base = rows.base();
+        let contrasts = (0..rows.experts())
+            .map(|index| Contrast::between(self.alphas[index], rows.expert(index), rows.anti(index)));
         sum(base.logits(), contrasts, &mut self.tilted, &mut self.scratch);
         let tilted = RoleRow::new(&self.tilted, log_sum_exp(&self.tilted), 0.0);
         let (forward, reverse) = kl_both(tilted.logits(), tilted.log_normaliser, base.logits(), base.log_normaliser);
@@ -111,10 +111,10 @@ impl Joint {
     }
 
     /// `∂F/∂α_t = Cov(d_t, Σ α_s d_s)` and `∂R/∂α_t = E[d_t] − E_base[d_t]`, expectations under the tilted row.
-    fn differentiate(&mut self, scene: Scene<'_>) {
+    fn differentiate(&mut self, rows: StepRows<'_>) {
         let p = &mut self.probabilities;
         softmax(&self.tilted, log_sum_exp(&self.tilted), p);
-        let shift = |id: usize| f64::from(self.tilted[id]) - f64::from(scene.base().logits()[id]);
+        let shift = |id: usize| f64::from(self.tilted[id]) - f64::from(rows.base().logits()[id]);
         let mean_shift = expectation(p, (0..p.len()).map(shift));
         for (index, direction) in self.directions.iter().enumerate() {
             let about = |(id, &d): (usize, &f32)| f64::from(d) * (shift(id) - mean_shift);
@@ -137,7 +137,7 @@ impl Joint {
         let in_r = (ff * along_r - fr * along_f) / determinant;
         for (index, step) in self.step.iter_mut().enumerate() {
             *step -= f[index] * in_f + r[index] * in_r;
-            // Rows of absurd scale: stay, rather than step into the void.
+            // Rows of absurd scale: no step rather than a step to infinity.
             if !step.is_finite() {
                 *step = 0.0;
             }
@@ -151,7 +151,7 @@ fn penalised(alphas: &[f64], reached: [f64; 2], targets: [f64; 2]) -> f64 {
     0.5 * norm + 0.5 * PENALTY * missed
 }
 
-/// What cannot happen does not count, whatever its value.
+/// The mean of values; ids of probability 0 do not count, whatever their value.
 fn expectation(p: &[f32], values: impl Iterator<Item = f64>) -> f64 {
     p.iter().zip(values).filter(|(p, _)| **p > 0.0).map(|(&p, value)| f64::from(p) * value).sum()
 }

@@ -2,10 +2,10 @@
 //!
 //! # Why
 //!
-//! Proxy tuning adds what tuning taught a small model, `expert − anti`, to a large model, times a strength that somebody
-//! has to choose. No one strength is right: where the large model is certain the same difference does next to nothing,
-//! where it hesitates the same difference decides. This strategy chooses the strength at every token such that the large
-//! model moves as far from itself, in nats, as the small one did when it was tuned:
+//! Proxy tuning adds what tuning changed in a small model, `expert − anti`, to a large model, times a strength that is a
+//! parameter. No fixed strength is right: where the large model is certain the same difference does next to nothing,
+//! where it hesitates the same difference decides. This strategy solves for the strength at every token such that the
+//! large model moves as far from itself, in nats, as the small one did when it was tuned:
 //!
 //! ```text
 //! fused = base + alpha · (expert − anti)
@@ -47,8 +47,8 @@
 //! # Several experts
 //!
 //! The published rule tries one expert at a time and sums its objective over all experts' targets. That sum is
-//! `T · [(F − mean a)² + (R − mean b)²]` and a constant: it knows the experts' divergences by their means only, and which
-//! expert it picks says nothing about which one fits. Here experts are pooled first, weighted by how well each predicted
+//! `T · [(F − mean a)² + (R − mean b)²]` and a constant: it depends on the experts' divergences by their means only, and so
+//! the expert that it picks need not be the one that fits. Here experts are pooled first, weighted by how well each predicted
 //! the text so far, and the pool takes the place of the one expert:
 //!
 //! ```
@@ -57,8 +57,8 @@
 //! use logitfuse_dynamic_kl::{DynamicKl, Experts, Params};
 //!
 //! // Two experts that were tuned by as much: one wants token 0, the other token 1. The text so far was written by the
-//! // first: it expected it by 7 nats better than the second. One logit, of a token that nobody wants, is noise.
-//! let favourite = |experts: Experts, noise: f32| {
+//! // first: it expected it by 7 nats better than the second. One logit, of an improbable token, is noise.
+//! let top_token = |experts: Experts, noise: f32| {
 //!     let rows = [
 //!         [1.0, 1.0, 0.5, 0.5],          // base
 //!         [2.0, 0.0, -1.0 + noise, 0.0], // first expert
@@ -82,21 +82,21 @@
 //! };
 //!
 //! // The published search follows the noise, and against all evidence.
-//! assert_eq!([favourite(Experts::OneExpert, 0.05)?, favourite(Experts::OneExpert, -0.05)?], [0, 1]);
+//! assert_eq!([top_token(Experts::OneExpert, 0.05)?, top_token(Experts::OneExpert, -0.05)?], [0, 1]);
 //! // The pool follows the evidence.
-//! assert_eq!([favourite(Experts::Pool, 0.05)?, favourite(Experts::Pool, -0.05)?], [0, 0]);
+//! assert_eq!([top_token(Experts::Pool, 0.05)?, top_token(Experts::Pool, -0.05)?], [0, 0]);
 //! # Ok::<(), logitfuse_core::Error>(())
 //! ```
 //!
-//! What weighs the experts is a [`Selector`], which sees all rows, the evidence and the possibility that no expert fits;
+//! The weights come from a [`Selector`], which is given all rows, the evidence and the possibility that no expert fits;
 //! [`DynamicKl::with_selector`] takes one of yours. Evidence starts with the first generated token, unless
 //! [`PosteriorParams::evidence`] asks how likely the prompt was.
 //!
 //! # An expert for a prompt, or none
 //!
-//! Experts that were tuned on answers alone say nothing of prompts: each is sure of its own format, whatever it is asked. What
-//! does tell prompts apart is how *all* small models react, above all the one that nobody tuned. So each expert brings a
-//! handful of unlabelled prompts of its kind, and weights `fingerprint` send a text to the expert whose prompts are most like
+//! Experts that were tuned on answers alone do not discriminate prompts: each is sure of its own format, whatever it is asked.
+//! What does discriminate them is how *all* small models react, above all the untuned one. So each expert has a handful of
+//! unlabelled prompts of its kind, and weights `fingerprint` send a text to the expert whose prompts are most like
 //! its own, or to none, which leaves the large model alone to the last bit. With `q_m(x)` what small model `m`, an anti or an
 //! expert, expects after prompt `x`, and `x_1 … x_K` the prompts of expert `t`:
 //!
@@ -116,8 +116,8 @@
 //! # use logitfuse_core::{CalibrationRows, SharedVocabulary, FusedRow, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo};
 //! use logitfuse_dynamic_kl::{DynamicKl, Params};
 //!
-//! // After prompts of the first kind the anti expects token 0, after those of the second token 1. The experts expect, whatever
-//! // they are asked, what they were tuned to say: tokens 2 and 3.
+//! // After prompts of the first kind the anti expects token 0, after those of the second token 1. The experts expect, after any
+//! // prompt, what they were tuned to generate: tokens 2 and 3.
 //! let after = |kind: usize, sure: f32| {
 //!     let mut anti = [0.0; 4];
 //!     anti[kind] = sure;
@@ -137,7 +137,7 @@
 //!     }
 //!     Ok(rows)
 //! })?;
-//! let favourite = |kind: usize| {
+//! let top_token = |kind: usize| {
 //!     let rows = after(kind, 3.5);
 //!     let rows = rows.each_ref().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0));
 //!     let (step, mut state) = (FusionStep::new(&rows, &[]), strategy.start(&session)?);
@@ -146,10 +146,10 @@
 //!     state.fuse(&step, &mut FusedRow { logits: &mut logits, trace: &mut [] })?;
 //!     Ok::<_, logitfuse_core::Error>((argmax(&logits), logits == rows[0].logits()))
 //! };
-//! assert_eq!(favourite(0)?, (2, false));
-//! assert_eq!(favourite(1)?, (3, false));
-//! // A prompt after which the anti expects what it never did is nobody's, and the base speaks.
-//! assert_eq!(favourite(2)?, (3, true));
+//! assert_eq!(top_token(0)?, (2, false));
+//! assert_eq!(top_token(1)?, (3, false));
+//! // A prompt after which the anti expects another token fits no expert, and the base is left alone.
+//! assert_eq!(top_token(2)?, (3, true));
 //! # Ok::<(), logitfuse_core::Error>(())
 //! ```
 //!
@@ -208,26 +208,26 @@
 //! `fingerprint` run `K` prompts of each of `T` experts through the small models once, keep `T (T + 1)` rows, and read them for
 //! the first token of a text; after that there is one expert. Evidence of the prompt costs the logits of all of its positions,
 //! and that beginnings are not shared between prompts.
-//!//! `one_expert` costs as many single experts; `joint_minnorm`, some tens of passes over all of them. Nothing is allocated
+//! `one_expert` costs as many single experts; `joint_minnorm`, some tens of passes over all of them. Nothing is allocated
 //! after the first step but the memory of committed tokens.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-mod cast;
 mod decide;
 mod joint;
 mod memory;
 mod params;
 mod pool;
+mod roles;
 mod select;
 mod state;
 mod strategy;
-mod transfer;
+mod strength;
 
-pub use cast::Scene;
 pub use params::{
-    Evidence, Experts, FingerprintParams, Objective, Params, Pool, PosteriorParams, Solver, Tempering, Weights,
+    Evidence, Experts, FingerprintParams, Goal, Params, Pool, PosteriorParams, Solver, Tempering, Weights,
 };
+pub use roles::StepRows;
 pub use select::Selector;
 pub use strategy::DynamicKl;

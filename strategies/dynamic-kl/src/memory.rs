@@ -1,9 +1,9 @@
 use logitfuse_core::{Error, ErrorKind, Result};
 
-/// Numbers that every committed token leaves behind, so that forgetting a token is one `truncate`.
+/// A record of numbers for every committed token, so that undoing a token is one `truncate`.
 ///
-/// A step proposes a record; committing its token keeps it. Tokens that were committed without a step of their own leave
-/// a copy of the record before them.
+/// A step proposes a record; committing its token keeps it. Tokens that were committed without a step of their own get a
+/// copy of the record before them.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     width: usize,

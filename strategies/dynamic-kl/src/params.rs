@@ -1,4 +1,4 @@
-//! The parameters, with what they are when nobody says.
+//! The parameters and their defaults.
 
 mod check;
 mod choices;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use check::MOST_STRENGTH;
-pub use choices::{Evidence, Experts, FingerprintParams, Objective, Pool, PosteriorParams, Solver, Tempering, Weights};
+pub use choices::{Evidence, Experts, FingerprintParams, Goal, Pool, PosteriorParams, Solver, Tempering, Weights};
 
 /// The parameters of [`DynamicKl`](crate::DynamicKl), as a TOML or JSON gives them.
 ///
@@ -61,7 +61,7 @@ pub use choices::{Evidence, Experts, FingerprintParams, Objective, Pool, Posteri
 ]))]
 pub struct Params {
     /// What the strength is chosen for.
-    pub objective: Objective,
+    pub objective: Goal,
     /// How it is found.
     pub solver: Solver,
     /// Smallest and largest strength, 100 at most. An upper bound of 1 keeps the large model from exaggerating its experts.
@@ -82,7 +82,7 @@ pub struct Params {
     /// Share of the last token's strength in this token's: 0 is no smoothing.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub ema: f64,
-    /// What several experts become.
+    /// How several experts are combined.
     pub experts: Experts,
     /// Which mean the pool is; `geometric` when absent.
     pub pool: Option<Pool>,
@@ -106,7 +106,7 @@ pub struct Params {
 impl Default for Params {
     fn default() -> Self {
         Self {
-            objective: Objective::Paper,
+            objective: Goal::BothDivergences,
             solver: Solver::Exact,
             bounds: [0.0, 2.0],
             grid_step: None,
@@ -153,7 +153,7 @@ impl Params {
         self.weights.unwrap_or_else(by_table)
     }
 
-    /// The prompts by which it gets to know the experts, if it has a use for any.
+    /// The calibration prompts that it takes, if any.
     pub(crate) fn calibration(&self) -> Option<CalibrationSpec> {
         let wanted = self.experts == Experts::Pool && self.weights(true) == Weights::Fingerprint;
         wanted.then(|| CalibrationSpec {

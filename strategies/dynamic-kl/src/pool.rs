@@ -1,11 +1,13 @@
-//! Several experts made one, and their antis likewise: the mean of distributions.
+//! The pooled expert and anti: means of distributions.
 
 use logitfuse_core::RoleRow;
-use logitfuse_core::numerics::{Contrast, linear_combination, ln, log_sum_exp, masked_difference, softmax};
+use logitfuse_core::numerics::{
+    Contrast, lanes::round_to_f32, linear_combination, ln, log_sum_exp, masked_difference, softmax,
+};
 
-use crate::{Pool, Scene};
+use crate::{Pool, StepRows};
 
-/// The rows of a pooled expert and its anti, kept between steps for their memory.
+/// The rows of the pooled expert and its anti; the buffers are reused between steps.
 #[derive(Debug, Default)]
 pub(crate) struct Pooler {
     expert: Vec<f32>,
@@ -14,45 +16,45 @@ pub(crate) struct Pooler {
 }
 
 impl Pooler {
-    /// The expert and the anti that these weights make. One expert alone is handed on as it is, so that a pool of one
+    /// The expert and the anti that these weights make. A single expert is returned as it is, so that a pool of one
     /// has the same bits as no pool.
     ///
-    /// "No expert" is the anti, as one more member of the pool of experts. Where an expert lacks an id it has no opinion
-    /// and counts as its anti there.
+    /// "No expert" is the anti, as one more member of the pool of experts. Where an expert lacks an id it
+    /// counts as its anti there.
     pub(crate) fn pool<'a>(
         &'a mut self,
         pool: Pool,
-        scene: Scene<'a>,
+        rows: StepRows<'a>,
         weights: &[f64],
         no_expert: f64,
     ) -> (RoleRow<'a>, RoleRow<'a>) {
-        let heard = || (0..weights.len()).filter(|&index| weights[index] > 0.0);
-        let Some(first) = heard().next() else { return (*scene.anti(0), *scene.anti(0)) };
-        if no_expert == 0.0 && heard().count() == 1 {
-            return (*scene.expert(first), *scene.anti(first));
+        let weighted = || (0..weights.len()).filter(|&index| weights[index] > 0.0);
+        let Some(first) = weighted().next() else { return (*rows.anti(0), *rows.anti(0)) };
+        if no_expert == 0.0 && weighted().count() == 1 {
+            return (*rows.expert(first), *rows.anti(first));
         }
         let Self { expert, anti, scratch } = self;
-        let pooled_anti = if scene.shares_anti() {
-            *scene.anti(0)
+        let pooled_anti = if rows.shares_anti() {
+            *rows.anti(0)
         } else {
             let all = weights.iter().sum::<f64>();
-            let from_first = |i| Contrast::between(weights[i] / all, scene.anti(i), scene.anti(first));
-            sum(scene.anti(first).logits(), heard().map(from_first), anti, &mut scratch[0]);
+            let from_first = |i| Contrast::between(weights[i] / all, rows.anti(i), rows.anti(first));
+            sum(rows.anti(first).logits(), weighted().map(from_first), anti, &mut scratch[0]);
             // A direction has two ends: an id that one anti lacks is left to the base.
-            heard().for_each(|index| mask_where_masked(scene.anti(index).logits(), anti));
+            weighted().for_each(|index| mask_where_masked(rows.anti(index).logits(), anti));
             normalised(anti)
         };
-        let learnt = heard().map(|i| Contrast::between(weights[i], scene.expert(i), scene.anti(i)));
+        let contrasts = weighted().map(|i| Contrast::between(weights[i], rows.expert(i), rows.anti(i)));
         match pool {
-            Pool::Geometric => sum(pooled_anti.logits(), learnt, expert, &mut scratch[0]),
-            Pool::Arithmetic => mixture(pooled_anti.logits(), learnt, no_expert, expert, scratch),
+            Pool::Geometric => sum(pooled_anti.logits(), contrasts, expert, &mut scratch[0]),
+            Pool::Arithmetic => mixture(pooled_anti.logits(), contrasts, no_expert, expert, scratch),
         }
         let pooled = normalised(expert);
-        // Distributions without a common id have no mean, and nothing to say.
+        // Distributions without a common id have no mean; then nothing is fused.
         if pooled.log_normaliser.is_finite() && pooled_anti.log_normaliser.is_finite() {
             (pooled, pooled_anti)
         } else {
-            (*scene.anti(first), *scene.anti(first))
+            (*rows.anti(first), *rows.anti(first))
         }
     }
 }
@@ -86,8 +88,8 @@ pub(crate) fn sum<'a>(
 }
 
 /// Writes `base + log(rest + Σ weight · exp(towards − away))`, log-probabilities being meant in the exponent: for one
-/// `away`, which is the base, the arithmetic mean. Ratios are kept between e^-87 and e^88, and experts that say what
-/// their anti says change no bit.
+/// `away`, which is the base, the arithmetic mean. Ratios are kept between e^-87 and e^88, and experts equal to
+/// their anti change no bit.
 fn mixture<'a>(
     base: &[f32],
     contrasts: impl Iterator<Item = Contrast<'a>>,
@@ -95,7 +97,7 @@ fn mixture<'a>(
     out: &mut Vec<f32>,
     [difference, ratios]: &mut [Vec<f32>; 2],
 ) {
-    let rest = narrow(rest);
+    let rest = round_to_f32(rest);
     let mut all = rest;
     out.clear();
     out.resize(base.len(), rest);
@@ -104,18 +106,13 @@ fn mixture<'a>(
     for contrast in contrasts {
         masked_difference(contrast.towards, contrast.away, contrast.where_masked, difference);
         softmax(difference, contrast.where_masked, ratios);
-        let weight = narrow(contrast.weight);
+        let weight = round_to_f32(contrast.weight);
         out.iter_mut().zip(&*ratios).for_each(|(out, ratio)| *out += weight * ratio);
         all += weight;
     }
     for (out, base) in out.iter_mut().zip(base) {
         *out = base + ln(*out / all);
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "entries are f32, and so their weights")]
-fn narrow(x: f64) -> f32 {
-    x as f32
 }
 
 fn mask_where_masked(row: &[f32], out: &mut [f32]) {

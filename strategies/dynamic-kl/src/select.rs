@@ -1,40 +1,40 @@
-//! Who is heard: the weights of several experts.
+//! Selectors: the weights of several experts.
 
 mod fingerprint;
-mod glance;
 mod posterior;
+mod stateless;
 
 use std::sync::Arc;
 
 use logitfuse_core::{Error, ErrorKind, Result, TokenId};
 
 pub(crate) use fingerprint::{Fingerprints, Nearest};
-pub(crate) use glance::{Entropy, Fixed, Kl};
 pub(crate) use posterior::Posterior;
+pub(crate) use stateless::{Entropy, Fixed, Kl};
 
-use crate::{Params, Scene, Weights};
+use crate::{Params, StepRows, Weights};
 
-/// A rule that weighs several experts, once per position: the state of one sequence.
+/// A rule for the weights of several experts, evaluated once per position: the state of one sequence.
 ///
 /// Besides the experts there is the possibility that none of them fits the text. Its weight draws the pooled expert
 /// towards its anti, so that less is fused, down to nothing at weight 1.
 ///
 /// # Example
 ///
-/// An expert is heard as far as it agrees with the large model on the favourite, and nobody is if nobody agrees:
+/// Experts whose top token is the large model's share the weight; without any, no expert has weight:
 ///
 /// ```
 /// use logitfuse_core::numerics::argmax;
-/// use logitfuse_dynamic_kl::{DynamicKl, Params, Scene, Selector};
+/// use logitfuse_dynamic_kl::{DynamicKl, Params, StepRows, Selector};
 ///
 /// #[derive(Clone)]
 /// struct Agreement;
 ///
 /// impl Selector for Agreement {
-///     fn weigh(&mut self, scene: &Scene<'_>, weights: &mut [f64]) -> f64 {
-///         let favourite = argmax(scene.base().logits());
-///         let agrees = |expert: usize| argmax(scene.expert(expert).logits()) == favourite;
-///         let agreeing = (0..scene.experts()).filter(|&expert| agrees(expert)).count();
+///     fn weigh(&mut self, rows: &StepRows<'_>, weights: &mut [f64]) -> f64 {
+///         let top_token = argmax(rows.base().logits());
+///         let agrees = |expert: usize| argmax(rows.expert(expert).logits()) == top_token;
+///         let agreeing = (0..rows.experts()).filter(|&expert| agrees(expert)).count();
 ///         for (expert, weight) in weights.iter_mut().enumerate() {
 ///             *weight = if agrees(expert) { 1.0 / agreeing as f64 } else { 0.0 };
 ///         }
@@ -49,15 +49,15 @@ use crate::{Params, Scene, Weights};
 /// # Ok::<(), logitfuse_core::Error>(())
 /// ```
 pub trait Selector: Send {
-    /// The prompt is over, and the scene is that of the first position to generate. Called once, before anything is weighed;
-    /// what is learnt here no rollback undoes.
-    fn begin(&mut self, scene: &Scene<'_>) {
-        let _ = scene;
+    /// The end of the prompt, with the rows of the first position to generate. Called once, before [`weigh`](Self::weigh); no
+    /// rollback undoes what is kept from here.
+    fn begin(&mut self, rows: &StepRows<'_>) {
+        let _ = rows;
     }
 
     /// Writes one weight for each expert and returns that of "no expert". Weights are 0 or more and add up to 1 with
     /// it. Has no committed side effect: called again with the same rows it gives the same weights.
-    fn weigh(&mut self, scene: &Scene<'_>, weights: &mut [f64]) -> f64;
+    fn weigh(&mut self, rows: &StepRows<'_>, weights: &mut [f64]) -> f64;
 
     /// These tokens are final now; the first was chosen after the last [`weigh`](Self::weigh).
     fn commit(&mut self, tokens: &[TokenId]) {
@@ -82,10 +82,10 @@ pub trait Selector: Send {
     fn fork(&self) -> Box<dyn Selector>;
 }
 
-/// Makes the selector of a sequence with so many experts.
+/// Makes the selector of a sequence, given the number of experts.
 pub(crate) type MakeSelector = Arc<dyn Fn(usize) -> Box<dyn Selector> + Send + Sync>;
 
-/// The selector that the parameters name, given what is known of the experts' prompts.
+/// The selector that the parameters name, given the fingerprints of the experts' prompts.
 pub(crate) fn of(params: &Params, fingerprints: Option<&Arc<Fingerprints>>) -> MakeSelector {
     if let Some(fingerprints) = fingerprints {
         let (fingerprints, slack) = (Arc::clone(fingerprints), params.fingerprint().slack);
@@ -101,7 +101,7 @@ pub(crate) fn of(params: &Params, fingerprints: Option<&Arc<Fingerprints>>) -> M
         Weights::Posterior | Weights::Fingerprint => {
             Arc::new(move |experts| Box::new(Posterior::new(&posterior, experts)))
         }
-        Weights::Top1 => Arc::new(move |experts| Box::new(Posterior::new(&posterior, experts).hard())),
+        Weights::Top1 => Arc::new(move |experts| Box::new(Posterior::new(&posterior, experts).top1())),
         Weights::Uniform => Arc::new(|experts| Box::new(Fixed(vec![1.0 / experts as f64; experts]))),
         Weights::Fixed => Arc::new(move |_| Box::new(Fixed(fixed.clone()))),
         Weights::Kl => Arc::new(|_| Box::new(Kl)),
@@ -109,7 +109,7 @@ pub(crate) fn of(params: &Params, fingerprints: Option<&Arc<Fingerprints>>) -> M
     }
 }
 
-/// Holds a selector to its promise: what it breaks would come out as rows that nobody can explain.
+/// Checks the contract of a selector, whose violation would show as wrong rows only.
 pub(crate) fn check(weights: &[f64], no_expert: f64) -> Result<()> {
     /// Rounding of a sum, and of fractions written in decimals.
     const TOLERANCE: f64 = 1e-5;

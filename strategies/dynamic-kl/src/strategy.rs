@@ -7,8 +7,8 @@ use logitfuse_core::{
 };
 
 use crate::{
-    Evidence, Experts, Objective, Params, Selector,
-    cast::Cast,
+    Evidence, Experts, Goal, Params, Selector,
+    roles::Roles,
     select,
     select::{Fingerprints, MakeSelector},
     state::{Awaits, State},
@@ -122,10 +122,10 @@ fn with_choice(info: StrategyInfo) -> StrategyInfo {
     info.with_trace("selected_expert", "1").with_trace("fingerprint_distance", "nats")
 }
 
-fn loss_unit(objective: Objective) -> &'static str {
+fn loss_unit(objective: Goal) -> &'static str {
     match objective {
-        Objective::Sqrt | Objective::Budget => "nats",
-        Objective::VarianceRatio => "1",
+        Goal::Sqrt | Goal::Budget => "nats",
+        Goal::VarianceRatio => "1",
         _ => "nats²",
     }
 }
@@ -142,7 +142,7 @@ impl FusionStrategy for DynamicKl {
     }
 
     fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
-        let cast = Cast::new(session)?;
+        let roles = Roles::new(session)?;
         if self.info.calibration.as_ref().is_some_and(|spec| spec.required) {
             return Err(invalid(
                 "/weights",
@@ -150,12 +150,12 @@ impl FusionStrategy for DynamicKl {
             )
             .with_help("name a JSONL file of unlabelled prompts in `calibration` of every expert's source"));
         }
-        if let Some(weights) = self.params.fixed_weights.as_ref().filter(|weights| weights.len() != cast.experts()) {
-            let what = format_args!("{} weights for {} experts", weights.len(), cast.experts());
+        if let Some(weights) = self.params.fixed_weights.as_ref().filter(|weights| weights.len() != roles.experts()) {
+            let what = format_args!("{} weights for {} experts", weights.len(), roles.experts());
             return Err(invalid("/fixed_weights", what).with_help("give one weight for each source of role expert"));
         }
-        let selector = (self.select)(cast.experts());
-        Ok(Box::new(State::new(Arc::clone(&self.params), Arc::new(cast), selector, self.awaits)))
+        let selector = (self.select)(roles.experts());
+        Ok(Box::new(State::new(Arc::clone(&self.params), Arc::new(roles), selector, self.awaits)))
     }
 
     fn calibrated(
@@ -166,7 +166,7 @@ impl FusionStrategy for DynamicKl {
         let Some(spec) = &self.info.calibration else {
             return Err(invalid("/weights", "take no calibration prompts").with_help("choose weights fingerprint"));
         };
-        let fingerprints = Fingerprints::fit(session, &Cast::new(session)?, rows_after)?;
+        let fingerprints = Fingerprints::fit(session, &Roles::new(session)?, rows_after)?;
         let mut info = if spec.required { self.info.clone() } else { with_choice(self.info.clone()) };
         info.calibration = None;
         Ok(Arc::new(Self {

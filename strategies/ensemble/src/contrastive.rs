@@ -6,9 +6,9 @@ use logitfuse_core::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::cast;
+use crate::roles;
 
-const CAST: &str = "contrastive fuses one base and one anti, the amateur";
+const ROLES: &str = "contrastive fuses one base and one anti, the amateur";
 
 /// The parameters of [`Contrastive`], as a TOML or JSON gives them.
 ///
@@ -26,7 +26,7 @@ pub struct ContrastiveParams {
     /// The strength of the contrast: 0 is the base alone.
     #[schemars(range(min = 0.0))]
     pub beta: f64,
-    /// Masks every id whose probability under the base is below this times that of the base's favourite; 0 masks nothing.
+    /// Masks every id whose probability under the base is below this times that of the base's most probable token; 0 masks nothing.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub plausibility: f64,
     /// Divides the amateur's logits: below 1 it is surer of its mistakes, which are then avoided more.
@@ -123,8 +123,8 @@ impl FusionStrategy for Contrastive {
             base_weight: if beta > 0.0 { 1.0 + beta - weight } else { 1.0 },
             weight,
             plausibility,
-            base: cast::one(session, "base", CAST)?,
-            anti: cast::one(session, "anti", CAST)?,
+            base: roles::one(session, "base", ROLES)?,
+            anti: roles::one(session, "anti", ROLES)?,
         }))
     }
 }
@@ -150,10 +150,10 @@ impl Memoryless for State {
         if out.trace.is_empty() {
             return Ok(());
         }
-        let (_, [fused_base, base_fused]) = cast::distances(out.logits, base);
+        let (_, [fused_base, base_fused]) = roles::distances(out.logits, base);
         let base_anti = kl_divergence(base.logits(), base.log_normaliser, anti.logits(), anti.log_normaliser);
         let plausible = out.logits.iter().filter(|x| x.is_finite()).count();
-        cast::report(out.trace, [fused_base, base_fused, base_anti, plausible as f64]);
+        roles::write_trace(out.trace, [fused_base, base_fused, base_anti, plausible as f64]);
         Ok(())
     }
 }

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use smallvec::SmallVec;
 
-use crate::{cast, mean::power_mean};
+use crate::{mean::power_mean, roles};
 
-const CAST: &str = "ensemble fuses one base and one or more experts";
+const ROLES: &str = "ensemble fuses one base and one or more experts";
 
 /// Which mean of the members' probabilities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -156,8 +156,8 @@ impl FusionStrategy for Ensemble {
     }
 
     fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
-        let base = cast::one(session, "base", CAST)?;
-        let experts = cast::some(session, "expert", CAST)?;
+        let base = roles::one(session, "base", ROLES)?;
+        let experts = roles::some(session, "expert", ROLES)?;
         let members = experts.len() + 1;
         let mut weights = self.params.weights.clone().unwrap_or_else(|| vec![1.0; members]);
         if weights.len() != members {
@@ -200,13 +200,13 @@ impl Memoryless for State {
         if out.trace.is_empty() {
             return Ok(());
         }
-        let (normaliser, [fused_base, base_fused]) = cast::distances(out.logits, base);
+        let (normaliser, [fused_base, base_fused]) = roles::distances(out.logits, base);
         let of_others = others
             .filter(|(weight, _)| *weight > 0.0)
             .map(|(weight, row)| weight * kl_divergence(row.logits(), row.log_normaliser, out.logits, normaliser));
         let of_base = if self.base_weight > 0.0 { self.base_weight * base_fused } else { 0.0 };
         let disagreement = of_base + of_others.sum::<f64>();
-        cast::report(out.trace, [fused_base, base_fused, disagreement]);
+        roles::write_trace(out.trace, [fused_base, base_fused, disagreement]);
         Ok(())
     }
 }

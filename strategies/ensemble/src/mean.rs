@@ -2,14 +2,14 @@
 
 use logitfuse_core::{
     RoleRow,
-    numerics::{ln, masked_difference, softmax},
+    numerics::{lanes::round_to_f32, ln, masked_difference, softmax},
 };
 
 /// Entries that are worked on together, on the stack.
 const BLOCK: usize = 1024;
 
 /// Writes the logits of `(Σ w · p^power)^(1/power)`, the power mean of the members' probabilities, weights normalised. A
-/// member that lacks an id abstains there. `base` is the first member, of weight `base_weight`; where it is masked, so is
+/// member that lacks an id does not count there. `base` is the first member, of weight `base_weight`; where it is masked, so is
 /// the result.
 ///
 /// Everything is relative to the base, `base + log(Σ w · e^(power · d)) / power` with `d` the difference of the
@@ -22,8 +22,8 @@ pub(crate) fn power_mean<'a>(
     out: &mut [f32],
 ) {
     // Added up as the sums of the ids are, so that their ratio is 1 where all members agree.
-    let total = others.clone().fold(narrow(base_weight), |total, (weight, _)| total + narrow(weight));
-    let power = narrow(power);
+    let total = others.clone().fold(round_to_f32(base_weight), |total, (weight, _)| total + round_to_f32(weight));
+    let power = round_to_f32(power);
     let (mut exponent, mut ratio) = ([0.0_f32; BLOCK], [0.0_f32; BLOCK]);
     for start in (0..out.len()).step_by(BLOCK) {
         let ids = start..out.len().min(start + BLOCK);
@@ -31,11 +31,11 @@ pub(crate) fn power_mean<'a>(
         let (exponent, ratio) = (&mut exponent[..ids.len()], &mut ratio[..ids.len()]);
         // Each id's sum is kept as `sum · e^best`, where `best` is the largest exponent so far: nothing overflows.
         let mut best = [if base_weight > 0.0 { 0.0_f32 } else { f32::MIN }; BLOCK];
-        let mut sum = [narrow(base_weight); BLOCK];
+        let mut sum = [round_to_f32(base_weight); BLOCK];
         for (weight, row) in others.clone().filter(|(weight, _)| *weight > 0.0) {
-            let weight = narrow(weight);
+            let weight = round_to_f32(weight);
             let shift = row.log_normaliser - base.log_normaliser;
-            let (high, low) = (narrow(shift), narrow(shift - f64::from(narrow(shift))));
+            let (high, low) = (round_to_f32(shift), round_to_f32(shift - f64::from(round_to_f32(shift))));
             masked_difference(&row.logits()[ids.clone()], base_logits, shift, exponent);
             for ((exponent, ratio), best) in exponent.iter_mut().zip(&mut *ratio).zip(&best) {
                 *exponent = finite(power * ((*exponent - high) - low));
@@ -63,11 +63,6 @@ fn exponentiate(entries: &mut [f32]) {
     let result = &mut result[..entries.len()];
     softmax(entries, 0.0, result);
     entries.copy_from_slice(result);
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "entries are f32, and so what they are multiplied with")]
-fn narrow(x: f64) -> f32 {
-    x as f32
 }
 
 fn finite(x: f32) -> f32 {

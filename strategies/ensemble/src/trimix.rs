@@ -8,11 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    calibrate::{PromptRow, Trial},
-    cast,
+    fit::{PromptRow, WeightSearch},
+    roles,
 };
 
-const CAST: &str = "trimix fuses one base, one expert and one anti";
+const ROLES: &str = "trimix fuses one base, one expert and one anti";
 
 /// Where the weights of [`TriMix`] come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,7 +22,7 @@ pub enum TriMixCalibration {
     #[default]
     None,
     /// For each text, the pair of [`WEIGHTS`](crate::WEIGHTS) under which its prompt is most probable, as
-    /// [`calibrate`](crate::calibrate) finds it; `alpha` and `beta` where a prompt has nothing to tell.
+    /// [`fit_weights`](crate::fit_weights) finds it; `alpha` and `beta` where a prompt has nothing to tell.
     Prompt,
 }
 
@@ -125,16 +125,18 @@ impl FusionStrategy for TriMix {
     }
 
     fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
-        let [base, expert, anti] = ["base", "expert", "anti"].map(|role| cast::one(session, role, CAST));
+        let [base, expert, anti] = ["base", "expert", "anti"].map(|role| roles::one(session, role, ROLES));
         let mixer = Mixer { params: self.params.clone(), base: base?, expert: expert?, anti: anti? };
         Ok(match self.params.calibration {
             TriMixCalibration::None => Box::new(mixer),
-            TriMixCalibration::Prompt => Box::new(Calibrated { mixer, trial: Trial::default(), begun: false }),
+            TriMixCalibration::Prompt => {
+                Box::new(PromptFitted { mixer, search: WeightSearch::default(), begun: false })
+            }
         })
     }
 }
 
-/// Writes the mixture, as what it adds to the base: masks and abstentions then come out as everywhere.
+/// Writes the mixture, as what it adds to the base: masked ids are then treated as everywhere.
 pub(crate) fn mix(params: &TriMixParams, [base, expert, anti]: [&RoleRow<'_>; 3], out: &mut [f32]) {
     let contrasts = [Contrast::between(params.beta, expert, anti), Contrast::between(1.0 - params.alpha, anti, base)];
     linear_combination(base.logits(), 1.0, &contrasts, out);
@@ -162,18 +164,18 @@ impl Memoryless for Mixer {
         if out.trace.is_empty() {
             return Ok(());
         }
-        let (_, [fused_base, base_fused]) = cast::distances(out.logits, base);
+        let (_, [fused_base, base_fused]) = roles::distances(out.logits, base);
         let expert_anti = kl_divergence(expert.logits(), expert.log_normaliser, anti.logits(), anti.log_normaliser);
-        cast::report(out.trace, [fused_base, base_fused, expert_anti]);
+        roles::write_trace(out.trace, [fused_base, base_fused, expert_anti]);
         Ok(())
     }
 }
 
-/// With weights that the prompt decides.
+/// The state with weights fitted to the prompt.
 #[derive(Clone)]
-struct Calibrated {
+struct PromptFitted {
     mixer: Mixer,
-    trial: Trial,
+    search: WeightSearch,
     begun: bool,
 }
 
@@ -182,10 +184,10 @@ fn unread() -> Error {
         .with_help("call read_prompt and begin before the first fuse, or give alpha and beta")
 }
 
-impl FusionState for Calibrated {
+impl FusionState for PromptFitted {
     fn read_prompt(&mut self, step: &FusionStep<'_>, next: TokenId) -> Result<()> {
         let [base, expert, anti] = self.mixer.rows(step);
-        self.trial.add(&PromptRow { base, expert, anti, next });
+        self.search.add(&PromptRow { base, expert, anti, next });
         Ok(())
     }
 
@@ -193,7 +195,7 @@ impl FusionState for Calibrated {
         if prompt.len() != step.rows().len() {
             return Err(unread());
         }
-        if let Some(found) = std::mem::take(&mut self.trial).best() {
+        if let Some(found) = std::mem::take(&mut self.search).best() {
             self.mixer.params = found.params;
         }
         self.begun = true;

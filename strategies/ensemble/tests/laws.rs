@@ -9,7 +9,8 @@ use logitfuse_core::{
     SharedVocabulary,
 };
 use logitfuse_ensemble::{
-    Contrastive, ContrastiveParams, Ensemble, EnsembleParams, Mean, PromptRow, TriMix, TriMixParams, WEIGHTS, calibrate,
+    Contrastive, ContrastiveParams, Ensemble, EnsembleParams, Mean, PromptRow, TriMix, TriMixParams, WEIGHTS,
+    fit_weights,
 };
 use proptest::prelude::*;
 
@@ -170,7 +171,7 @@ proptest! {
     #[test]
     fn neutral_parameters_are_the_base(case in generators::case(&THREE), temperature in 0.1..9.0) {
         strategy_laws::identity(&trimix(1.0, 0.0), &case)?;
-        let two = case.recast(&[("base", "base"), ("anti", "anti")]);
+        let two = case.with_roles(&[("base", "base"), ("anti", "anti")]);
         strategy_laws::identity(&contrastive(0.0, 0.0, temperature), &two)?;
         let alike = case.with_role_equal("expert", "base").with_role_equal("anti", "base");
         strategy_laws::identity(&trimix(0.3, 0.4), &alike)?;
@@ -178,7 +179,7 @@ proptest! {
 
     #[test]
     fn without_a_base_the_expert_speaks(case in generators::related_case(&THREE)) {
-        // Where nobody masks anything: an id that only the expert allows is the base's to decide.
+        // Where nothing is masked: an id that only the expert allows is the base's to decide.
         let open = case.map_rows(|_, row| row.iter().map(|x| x.max(-60.0)).collect());
         oracles::is_role(&trimix(0.0, 1.0), &open, "expert")?;
     }
@@ -186,7 +187,7 @@ proptest! {
     #[test]
     fn traces_say_what_happened(case in generators::case(&THREE), beta in 0.0..2.0, weights in weights()) {
         let kl = |p: &[f32], q: &[f32]| kl_divergence(p, log_sum_exp(p), q, log_sum_exp(q));
-        let two = case.recast(&[("base", "base"), ("anti", "anti")]);
+        let two = case.with_roles(&[("base", "base"), ("anti", "anti")]);
         for (rows, (logits, trace)) in two.steps.iter().zip(two.fused(&contrastive(beta, 0.1, 1.0)).unwrap()) {
             let plausible = logits.iter().filter(|x| x.is_finite()).count() as f64;
             prop_assert_eq!(trace, [kl(&logits, &rows[0]), kl(&rows[0], &logits), kl(&rows[0], &rows[1]), plausible]);
@@ -208,15 +209,15 @@ proptest! {
     fn calibration_finds_the_smallest_perplexity(case in generators::case(&THREE)) {
         let perplexity = |alpha, beta| {
             let fused = case.fused(&trimix(alpha, beta)).unwrap();
-            let surprise: f64 =
+            let loss: f64 =
                 fused.iter().zip(&case.tokens).map(|((row, _), &next)| log_sum_exp(row) - f64::from(row[next as usize])).sum();
-            (surprise / fused.len() as f64).exp()
+            (loss / fused.len() as f64).exp()
         };
         let prompt: Vec<PromptRow<'_>> = case.steps.iter().zip(&case.tokens).map(|(rows, &next)| {
             let [base, expert, anti] = [0, 1, 2].map(|row| RoleRow::new(&rows[row], log_sum_exp(&rows[row]), 0.0));
             PromptRow { base, expert, anti, next }
         }).collect();
-        let Some(found) = calibrate(&prompt) else { return Err(TestCaseError::fail("nothing found")) };
+        let Some(found) = fit_weights(&prompt) else { return Err(TestCaseError::fail("nothing found")) };
         for (alpha, beta) in WEIGHTS.into_iter().flat_map(|alpha| WEIGHTS.map(|beta| (alpha, beta))) {
             let other = perplexity(alpha, beta);
             prop_assert!(found.perplexity <= other, "{found:?}: {other} at {alpha} {beta}");
@@ -263,11 +264,11 @@ fn large_powers_follow_the_surest_member() {
         steps: vec![vec![vec![6.0, -4.0, 4.0], vec![-4.0, 6.0, 4.5]]],
         tokens: vec![0],
     };
-    let favourite = |power| {
+    let top_token = |power| {
         let params = EnsembleParams { mean: Mean::Power, power: Some(power), weights: None };
         argmax(&case.fused(&Ensemble::new(params).unwrap()).unwrap()[0].0)
     };
-    assert_eq!([-1000.0, -1.0, 1000.0].map(favourite), [2, 2, 0]);
+    assert_eq!([-1000.0, -1.0, 1000.0].map(top_token), [2, 2, 0]);
 }
 
 fn by_prompt() -> TriMix {
@@ -294,10 +295,10 @@ fn a_prompt_is_read_or_refused() {
 
 #[test]
 fn a_prompt_that_tells_nothing_calibrates_nothing() {
-    assert_eq!(calibrate(&[]), None);
+    assert_eq!(fit_weights(&[]), None);
     let row = [f32::NEG_INFINITY, 0.0];
     let row = RoleRow::new(&row, 0.0, 0.0);
-    assert_eq!(calibrate(&[PromptRow { base: row, expert: row, anti: row, next: 0 }]), None);
+    assert_eq!(fit_weights(&[PromptRow { base: row, expert: row, anti: row, next: 0 }]), None);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! How much two distributions disagree, on a scale that ends.
+//! The Jensen–Shannon divergence of two rows.
 
 use logitfuse_core::{
     RoleRow,

@@ -4,7 +4,7 @@
 //!
 //! A model that reads a passage often answers from memory all the same; one that sees demonstrations follows them half
 //! way. Running it twice, with and without the passage, shows what the passage changed, and that change can be
-//! strengthened without training anything. Both runs are one model with two prompts, which the engine decodes as one
+//! amplified without training anything. Both runs are one model with two prompts, which the engine decodes as one
 //! batch.
 //!
 //! | mode | result | known as |
@@ -12,7 +12,7 @@
 //! | `cad` | `(1 + alpha) · base − alpha · anti`, `alpha` 0.5 | context-aware decoding |
 //! | `adacad` | as `cad`; at every token `alpha` is the Jensen–Shannon divergence of the two rows, `floor` at least | adaptive context-aware decoding |
 //! | `cfg` | `anti + gamma · (base − anti)`, `gamma` 1.5 | classifier-free guidance, negative prompts |
-//! | `icl_expert` | `base + alpha · (expert − anti)`, `alpha` 1 | a small model's in-context learning, lent to a large one |
+//! | `icl_expert` | `base + alpha · (expert − anti)`, `alpha` 1 | a small model's in-context learning, added to a large one |
 //!
 //! # Example
 //!
@@ -33,7 +33,7 @@
 //! };
 //! let mut state = strategy.start(&session)?;
 //!
-//! // The passage speaks for token 1, memory for token 0 more strongly.
+//! // The passage raises token 1; without it, token 0 is more probable.
 //! let rows = [[2.0, 1.5], [3.0, 0.0]];
 //! let rows = rows.each_ref().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0));
 //! let (mut logits, mut trace) = ([0.0; 2], [f64::NAN; 4]);
@@ -57,7 +57,7 @@
 //! | `alpha` | 1 | the factor of the difference that is added to the base: `alpha`, `gamma − 1`, or the divergence in nats |
 //! | `kl_fused_base` | nats | KL(fused‖base): how far fusion went |
 //! | `kl_base_fused` | nats | KL(base‖fused); `+inf` when `plausibility` masks something |
-//! | `kl_with_without` | nats | KL between the two rows of the difference: how much the context had to say |
+//! | `kl_with_without` | nats | KL between the two rows of the difference: how much the context changed |
 //!
 //! Every mode is computed as `base + alpha · (towards − away)` on logits. For `cad` and `cfg` that is the equation above
 //! rearranged, and log-probabilities would only add a constant. So `alpha` 0 and `gamma` 1 give the base bit for bit, and

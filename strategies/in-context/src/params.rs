@@ -46,7 +46,7 @@ pub struct Params {
     /// Least strength for `adacad` (0 when absent), in nats as its divergence, which is 0.693 (log 2) at most.
     #[schemars(range(min = 0.0), extend("unit" = "nats"))]
     pub floor: Option<f64>,
-    /// Masks every id whose probability under the base is below this times that of the base's favourite; off when absent.
+    /// Masks every id whose probability under the base is below this times that of the base's most probable token; off when absent.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub plausibility: Option<f64>,
 }

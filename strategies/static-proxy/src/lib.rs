@@ -1,10 +1,10 @@
-//! Proxy tuning: steer a large model that nobody tuned by the difference between a small model that somebody did tune
-//! and the same small model before.
+//! Proxy tuning: steers an untuned large model by the difference between a tuned small model and the same small model
+//! before tuning.
 //!
 //! # Why
 //!
 //! Tuning a large model is expensive, and often its weights may not be touched at all. A small model of the same
-//! vocabulary is cheap to tune, and the logits say what the tuning changed: `expert − anti`. Added to the large model's
+//! vocabulary is cheap to tune, and its logits show what the tuning changed: `expert − anti`. Added to the large model's
 //! logits, that change is applied where the large model's own knowledge stays. This is the rule of DExperts, proxy
 //! tuning and emulated fine-tuning, with a strength `alpha` that is the same at every token:
 //!
@@ -51,12 +51,12 @@
 //! | `alpha` | 1 | the strength used |
 //! | `kl_fused_base` | nats | KL(fused‖base): how far fusion went |
 //! | `kl_base_fused` | nats | KL(base‖fused); `+inf` when a head filter masks something |
-//! | `kl_expert_anti` | nats | mean over experts of KL(expert‖anti): how much tuning had to say |
+//! | `kl_expert_anti` | nats | mean over experts of KL(expert‖anti): how much tuning changed |
 //!
 //! Parameters are the fields of [`Params`]. The strategy keeps nothing between steps.
 //!
-//! Two head filters keep a strong contrast from promoting what the base finds absurd: `plausibility` keeps what is not
-//! much less probable than the base's favourite, `top_p` keeps the base's nucleus. With both, an id must pass both.
+//! Two head filters keep a strong contrast from promoting what the base finds improbable: `plausibility` keeps what is not
+//! much less probable than the base's most probable token, `top_p` keeps the base's nucleus. With both, an id must pass both.
 //!
 //! Cost: one pass over the rows to fuse. `top_p` adds four passes over the base's row and no sort; neither allocates. The
 //! trace, where it is asked for, adds a normaliser and two passes for divergences.

@@ -1,16 +1,16 @@
-//! The nucleus of a distribution, found without sorting and without memory.
+//! The nucleus (top-p) of a distribution, found without sorting and without allocation.
 
 use logitfuse_core::{RoleRow, numerics::softmax};
 
 /// Entries whose probabilities are computed together, on the stack.
 const BLOCK: usize = 1024;
 
-/// The bits of a key that each pass settles, from the top: 11 + 11 + 10 are all 32.
+/// The bits of a key that each pass determines, from the top: 11 + 11 + 10 are all 32.
 const PASSES: [u32; 3] = [11, 11, 10];
 
 /// Masks, in `out`, every id outside the nucleus of `base`: the smallest set of its most probable ids that holds at
 /// least `top_p` of the mass. Ids with equal logits are in or out together, so the outcome does not depend on the order
-/// of the ids, and the favourite always stays.
+/// of the ids, and the most probable id always stays.
 pub(crate) fn mask_outside_nucleus(base: &RoleRow<'_>, top_p: f64, out: &mut [f32]) {
     if top_p >= 1.0 {
         return;
@@ -23,8 +23,8 @@ pub(crate) fn mask_outside_nucleus(base: &RoleRow<'_>, top_p: f64, out: &mut [f3
 
 /// The smallest logit of the nucleus.
 ///
-/// Logits are mapped to integers of the same order, and the integer sought is found like a number in a phone book: the
-/// mass above each of its possible leading bits first, then the next bits within those.
+/// Logits are mapped to integers of the same order, and the integer sought is found digit by digit, as in a
+/// radix sort: the mass above each of its possible leading bits first, then the next bits within those.
 fn least_logit(base: &RoleRow<'_>, top_p: f64) -> f32 {
     let mut masses = [0_u64; 1 << PASSES[0]];
     let mut prefix = 0_u32;

@@ -22,7 +22,7 @@ pub struct Params {
     /// The factor of the base's logits. Below 1 the small models take over, as suits them where they know more.
     #[schemars(range(min = 0.0))]
     pub base_weight: f64,
-    /// Masks every id whose probability under the base is below this times that of the base's favourite; off when absent.
+    /// Masks every id whose probability under the base is below this times that of the base's most probable token; off when absent.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub plausibility: Option<f64>,
     /// Keeps only the base's nucleus: its most probable ids that together hold this mass, ties included; off when absent.

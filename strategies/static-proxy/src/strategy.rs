@@ -77,7 +77,7 @@ impl FusionStrategy for StaticProxy {
     }
 }
 
-/// What one step does, with the rows' places looked up.
+/// The computation of a step, with the indices of its rows.
 #[derive(Clone, Debug)]
 struct Plan {
     alpha: f64,
@@ -115,7 +115,7 @@ impl Memoryless for Plan {
     fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let Plan { alpha, base_weight, plausibility, top_p, base, terms } = self;
         let base = step.row(*base);
-        // Inline: a step allocates nothing unless there are more experts than anybody runs.
+        // Inline: a step allocates nothing for up to eight experts.
         let contrasts: SmallVec<[Contrast<'_>; 8]> = terms
             .iter()
             .map(|term| Contrast::between(term.weight, step.row(term.expert), step.row(term.anti)))

@@ -2,7 +2,7 @@
 //!
 //! # Why
 //!
-//! Whoever has one expert for arithmetic and one for dialogue wants both at once, without training a third. What tuning
+//! With one expert for arithmetic and one for dialogue, both skills are wanted at once, without training a third. What tuning
 //! changed is a vector, `expert − anti`, and such vectors can be added, scaled and, with a negative factor, taken away.
 //! Added up in logit space they need no access to weights and no common architecture, only a common vocabulary:
 //!
@@ -54,7 +54,7 @@
 //! | `alpha` | 1 | the strength used |
 //! | `kl_fused_base` | nats | KL(fused‖base): how far fusion went |
 //! | `kl_base_fused` | nats | KL(base‖fused) |
-//! | `kl_expert_anti` | nats | KL(merged‖anti): how much tuning had to say |
+//! | `kl_expert_anti` | nats | KL(merged‖anti): how much tuning changed |
 //! | `kl_anti_expert` | nats | KL(anti‖merged) |
 //! | `saturated` | 0 or 1 | a bound stopped the solver |
 //! | `inactive` | 0 or 1 | no strength would change anything, so that the base is the answer |
@@ -78,5 +78,6 @@ mod params;
 mod state;
 mod strategy;
 
-pub use params::{Objective, Params, Strength};
+pub use logitfuse_numerics::Objective;
+pub use params::{Params, Strength};
 pub use strategy::TaskArithmetic;

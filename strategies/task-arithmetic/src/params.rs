@@ -1,7 +1,8 @@
 use logitfuse_core::{
-    Error, Result, numerics,
+    Error, Result,
     params::{self, invalid},
 };
+use logitfuse_numerics::Objective;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -15,41 +16,6 @@ pub enum Strength {
     Fixed,
     /// By what dynamic logit fusion solves for the merged expert, token by token.
     Dynamic,
-}
-
-/// What a dynamic strength is chosen for: which divergences of fused and base match those of merged expert and anti.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Objective {
-    /// Both, as a sum of squares: the published objective.
-    #[default]
-    Paper,
-    /// As `paper` with the two targets exchanged.
-    Crossed,
-    /// KL(fused‖base) alone.
-    Forward,
-    /// KL(base‖fused) alone.
-    Reverse,
-    /// Their sum: one root always, the most robust.
-    Jeffreys,
-    /// As `paper` between square roots.
-    Sqrt,
-    /// The closed form for mild experts: the ratio of the direction's standard deviations under anti and base.
-    VarianceRatio,
-}
-
-impl From<Objective> for numerics::Objective {
-    fn from(objective: Objective) -> Self {
-        match objective {
-            Objective::Paper => Self::Paper,
-            Objective::Crossed => Self::Crossed,
-            Objective::Forward => Self::Forward,
-            Objective::Reverse => Self::Reverse,
-            Objective::Jeffreys => Self::Jeffreys,
-            Objective::Sqrt => Self::Sqrt,
-            Objective::VarianceRatio => Self::VarianceRatio,
-        }
-    }
 }
 
 /// The parameters of [`TaskArithmetic`](crate::TaskArithmetic), as a TOML or JSON gives them.

@@ -1,11 +1,10 @@
-use logitfuse_core::numerics::{
-    Bounds, Contrast, Objective, Targets, TiltFamily, kl_both, linear_combination, log_sum_exp,
-};
+use logitfuse_core::numerics::{Contrast, kl_both, linear_combination, log_sum_exp};
 use logitfuse_core::{FusedRow, FusionState, FusionStep, Result, RoleRow, TokenId};
+use logitfuse_numerics::{Bounds, Objective, Targets, TiltFamily};
 
 use crate::{Params, Strength, merge::Merge};
 
-/// One sequence: what a step needs, and nothing that a step leaves behind.
+/// The state of one sequence: buffers of a step, nothing that a later step depends on.
 pub(crate) struct State {
     merge: Merge,
     /// `None` is a fixed strength.
@@ -35,7 +34,7 @@ impl State {
     pub(crate) fn new(params: &Params, merge: Merge) -> Self {
         let [low, high] = params.bounds();
         let solver = (params.strength == Strength::Dynamic).then(|| Solver {
-            objective: params.objective.unwrap_or_default().into(),
+            objective: params.objective.unwrap_or_default(),
             bounds: Bounds { low, high },
             family: TiltFamily::new(high),
         });

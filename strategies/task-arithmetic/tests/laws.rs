@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 #![expect(clippy::float_cmp, reason = "masks and promises about bits are compared exactly")]
 
-use logitfuse_conformance::generators::{Flavour, row_of};
+use logitfuse_conformance::generators::{RowKind, row_of};
 use logitfuse_conformance::{Case, generators, strategy_laws};
 use logitfuse_core::numerics::{kl_both, log_sum_exp, softmax};
 use logitfuse_core::{ErrorKind, FusionStrategy, RoleBinding, SessionInfo, SharedVocabulary};
@@ -13,7 +13,7 @@ use serde_json::json;
 
 const OBJECTIVES: [Objective; 7] = [
     Objective::Crossed,
-    Objective::Paper,
+    Objective::BothDivergences,
     Objective::Forward,
     Objective::Reverse,
     Objective::Jeffreys,
@@ -38,7 +38,7 @@ fn probabilities(row: &[f32]) -> Vec<f32> {
 /// One position of plain rows, the experts being their anti and a move: base, experts, anti.
 fn tuned(experts: usize) -> impl Strategy<Value = Case> {
     (2..60_usize).prop_flat_map(move |width| {
-        let row = move || row_of(Flavour::Ordinary, width, 0);
+        let row = move || row_of(RowKind::Ordinary, width, 0);
         let moves = prop::collection::vec(prop::collection::vec(-3.0_f32..3.0, width), experts);
         (row(), row(), moves).prop_map(move |(base, anti, moves)| {
             let tuned = moves.iter().map(|by| anti.iter().zip(by).map(|(x, by)| x + by).collect());

@@ -29,13 +29,13 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GateParams {
-    /// Open where the base gives its favourite less than this probability; 0.3 is usual.
+    /// Open where the base gives its top token less than this probability; 0.3 is usual.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub max_prob: Option<f64>,
     /// Open where the entropy of the base exceeds this.
     #[schemars(range(min = 0.0), extend("unit" = "nats"))]
     pub entropy_nats: Option<f64>,
-    /// Open where another source's favourite is not the base's. This needs every source at every token.
+    /// Open where another source's top token is not the base's. This needs every source at every token.
     pub disagreement: bool,
     /// Count, in the trace, how often a closed gate changed the greedy choice. This needs every source at every token.
     pub audit: bool,
@@ -68,7 +68,7 @@ fn help(e: Error) -> Error {
     )
 }
 
-/// Lets a strategy act only where the base needs help; see the [crate's page](crate).
+/// A wrapper that lets a strategy act only where a condition holds; see the [crate's page](crate).
 #[derive(Clone)]
 pub struct Gate {
     params: GateParams,
@@ -100,12 +100,12 @@ impl Gate {
         Self::new(params::parse(params).map_err(help)?, inner)
     }
 
-    /// What a gate says of itself, whatever it wraps.
+    /// The description of a gate, whatever it wraps.
     pub fn about() -> StrategyInfo {
         StrategyInfo::new("gate", [])
             .with_summary("acts only where the base is unsure or the sources disagree")
             .with_equation(
-                "gated = fused where max p_base < max_prob, or H(base) > entropy_nats, or favourites differ; else base",
+                "gated = fused where max p_base < max_prob, or H(base) > entropy_nats, or top tokens differ; else base",
             )
             .with_reference("collaborative decoding on demand: Nudging (arXiv 2410.09300), SAFE (2510.15346)")
             .with_params_schema(schemars::schema_for!(GateParams).as_value().to_string())
@@ -130,7 +130,7 @@ impl FusionStrategy for Gate {
             params: self.params.clone(),
             inner: self.inner.start(session)?,
             inner_columns: self.inner.info().trace.len(),
-            leads: self.info.lead_role.is_some(),
+            has_lead: self.info.lead_role.is_some(),
             inner_exits: self.inner.info().lead_role == self.info.lead_role,
             asked: false,
             base: base_row(&self.info, session)?,
@@ -152,7 +152,7 @@ struct State {
     inner: Box<dyn FusionState>,
     inner_columns: usize,
     /// Whether one source is the base, and its row enough to know whether the gate opens.
-    leads: bool,
+    has_lead: bool,
     inner_exits: bool,
     /// Whether the wrapped strategy was asked about the present position.
     asked: bool,
@@ -162,14 +162,14 @@ struct State {
 }
 
 impl State {
-    /// The base speaks. Should the wrapped strategy have been asked about other rows of this position, it forgets them.
+    /// Writes the base. If the wrapped strategy has fused other rows of this position, it forgets them.
     fn close(&mut self, base: &RoleRow<'_>, logits: &mut [f32]) -> Result<()> {
         logits.copy_from_slice(base.logits());
         if std::mem::take(&mut self.asked) { self.inner.rollback(0) } else { Ok(()) }
     }
 
-    /// 1 if the wrapped strategy's favourite is another than the base's. It is asked on the side, by a copy, so that it
-    /// does not matter to what comes whether somebody looked.
+    /// 1 if the wrapped strategy's top token is another than the base's. A fork of its state is asked, so that an audit changes
+    /// nothing later.
     fn changed(&mut self, step: &FusionStep<'_>) -> Result<f64> {
         let mut fused = FusedRow { logits: &mut self.audited, trace: &mut [] };
         self.inner.fork()?.fuse(step, &mut fused)?;
@@ -207,7 +207,7 @@ impl FusionState for State {
     }
 
     fn early_exit(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
-        if !self.leads {
+        if !self.has_lead {
             return Ok(false);
         }
         let open = self.params.opens(lead, []);

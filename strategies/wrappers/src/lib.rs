@@ -1,19 +1,19 @@
-//! Gates and schedules: *when* to fuse, around any strategy that says *how*.
+//! Gates and schedules: wrappers that decide *when* to fuse, around a strategy that decides *how*.
 //!
 //! # Why
 //!
-//! A large model needs help with few of its tokens. Fusing the others costs a forward of every helper, and over a long
-//! text it can do harm: an expert's habits add up. A [`Gate`] lets the wrapped strategy act only where the base is unsure
-//! or the sources disagree, and while it is closed the helpers may rest: they catch up, several tokens at once, when it
-//! opens. A [`Schedule`] scales the wrapped strategy with the length of the text: nothing during the first tokens, half
+//! Few tokens of a large model gain by fusion. Fusing the others costs a forward pass of every other source, and over a long
+//! text it can do harm: an expert's biases add up. A [`Gate`] lets the wrapped strategy act only where the base is unsure
+//! or the sources disagree, and while it is closed the other sources may stay idle: they catch up, several tokens at once,
+//! when it opens. A [`Schedule`] scales the wrapped strategy with the length of the text: nothing during the first tokens, half
 //! strength later, on and off in turns.
 //!
 //! Both wrap any strategy, built in or plugin, and each other. The base is the first role of what they wrap.
 //!
 //! # Example
 //!
-//! A gate around proxy tuning. Where the base is sure it speaks alone, and its row settles the step before any helper has
-//! run; where it hesitates, the experts decide:
+//! A gate around proxy tuning. Where the base is sure its row is the result, before any other source has run (an early
+//! exit); where it is not, the experts decide:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -35,19 +35,19 @@
 //!     vocabulary: SharedVocabulary::new(2, []),
 //! };
 //! let mut state = gated.start(&session)?;
-//! let mut favourite = |base: [f32; 2]| {
+//! let mut top_token = |base: [f32; 2]| {
 //!     let rows = [base, [0.0, 3.0], [0.0, 0.0]];
 //!     let rows = rows.each_ref().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0));
 //!     let mut logits = [0.0; 2];
 //!     let mut out = FusedRow { logits: &mut logits, trace: &mut [] };
-//!     let settled = state.early_exit(&rows[0], &[], &mut out)?;
-//!     if !settled {
+//!     let exited = state.early_exit(&rows[0], &[], &mut out)?;
+//!     if !exited {
 //!         state.fuse(&FusionStep::new(&rows, &[]), &mut out)?;
 //!     }
-//!     Ok::<_, logitfuse_core::Error>((settled, argmax(&logits)))
+//!     Ok::<_, logitfuse_core::Error>((exited, argmax(&logits)))
 //! };
-//! assert_eq!(favourite([2.0, 0.0])?, (true, 0));
-//! assert_eq!(favourite([0.2, 0.0])?, (false, 1));
+//! assert_eq!(top_token([2.0, 0.0])?, (true, 0));
+//! assert_eq!(top_token([0.2, 0.0])?, (false, 1));
 //! # Ok::<(), logitfuse_core::Error>(())
 //! ```
 //!
@@ -60,7 +60,7 @@
 //!
 //! | trace | unit | of | meaning |
 //! |---|---|---|---|
-//! | `gate_open` | 1 | gate | 1 where the wrapped strategy acted, 0 where the base spoke alone |
+//! | `gate_open` | 1 | gate | 1 where the wrapped strategy acted, 0 where the result is the base |
 //! | `gate_changed` | 1 | gate, `audit` | 1 where the gate was closed and greedy decoding would have chosen another token |
 //! | `schedule` | 1 | schedule | `s` |
 //!

@@ -96,8 +96,8 @@ impl ScheduleParams {
         Ok(())
     }
 
-    /// Whether the base ever speaks alone.
-    fn rests(&self) -> bool {
+    /// Whether the scale is ever 0, so that the base is used alone.
+    fn uses_base_alone(&self) -> bool {
         self.to <= 0.0 || self.from <= 0.0 && self.shape != Shape::Constant
     }
 }
@@ -108,7 +108,7 @@ fn help(e: Error) -> Error {
     )
 }
 
-/// Scales a strategy with the length of the text; see the [crate's page](crate).
+/// A wrapper that scales a strategy with the length of the text; see the [crate's page](crate).
 #[derive(Clone)]
 pub struct Schedule {
     params: ScheduleParams,
@@ -125,9 +125,9 @@ impl Schedule {
     pub fn new(params: ScheduleParams, inner: Arc<dyn FusionStrategy>) -> Result<Self> {
         params.check().map_err(help)?;
         let mut info = describe(inner.info(), Self::about(), &["linear-in: "]);
-        // Naming a lead makes all other sources wait for it, which only pays where they are spared now and then.
+        // A lead role makes all other sources wait for it, which only pays where they are idle now and then.
         info.lead_role = base_role(&info)
-            .filter(|base| params.rests() || inner.info().lead_role.as_deref() == Some(base))
+            .filter(|base| params.uses_base_alone() || inner.info().lead_role.as_deref() == Some(base))
             .map(str::to_owned);
         Ok(Self { params, inner, info })
     }
@@ -141,7 +141,7 @@ impl Schedule {
         Self::new(params::parse(params).map_err(help)?, inner)
     }
 
-    /// What a schedule says of itself, whatever it wraps.
+    /// The description of a schedule, whatever it wraps.
     pub fn about() -> StrategyInfo {
         StrategyInfo::new("schedule", [])
             .with_summary("scales the strategy with the number of tokens generated")
@@ -168,7 +168,7 @@ impl FusionStrategy for Schedule {
             params: self.params,
             inner: self.inner.start(session)?,
             inner_columns: self.inner.info().trace.len(),
-            leads: self.info.lead_role.is_some(),
+            has_lead: self.info.lead_role.is_some(),
             inner_exits: self.inner.info().lead_role == self.info.lead_role,
             base: base_row(&self.info, session)?,
             fused: vec![0.0; session.vocabulary.width()],
@@ -189,14 +189,14 @@ struct State {
     inner: Box<dyn FusionState>,
     inner_columns: usize,
     /// Whether one source is the base, whose row may be enough.
-    leads: bool,
+    has_lead: bool,
     inner_exits: bool,
     base: usize,
     /// What the wrapped strategy wrote.
     fused: Vec<f32>,
 }
 
-/// Who fills a row: the step's rows, or the lead alone, which may decline.
+/// Fills a row with the wrapped strategy, from all rows or from the lead row alone, which may not be enough.
 type Fill<'f> = &'f mut dyn FnMut(&mut dyn FusionState, &mut FusedRow<'_>) -> Result<bool>;
 
 impl State {
@@ -248,11 +248,16 @@ impl FusionState for State {
     }
 
     fn early_exit(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
-        if !self.leads {
+        if !self.has_lead {
             return Ok(false);
         }
-        let settles = self.inner_exits;
-        self.scale(lead, committed.len(), out, &mut |inner, out| Ok(settles && inner.early_exit(lead, committed, out)?))
+        let may_exit = self.inner_exits;
+        self.scale(
+            lead,
+            committed.len(),
+            out,
+            &mut |inner, out| Ok(may_exit && inner.early_exit(lead, committed, out)?),
+        )
     }
 
     fn commit(&mut self, tokens: &[TokenId]) -> Result<()> {

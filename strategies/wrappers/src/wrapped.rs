@@ -1,4 +1,4 @@
-//! What every wrapper says of what it wraps.
+//! The description of a wrapped strategy.
 
 use logitfuse_core::{Arity, Error, ErrorKind, Result, SessionInfo, StrategyInfo};
 
@@ -31,7 +31,7 @@ fn join(a: &str, b: &str, between: &str) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<&str>>().join(between)
 }
 
-/// The first role, if one source plays it: the base, whose row alone may settle a step.
+/// The first role, if one source plays it: the base, whose row alone may be enough for a step.
 pub(crate) fn base_role(info: &StrategyInfo) -> Option<&str> {
     let base = info.roles.first()?;
     (base.arity == Arity { min: 1, max: Some(1) }).then_some(base.name.as_str())

@@ -175,13 +175,13 @@ proptest! {
         let fused = case.fused(proxy().as_ref()).unwrap();
         for ((rows, (gated, trace)), (inner, of_inner)) in case.steps.iter().zip(case.fused(&gate(params.clone(), proxy())).unwrap()).zip(fused) {
             let z = log_sum_exp(&rows[0]);
-            let favourite = argmax(&rows[0]);
-            let max_prob = (f64::from(rows[0][favourite]) - z).exp();
-            let top_logprobs = |row: &[f32]| {
+            let top = argmax(&rows[0]);
+            let max_prob = (f64::from(rows[0][top]) - z).exp();
+            let top_ids = |row: &[f32]| {
                 let best = row[argmax(row)];
                 (0..row.len()).filter(|&id| row[id].to_bits() == best.to_bits()).collect::<Vec<usize>>()
             };
-            let common = |other: &[f32]| top_logprobs(other).iter().any(|id| top_logprobs(&rows[0]).contains(id));
+            let common = |other: &[f32]| top_ids(other).iter().any(|id| top_ids(&rows[0]).contains(id));
             let open = params.max_prob.is_some_and(|least| max_prob < least)
                 || params.entropy_nats.is_some_and(|most| entropy(&rows[0], z) > most)
                 || params.disagreement && !(common(&rows[1]) && common(&rows[2]));
@@ -189,12 +189,12 @@ proptest! {
             prop_assert_eq!(&gated, expected);
             let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<u64>>();
             prop_assert_eq!(bits(&trace[..4]), bits(&columns));
-            let changed = !open && argmax(&inner) != favourite;
+            let changed = !open && argmax(&inner) != top;
             prop_assert_eq!(&trace[4..], &[f64::from(u8::from(open)), f64::from(u8::from(changed))]);
         }
     }
 
-    /// Somebody looking must not matter, to a strategy with memory either.
+    /// An audit changes nothing, to a strategy with memory either.
     #[test]
     fn an_audit_changes_nothing(params in gate_params(), case in generators::case(&ROLES)) {
         let [with, without] = [true, false].map(|audit| gate(GateParams { audit, ..params.clone() }, banking()));

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::Command, sync::Arc};
 
 use logitfuse_core::{Error, ErrorKind, LogitSource, Result, ResultExt};
-use logitfuse_engine::{BaseOnly, Engine, Request, Role};
+use logitfuse_engine::{BaseOnly, Decoder, Request, Role};
 use logitfuse_onnx::{Runtime, Spin};
 use serde::{Deserialize, Serialize};
 
@@ -125,7 +125,7 @@ pub(crate) fn child(order: &Order) -> Result<String> {
     let cache = tokens * source.info().kv_bytes_per_token;
 
     let mut engine =
-        Engine::builder(Arc::new(BaseOnly::new())).source(Box::new(source)).roles([Role::new("base", 0)]).build()?;
+        Decoder::builder(Arc::new(BaseOnly::new())).source(Box::new(source)).roles([Role::new("base", 0)]).build()?;
     let mut request = Request::new([prompt]).max_new_tokens(order.new_tokens);
     request.ignore_end_of_sequence = true;
     engine.generate_one(&request)?;

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
+use logitfuse_config::Config;
 use logitfuse_core::{Error, ErrorKind, Result, TokenId};
 use logitfuse_engine::Concurrency;
-use logitfuse_experiment::{Config, SourceConfig, StrategyConfig, Wired};
 use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime, Spin};
+use logitfuse_pipeline::{PluginSettings, SourceConfig, StrategyConfig};
 use logitfuse_text::Tokenizer;
 
 use crate::machine::cores;
@@ -88,8 +89,8 @@ impl Model {
         let sources: BTreeMap<_, _> =
             roles.iter().enumerate().map(|(i, r)| ((*r).to_owned(), source(2048 - i))).collect();
         let strategy = StrategyConfig { id: Some(strategy.to_owned()), ..StrategyConfig::default() };
-        let wired = Wired::new(Config::new(sources, strategy), runtime, 0)?;
-        let threads = wired.models.iter().map(|m| Threads { count: m.threads, spin: m.spin }).collect();
-        Ok((threads, wired.plan.concurrency()))
+        let pipeline = Config::new(sources, strategy).open(&runtime, 0, &PluginSettings::default())?;
+        let threads = pipeline.models().iter().map(|m| Threads { count: m.threads, spin: m.spin }).collect();
+        Ok((threads, pipeline.thread_plan().concurrency()))
     }
 }

@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use logitfuse_config::Config;
 use logitfuse_core::{Error, ErrorKind, FusionStrategy, Result};
-use logitfuse_engine::{BaseOnly, Cancel, Concurrency, Engine, Event, Request, Role, Timings};
-use logitfuse_experiment::{Config, Wired};
+use logitfuse_engine::{BaseOnly, Cancel, Concurrency, Decoder, Event, Request, Role, Timings};
 use logitfuse_onnx::Runtime;
+use logitfuse_pipeline::PluginSettings;
 
 use crate::{
     contest::{Contestant, Inside, Task, Turn},
@@ -20,7 +21,7 @@ use crate::{
 
 /// An engine whose sources are probed.
 pub(crate) struct Ours {
-    engine: Engine,
+    engine: Decoder,
     logs: Vec<Log>,
 }
 
@@ -42,7 +43,7 @@ impl Ours {
         let roles: Vec<Role> =
             roles.iter().enumerate().map(|(i, role)| Role::new(&*role.name, i % threads.len())).collect();
         // Every turn has the same prompts, and the peers read them every time.
-        let mut builder = Engine::builder(strategy).concurrency(concurrency).roles(roles).prefix_cache_bytes(0);
+        let mut builder = Decoder::builder(strategy).concurrency(concurrency).roles(roles).prefix_cache_bytes(0);
         let mut logs = Vec::new();
         for &threads in threads {
             let (source, log) = Probe::new(model.open(runtime, threads)?);
@@ -53,8 +54,8 @@ impl Ours {
     }
 
     /// As the product wires an experiment; nothing is told of its inside.
-    pub(crate) fn wired(runtime: &Runtime, config: Config) -> Result<Self> {
-        Ok(Self { engine: Wired::new(config, runtime, 0)?.engine, logs: Vec::new() })
+    pub(crate) fn of_config(runtime: &Runtime, config: Config) -> Result<Self> {
+        Ok(Self { engine: config.open(runtime, 0, &PluginSettings::default())?.decoder(), logs: Vec::new() })
     }
 }
 

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use logitfuse_config::Config;
 use logitfuse_core::Result;
-use logitfuse_experiment::{Config, SourceConfig, SpeculationConfig, StrategyConfig};
+use logitfuse_pipeline::{SourceConfig, SpeculationConfig, StrategyConfig};
 
 use crate::{
     Bench,
@@ -109,5 +110,5 @@ fn ours(bench: &Bench, model: &Model, drafter: Option<&Model>, draft: Option<&st
     config.speculation =
         draft.map(|draft| SpeculationConfig { draft: draft.to_owned(), ..SpeculationConfig::default() });
     let threads = model.plan(&bench.runtime, &["base"], "none")?.0[0];
-    Ok(Entrant::new(name, threads, Ours::wired(&bench.runtime, config)?))
+    Ok(Entrant::new(name, threads, Ours::of_config(&bench.runtime, config)?))
 }

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use logitfuse_experiment::{Diagnostics, Experiment, Overrides};
+use logitfuse_config::{Diagnostics, Experiment, Overrides};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
                 Experiment::from_resolved(&resolved, Path::new("")).expect("what was taken once is taken again");
             assert_eq!(again.variants(), experiment.variants(), "{resolved}");
             for (a, b) in again.cells().iter().zip(experiment.cells()) {
-                let values = |cell: &logitfuse_experiment::Cell| {
+                let values = |cell: &logitfuse_config::Cell| {
                     serde_json::to_string(&(&cell.config, &cell.task_config)).expect("it was read from TOML")
                 };
                 assert_eq!(values(a), values(b), "{resolved}");

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use logitfuse_experiment::Sample;
+use logitfuse_pipeline::Sample;
 use logitfuse_rundir::fuzzing;
 
 fuzz_target!(|data: &[u8]| {

@@ -1,4 +1,4 @@
-//! Other drafters than the expert: what they gain, and that asking for drafts which do not pay costs nothing.
+//! Other drafters than the expert: their speed-up, and that `auto` costs nothing where drafts give none.
 
 use anyhow::Result;
 
@@ -11,15 +11,15 @@ use super::{
 
 const DRAFTERS: &str = "
 Drafters that were not tuned for it (`drafters.toml`): the large model itself, which spares only the small ones' passes, the untuned small
-one, and what followed in the prompt the last time. `auto` is to draft where that pays and else not at all, so nothing may be below 1 but by
+one, and what followed in the prompt the last time. `auto` drafts where that is faster and else not at all, so nothing may be below 1 but by
 noise. Tokens per second over those without drafts, the mean of the run before and the run after; the median of five rounds, with the lowest
-and the highest. *Nobody* is a run without drafts against its neighbours: what the machine adds by itself. *Drafted* is tokens that were
+and the highest. *None* is a run without drafts against its neighbours: the noise of the machine. *Drafted* is tokens that were
 drafted, for each that was generated.
 ";
 
 /// Who drafts, the variant, and the runs without drafts before and after it.
 const ROWS: [(&str, &str, [&str; 2]); 4] = [
-    ("nobody", "plain-2", ["plain-1", "plain-3"]),
+    ("none", "plain-2", ["plain-1", "plain-3"]),
     ("the large model", "base", ["plain-1", "plain-2"]),
     ("the small model, untuned", "anti", ["plain-2", "plain-3"]),
     ("prompt lookup", "prompt-lookup", ["plain-3", "plain-4"]),
@@ -27,7 +27,7 @@ const ROWS: [(&str, &str, [&str; 2]); 4] = [
 
 pub(super) fn drafters(results: &Results) -> Result<String> {
     let rounds: Vec<Round> = results.drafters.iter().map(|path| Round::read(path)).collect::<Result<_>>()?;
-    let mut table = Table::new(["who drafts"].into_iter().chain(TASKS).chain(["all four", "drafted"]));
+    let mut table = Table::new(["drafter"].into_iter().chain(TASKS).chain(["all four", "drafted"]));
     for temperature in TEMPERATURES {
         for (label, variant, neighbours) in ROWS {
             let [variant, before, after] = [variant, neighbours[0], neighbours[1]].map(|name| at(name, temperature));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
-use logitfuse_rundir::{Drafting, Forecast, Run};
+use logitfuse_rundir::{DraftStats, Forecast, Run};
 
 use super::{
     markdown::Table,
@@ -15,10 +15,10 @@ const DRAFTS: &str = "
 The expert, which has to run anyway, drafts (`drafts.toml`); all models look at a draft in one pass each, and the fused distribution accepts
 a prefix of it. Greedy the texts are the same; sampled they are other draws of the same distribution. Medians over five rounds, one text at
 a time, of tokens per second without those that come of prompts; ratios are within a round. *Predicted* is what the cost model
-foretold, from times taken before the texts, for drafts as long and as often accepted as these.
+predicted, from times taken before the texts, for drafts as long and as often accepted as these.
 ";
 
-/// What the experiments sweep, as it stands in the names of their variants.
+/// What the experiments sweep, as in the names of their variants.
 pub(super) const TEMPERATURES: [&str; 2] = ["0.0", "0.8"];
 
 /// The name of a variant at a temperature.
@@ -34,7 +34,7 @@ pub(super) fn said(temperature: &str) -> String {
 /// Tokens per second of a round, and what came of its drafts.
 #[derive(Default)]
 pub(super) struct Round {
-    done: BTreeMap<(String, String), Drafting>,
+    done: BTreeMap<(String, String), DraftStats>,
     forecasts: BTreeMap<(String, String), Forecast>,
 }
 
@@ -45,7 +45,7 @@ impl Round {
         for timing in run.timings()? {
             let timing = timing?;
             if let [variant, task, ..] = timing.key.split('/').collect::<Vec<_>>()[..] {
-                round.done.entry((variant.to_owned(), task.to_owned())).or_default().add(&timing);
+                timing.add_to(round.done.entry((variant.to_owned(), task.to_owned())).or_default());
             }
         }
         round.forecasts =
@@ -53,8 +53,8 @@ impl Round {
         Ok(round)
     }
 
-    pub(super) fn of(&self, variant: &str, tasks: &[&str]) -> Drafting {
-        let mut sum = Drafting::default();
+    pub(super) fn of(&self, variant: &str, tasks: &[&str]) -> DraftStats {
+        let mut sum = DraftStats::default();
         for task in tasks {
             if let Some(one) = self.done.get(&(variant.to_owned(), (*task).to_owned())) {
                 sum.samples += one.samples;
@@ -92,7 +92,7 @@ pub(super) fn drafts(results: &Results) -> Result<String> {
         "of `L`",
         "of fused",
         "drafted a round",
-        "stood",
+        "accepted",
         "predicted",
     ]);
     for temperature in TEMPERATURES {

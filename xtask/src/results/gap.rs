@@ -8,7 +8,7 @@ use logitfuse_metrics::{
 
 use super::study::{Study, TASKS};
 
-/// What stands for 1. They differ on `sum` alone, where our oracles are weak.
+/// The system whose gap is 1. They differ on `sum` alone, where our oracles are weak.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ceiling {
     /// The oracles as `make.py` makes them.

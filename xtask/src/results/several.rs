@@ -10,7 +10,7 @@ use super::{
 };
 
 const MULTI: &str = "
-All four experts at once, and nobody says which one a prompt is for. `chosen` is what `dynamic-kl` does where experts bring calibration prompts
+All four experts at once, without saying which one a prompt is for. `chosen` is what `dynamic-kl` does where experts bring calibration prompts
 (16 each, without answers); `one_expert` is the search that the paper describes. `cloze` has no expert: what is right is to leave the base
 alone. The gap is to the large models tuned for each task, as above, and to one large model tuned on all of them.
 ";

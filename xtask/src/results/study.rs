@@ -129,7 +129,7 @@ pub(super) struct Results {
     pub(super) multi: Study,
     pub(super) in_context: Study,
     pub(super) ablations: Study,
-    /// The same few items in several rounds, for their times; none where nobody took any.
+    /// The same few items in several rounds, for their times; none where no times were taken.
     pub(super) rounds: Vec<Study>,
     /// Runs of `drafts.toml`, for their times.
     pub(super) drafts: Vec<PathBuf>,

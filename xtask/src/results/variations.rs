@@ -14,12 +14,12 @@ const COST: &str = "
 α is given as the 10th, 50th and 90th percentile over the tokens of 32 items a task; where expert and anti agree it scales nothing and says little.
 Tokens per second are those of decoding one text at a time, prompts not counted: the median over five rounds, in each of which every system
 decodes the same 32 items, so that the ratio holds even on a machine with other things to do. With models as small as these, what
-surrounds their passes weighs more than with real ones. A dash stands where no times were taken.
+surrounds their passes weighs more than with real ones. A dash: no times were taken.
 ";
 
 pub(super) fn in_context(results: &Results) -> Result<String> {
     let rows: [(&str, &Study, &str); 6] = [
-        ("nobody: `dynamic-kl` as above", &results.single, "dynamic"),
+        ("none: `dynamic-kl` as above", &results.single, "dynamic"),
         ("`L`, alone", &results.in_context, "large-shown"),
         ("`S`, which is the expert, and without them the anti", &results.in_context, "helper-shown"),
         ("the base of `dynamic-kl`", &results.in_context, "base-shown"),
@@ -28,7 +28,7 @@ pub(super) fn in_context(results: &Results) -> Result<String> {
     ];
     let table = scores_and_gap(results, "demonstrations for", &rows)?;
     Ok(format!(
-        "\n## Demonstrations\n\nThe same three to five solved training items stand before every prompt of some of the models \
+        "\n## Demonstrations\n\nThe same three to five solved training items precede every prompt of some of the models \
          (`in-context.toml`):\n\n{table}"
     ))
 }

@@ -1,16 +1,17 @@
 //! How sequences are kept between calls. Three policies behind one trait; which one a model gets is decided once, from
 //! its graph.
 
-mod moved;
+mod block;
+mod in_place;
+mod pass_through;
 mod recompute;
-mod shared;
 
 use std::ops::Range;
 
 use logitfuse_core::{Result, Rows, SequenceId, TokenId};
 use smallvec::SmallVec;
 
-pub(crate) use self::{moved::Moved, recompute::Recompute, shared::Shared};
+pub(crate) use self::{in_place::InPlace, pass_through::PassThrough, recompute::Recompute};
 use crate::{decoder::Decoder, signature::LogitRows};
 
 /// One sequence's part of a `forward` call, and where its rows go.

@@ -1,28 +1,26 @@
 use std::collections::BTreeMap;
 
 use logitfuse_core::{Result, Rows, SequenceId, TokenId};
-use ort::session::IoBinding;
 
 use super::{Cache, Job, Piece, copy_rows};
 use crate::{
-    decoder::{Call, Decoder, Outputs},
+    decoder::{Binding, Call, Decoder},
     signature::LogitRows,
 };
 
 /// For graphs without a cache: every call runs the whole sequence. Slow, and right.
 pub(crate) struct Recompute {
     sequences: BTreeMap<SequenceId, Vec<TokenId>>,
-    io: IoBinding,
+    binding: Binding,
 }
 
 impl Recompute {
     pub(crate) fn new(decoder: &Decoder) -> Result<Self> {
-        Ok(Self { sequences: BTreeMap::new(), io: decoder.binding()? })
+        Ok(Self { sequences: BTreeMap::new(), binding: decoder.binding()? })
     }
 
     fn run(&mut self, decoder: &mut Decoder, job: &Job<'_>, tokens: &[TokenId], rows: usize) -> Result<()> {
-        decoder.bind(&mut self.io, &Call { tokens: &[tokens], pasts: &[0], rows }, Outputs::Left)?;
-        decoder.run(&self.io)?;
+        decoder.run(&mut self.binding, &Call { tokens: &[tokens], pasts: &[0], rows })?;
         debug_assert!(rows <= job.rows.max(1), "more rows than were asked for");
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Which values, and which of them together, mean something.
+//! Checks of parameters: ranges, and combinations that are allowed.
 
 use std::fmt::Display;
 
@@ -7,7 +7,7 @@ use logitfuse_core::{
     params::{self, invalid},
 };
 
-use super::{Experts, Objective, Params, Solver, Weights};
+use super::{Experts, Goal, Params, Solver, Weights};
 
 /// Strengths are of the order of 1, and a solver that is to look further looks less closely.
 pub(super) const MOST_STRENGTH: f64 = 100.0;
@@ -54,10 +54,10 @@ impl Params {
         Ok(())
     }
 
-    #[expect(clippy::float_cmp, reason = "1 is the one temperature at which a budget means what it says")]
+    #[expect(clippy::float_cmp, reason = "1 is the one temperature at which a budget is that of the fused row")]
     fn check_budget(&self) -> Result<()> {
         const NATS: &str = "give nats, 0 or more: 0 is the base alone, 0.5 a moderate budget for a token";
-        let budget = self.objective == Objective::Budget;
+        let budget = self.objective == Goal::Budget;
         only_with("/budget_nats", self.budget_nats.is_some(), budget, "objective budget")?;
         only_with("/sequence_budget_nats", self.sequence_budget_nats.is_some(), budget, "objective budget")?;
         if let Some(nats) = self.budget_nats {
@@ -86,12 +86,12 @@ impl Params {
         let (pooled, objective) = (self.experts == Experts::Pool, self.objective);
         only_with("/pool", self.pool.is_some(), pooled, "experts pool")?;
         only_with("/weights", self.weights.is_some(), pooled, "experts pool")?;
-        if self.experts == Experts::OneExpert && matches!(objective, Objective::Budget | Objective::VarianceRatio) {
-            let name = if objective == Objective::Budget { "budget" } else { "variance_ratio" };
+        if self.experts == Experts::OneExpert && matches!(objective, Goal::Budget | Goal::VarianceRatio) {
+            let name = if objective == Goal::Budget { "budget" } else { "variance_ratio" };
             return Err(refused("/objective", name, "experts one_expert", "it has no loss to choose an expert by"));
         }
         if self.experts == Experts::JointMinnorm {
-            if objective != Objective::Paper {
+            if objective != Goal::BothDivergences {
                 return Err(invalid("/objective", "must be paper with experts joint_minnorm")
                     .with_help("use experts pool for other objectives"));
             }
@@ -158,7 +158,7 @@ fn help(what: &str) -> impl Fn(Error) -> Error {
     move |error| error.with_help(what)
 }
 
-/// Refuses a parameter that the others switch off: whoever wrote it believes that it does something.
+/// Refuses a parameter that the others switch off, since it would have no effect.
 fn only_with(pointer: &str, given: bool, allowed: bool, what: impl Display) -> Result<()> {
     if !given || allowed {
         return Ok(());

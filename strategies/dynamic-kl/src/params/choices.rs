@@ -1,15 +1,20 @@
-//! What parameters choose between, each with what it does.
+//! The values of parameters that are a choice.
 
+use logitfuse_numerics::Objective;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the strength of a step is chosen for; see the [crate's page](crate) for the formulas.
+// Not an `Objective` and a budget in one enum of two variants: what is written is one word, and an unknown one is answered
+// with all eight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Objective {
+#[schemars(rename = "Objective")]
+pub enum Goal {
     /// The published objective: both divergences match, as a sum of squares.
     #[default]
-    Paper,
+    #[serde(rename = "paper")]
+    BothDivergences,
     /// As `paper` with the two targets exchanged, which is how the paper's last formula prints it.
     Crossed,
     /// KL(fused‖base) matches KL(expert‖anti), and nothing else counts.
@@ -26,6 +31,22 @@ pub enum Objective {
     Budget,
 }
 
+impl Goal {
+    /// The objective that the strength minimises; `None` for a budget.
+    pub fn objective(self) -> Option<Objective> {
+        Some(match self {
+            Self::BothDivergences => Objective::BothDivergences,
+            Self::Crossed => Objective::Crossed,
+            Self::Forward => Objective::Forward,
+            Self::Reverse => Objective::Reverse,
+            Self::Jeffreys => Objective::Jeffreys,
+            Self::Sqrt => Objective::Sqrt,
+            Self::VarianceRatio => Objective::VarianceRatio,
+            Self::Budget => return None,
+        })
+    }
+}
+
 /// How the strength is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -37,7 +58,7 @@ pub enum Solver {
     Grid,
 }
 
-/// What several experts become; one expert is the same in every mode.
+/// How several experts are combined; one expert is the same in every mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Experts {
@@ -69,13 +90,13 @@ pub enum Weights {
     /// How much better than its anti each expert predicted the tokens generated so far.
     #[default]
     Posterior,
-    /// The favourite of `posterior` alone.
+    /// The most probable expert of `posterior` alone.
     Top1,
     /// The same for all.
     Uniform,
     /// `fixed_weights`.
     Fixed,
-    /// In proportion to KL(expert‖anti): experts with nothing to say drop out.
+    /// In proportion to KL(expert‖anti): experts equal to their anti drop out.
     Kl,
     /// `softmax(−entropy / entropy_temperature)`: certain experts count more.
     Entropy,
@@ -84,7 +105,7 @@ pub enum Weights {
     Fingerprint,
 }
 
-/// What the weights `posterior` and `top1` go by.
+/// The evidence of the weights `posterior` and `top1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
@@ -101,7 +122,7 @@ pub enum Evidence {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Tempering {
-    /// √n after n tokens: neighbouring tokens say the same thing twice, so their evidence is not independent.
+    /// √n after n tokens: neighbouring tokens are correlated, so their evidence is not independent.
     #[default]
     SqrtTokens,
     /// 1: Bayes' rule as it stands.

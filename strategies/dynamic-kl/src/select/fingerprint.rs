@@ -1,4 +1,4 @@
-//! Which expert a prompt is for, by what the small models expect at its end.
+//! The choice of an expert for a prompt, by the distributions of the small models at its end.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use logitfuse_core::numerics::{jensen_shannon, ln, log_sum_exp, softmax};
 use logitfuse_core::{CalibrationRows, Error, ErrorKind, Result, RoleRow, SessionInfo};
 
 use super::Selector;
-use crate::{Scene, cast::Cast};
+use crate::{StepRows, roles::Roles};
 
-/// What the small models, antis and experts, expect after each expert's kind of prompt.
+/// The mean distributions of the small models, antis and experts, after each expert's kind of prompt.
 #[derive(Debug)]
 pub(crate) struct Fingerprints {
     /// The rows of the small models.
@@ -32,27 +32,27 @@ struct Distribution {
 }
 
 impl Fingerprints {
-    /// From the rows after every expert's own prompts.
+    /// Fits fingerprints to the rows after every expert's own prompts.
     pub(crate) fn fit(
         session: &SessionInfo,
-        cast: &Cast,
+        roles: &Roles,
         rows_after: &mut dyn FnMut(usize) -> Result<CalibrationRows>,
     ) -> Result<Self> {
-        let models = cast.small_models();
+        let models = roles.small_models();
         let fit = |expert: usize| {
-            let binding = cast.expert(expert);
+            let binding = roles.expert(expert);
             let source = &session.bindings[binding].source;
             Fingerprint::fit(&models, &rows_after(binding)?, source)
         };
-        let experts = (0..cast.experts()).map(fit).collect::<Result<_>>()?;
+        let experts = (0..roles.experts()).map(fit).collect::<Result<_>>()?;
         Ok(Self { models, experts })
     }
 
     /// The nearest expert, the first of equals, with its distance; no expert if that is too far.
-    fn choose(&self, scene: &Scene<'_>, slack: f64) -> Choice {
+    fn choose(&self, rows: &StepRows<'_>, slack: f64) -> Choice {
         let mut nearest = (0, f64::INFINITY);
         for (expert, fingerprint) in self.experts.iter().enumerate() {
-            let nats = fingerprint.distance(&self.models, scene);
+            let nats = fingerprint.distance(&self.models, rows);
             if nats < nearest.1 {
                 nearest = (expert, nats);
             }
@@ -98,8 +98,8 @@ impl Fingerprint {
         Ok(Self { centres, radius: distances.into_iter().fold(0.0, f64::max) })
     }
 
-    fn distance(&self, models: &[usize], scene: &Scene<'_>) -> f64 {
-        models.iter().zip(&self.centres).map(|(&model, centre)| centre.distance(scene.row(model))).sum()
+    fn distance(&self, models: &[usize], rows: &StepRows<'_>) -> f64 {
+        models.iter().zip(&self.centres).map(|(&model, centre)| centre.distance(rows.row(model))).sum()
     }
 }
 
@@ -118,7 +118,7 @@ impl Distribution {
     }
 }
 
-/// Who speaks for a whole text.
+/// The expert of a whole text.
 #[derive(Clone, Copy, Debug)]
 struct Choice {
     expert: Option<usize>,
@@ -126,7 +126,7 @@ struct Choice {
     nats: f64,
 }
 
-/// Everything to the expert whose prompts are nearest, or to none.
+/// The selector that gives all weight to the expert whose prompts are nearest, or to none.
 #[derive(Clone)]
 pub(crate) struct Nearest {
     fingerprints: Arc<Fingerprints>,
@@ -142,11 +142,11 @@ impl Nearest {
 }
 
 impl Selector for Nearest {
-    fn begin(&mut self, scene: &Scene<'_>) {
-        self.choice = self.fingerprints.choose(scene, self.slack);
+    fn begin(&mut self, rows: &StepRows<'_>) {
+        self.choice = self.fingerprints.choose(rows, self.slack);
     }
 
-    fn weigh(&mut self, _scene: &Scene<'_>, weights: &mut [f64]) -> f64 {
+    fn weigh(&mut self, _scene: &StepRows<'_>, weights: &mut [f64]) -> f64 {
         weights.fill(0.0);
         let Some(expert) = self.choice.expert else { return 1.0 };
         weights[expert] = 1.0;

@@ -1,9 +1,9 @@
 use logitfuse_core::{Result, TokenId};
 
 use super::{Selector, softmax};
-use crate::{Evidence, PosteriorParams, Scene, Tempering, memory::Memory};
+use crate::{Evidence, PosteriorParams, StepRows, Tempering, memory::Memory};
 
-/// What one token says at most: f32 rows hold probabilities down to about e^-87, so more is a masked id, which must
+/// The largest evidence of one token, in nats: f32 rows hold probabilities down to about e^-87, so more is a masked id, which must
 /// exclude an expert for a while and not for ever.
 const MOST_NATS: f64 = 100.0;
 /// Cumulated evidence stays a number, so that differences of it do.
@@ -11,7 +11,7 @@ const LIMIT: f64 = 1e9;
 
 /// Bayes' rule over the text, be that the prompt or what is generated: `prior · exp(eta · Σ gamma^age · log(expert/anti))`, tempered.
 ///
-/// "No expert" is the hypothesis that the untuned small model tells the text as well: its evidence is 0.
+/// "No expert" is the hypothesis that the untuned small model predicts the text as well: its evidence is 0.
 #[derive(Clone)]
 pub(crate) struct Posterior {
     evidence: Evidence,
@@ -25,7 +25,7 @@ pub(crate) struct Posterior {
     log_priors: Vec<f64>,
     /// Weights while they are computed, laid out like the priors.
     weights: Vec<f64>,
-    hard: bool,
+    top1: bool,
     /// Of every position: its number, the cumulated evidence of every expert as the rows gave it, and as it counts.
     memory: Memory,
 }
@@ -43,25 +43,25 @@ impl Posterior {
             tempering: params.tempering,
             weights: log_priors.clone(),
             log_priors,
-            hard: false,
+            top1: false,
             memory: Memory::new(vec![0.0; 1 + 2 * experts]),
         }
     }
 
-    /// The favourite gets everything; the first one of several.
-    pub(crate) fn hard(self) -> Self {
-        Self { hard: true, ..self }
+    /// All weight to the most probable expert; the first one of several.
+    pub(crate) fn top1(self) -> Self {
+        Self { top1: true, ..self }
     }
 
-    fn observe(&mut self, scene: &Scene<'_>) {
+    fn observe(&mut self, rows: &StepRows<'_>) {
         let (position, gamma) = (self.memory.tokens() as f64, self.gamma);
         self.memory.propose(|record| {
             let Some((last, evidence)) = record.split_first_mut() else { return };
             let kept = gamma.powf(position - *last);
             *last = position;
-            let (seen, counted) = evidence.split_at_mut(scene.experts());
+            let (seen, counted) = evidence.split_at_mut(rows.experts());
             for (index, (seen, counted)) in seen.iter_mut().zip(counted).enumerate() {
-                let now = scene.evidence(index).clamp(-LIMIT, LIMIT);
+                let now = rows.evidence(index).clamp(-LIMIT, LIMIT);
                 *counted = kept * *counted + (now - *seen).clamp(-MOST_NATS, MOST_NATS);
                 *seen = now;
             }
@@ -70,13 +70,13 @@ impl Posterior {
 }
 
 impl Selector for Posterior {
-    fn begin(&mut self, scene: &Scene<'_>) {
+    fn begin(&mut self, rows: &StepRows<'_>) {
         if self.evidence == Evidence::Generated {
             return;
         }
         self.prompt_tokens = 0;
         for (index, evidence) in self.prompt.iter_mut().enumerate() {
-            let (nats, tokens) = scene.prompt_evidence(index);
+            let (nats, tokens) = rows.prompt_evidence(index);
             let most = (MOST_NATS * tokens as f64).min(LIMIT);
             *evidence = nats.clamp(-most, most);
             self.prompt_tokens = self.prompt_tokens.max(tokens);
@@ -87,8 +87,8 @@ impl Selector for Posterior {
         }
     }
 
-    fn weigh(&mut self, scene: &Scene<'_>, weights: &mut [f64]) -> f64 {
-        self.observe(scene);
+    fn weigh(&mut self, rows: &StepRows<'_>, weights: &mut [f64]) -> f64 {
+        self.observe(rows);
         let generated = if self.evidence == Evidence::Prompt { 0 } else { self.memory.tokens() };
         let tokens = (self.prompt_tokens + generated).max(1) as f64;
         let factor = match self.tempering {
@@ -97,20 +97,20 @@ impl Selector for Posterior {
         };
         let counted = match self.evidence {
             Evidence::Prompt => &self.prompt[..],
-            Evidence::Generated | Evidence::Both => &self.memory.proposed()[1 + scene.experts()..],
+            Evidence::Generated | Evidence::Both => &self.memory.proposed()[1 + rows.experts()..],
         };
         self.weights.copy_from_slice(&self.log_priors);
         for (weight, evidence) in self.weights.iter_mut().zip(counted) {
             *weight += (factor * evidence).clamp(f64::MIN / 4.0, f64::MAX / 4.0);
         }
         softmax(&mut self.weights);
-        if self.hard {
+        if self.top1 {
             let best = self.weights.iter().copied().fold(0.0, f64::max);
-            let favourite = self.weights.iter().position(|&weight| weight >= best).unwrap_or(0);
+            let top = self.weights.iter().position(|&weight| weight >= best).unwrap_or(0);
             self.weights.fill(0.0);
-            self.weights[favourite] = 1.0;
+            self.weights[top] = 1.0;
         }
-        let (experts, no_expert) = self.weights.split_at(scene.experts());
+        let (experts, no_expert) = self.weights.split_at(rows.experts());
         weights.copy_from_slice(experts);
         no_expert[0]
     }

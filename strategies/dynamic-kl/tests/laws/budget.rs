@@ -2,11 +2,11 @@
 
 use crate::support::{Sequence, fuse_once, session, strategy, tuned_rows};
 use logitfuse_core::TokenId;
-use logitfuse_dynamic_kl::{Objective, Params};
+use logitfuse_dynamic_kl::{Goal, Params};
 use proptest::prelude::*;
 
 fn budget(nats: f64, whole: Option<f64>) -> Params {
-    Params { objective: Objective::Budget, budget_nats: Some(nats), sequence_budget_nats: whole, ..Params::default() }
+    Params { objective: Goal::Budget, budget_nats: Some(nats), sequence_budget_nats: whole, ..Params::default() }
 }
 
 /// What a divergence of f32 rows may be off by.

@@ -43,7 +43,7 @@ fn fuse(strategy: &dyn FusionStrategy, state: &mut dyn FusionState, step: &Fusio
     Fused::new(logits, columns.iter().map(|column| column.name.clone()).zip(trace))
 }
 
-/// Kinds of prompts for so many experts: rows of a scene, and others that differ a little from them.
+/// Kinds of prompts for so many experts: rows of a rows, and others that differ a little from them.
 fn kinds(experts: usize) -> impl Strategy<Value = Kinds> {
     (plain_rows(experts * (experts + 2)), any::<u64>()).prop_map(move |(rows, mut seed)| {
         let mut wobble = || {
@@ -81,12 +81,12 @@ fn mean(of: &[Vec<f64>]) -> Vec<f64> {
     (0..of[0].len()).map(|id| of.iter().map(|p| p[id]).sum::<f64>() / of.len() as f64).collect()
 }
 
-/// For each expert, the distance of a scene and the radius, as the crate's page defines them.
-fn by_definition(kinds: &Kinds, scene: &[Vec<f32>]) -> Vec<(f64, f64)> {
+/// For each expert, the distance of a rows and the radius, as the crate's page defines them.
+fn by_definition(kinds: &Kinds, rows: &[Vec<f32>]) -> Vec<(f64, f64)> {
     let of_expert = |own: &Vec<Vec<Vec<f32>>>| {
         let said = |model: usize| -> Vec<Vec<f64>> { own.iter().map(|prompt| softmax(&prompt[model])).collect() };
-        let models = 1..scene.len();
-        let distance = models.clone().map(|m| jensen_shannon(&softmax(&scene[m]), &mean(&said(m)))).sum();
+        let models = 1..rows.len();
+        let distance = models.clone().map(|m| jensen_shannon(&softmax(&rows[m]), &mean(&said(m)))).sum();
         let left_out = |k: usize| -> f64 {
             let of_model = |m: usize| {
                 let mut others = said(m);
@@ -108,12 +108,12 @@ proptest! {
         let session = session(3, 1, kinds[0][0][0].len());
         let other = &kinds[(kind + 1) % 3][0];
         let mix = |(a, b): (&f32, &f32)| a + mixed * (b - a);
-        let scene: Vec<Vec<f32>> =
+        let rows: Vec<Vec<f32>> =
             kinds[kind][1].iter().zip(other).map(|(a, b)| a.iter().zip(b).map(mix).collect()).collect();
         let params = Params { fingerprint: Some(FingerprintParams { prompts: 16, slack }), ..Params::default() };
         let fitted = fit(&strategy(params), &session, &kinds).unwrap();
-        let fused = first_step(fitted.as_ref(), &session, &scene);
-        let expected = by_definition(&kinds, &scene);
+        let fused = first_step(fitted.as_ref(), &session, &rows);
+        let expected = by_definition(&kinds, &rows);
         let nearest = expected.iter().map(|x| x.0).fold(f64::INFINITY, f64::min);
         prop_assert!((fused.get("fingerprint_distance") - nearest).abs() < 1e-5, "{fused:?} {expected:?}");
         // What rounding may decide is not asked.
@@ -131,11 +131,11 @@ proptest! {
         let session = session(3, 1, kinds[0][0][0].len());
         let turned = |rows: &Vec<Vec<f32>>| [0, 2, 3, 1, 4].map(|row: usize| rows[row].clone()).to_vec();
         let turned_kinds: Kinds = [1, 2, 0].map(|kind: usize| kinds[kind].iter().map(turned).collect()).into();
-        let scene = &kinds[kind][0];
-        let one = first_step(fit(&strategy(Params::default()), &session, &kinds).unwrap().as_ref(), &session, scene);
+        let rows = &kinds[kind][0];
+        let one = first_step(fit(&strategy(Params::default()), &session, &kinds).unwrap().as_ref(), &session, rows);
         let other = fit(&strategy(Params::default()), &session, &turned_kinds).unwrap();
-        let other = first_step(other.as_ref(), &session, &turned(scene));
-        let distances = by_definition(&kinds, scene);
+        let other = first_step(other.as_ref(), &session, &turned(rows));
+        let distances = by_definition(&kinds, rows);
         let gap = |a: usize, b: usize| (distances[a].0 - distances[b].0).abs();
         prop_assume!(gap(0, 1).min(gap(0, 2)).min(gap(1, 2)) > 1e-4);
         let back = [1.0, 2.0, 0.0];
@@ -162,15 +162,16 @@ proptest! {
         prop_assert_eq!(chosen(&first_step(fitted.as_ref(), &session, &kinds[kind][prompt])), kind as f64);
     }
 
-    /// Nobody's prompt leaves the base as it is, to the last bit, now and later, whatever the other parameters say.
+    /// A prompt that fits no expert leaves the base as it is, to the last bit, for the whole text, whatever the other parameters
+    /// are.
     #[test]
     fn a_strange_prompt_is_left_to_the_base(kinds in kinds(2), later in plain_rows(4), arithmetic: bool) {
         let width = kinds[0][0][0].len();
         let session = session(2, 1, width);
-        let mut scene = kinds[0][0].clone();
+        let mut rows = kinds[0][0].clone();
         // All small models expect what they never did: they are as far from any fingerprint as can be.
-        scene[1..].iter_mut().for_each(|row| row[width - 1] = 80.0);
-        let far = by_definition(&kinds, &scene).iter().all(|(distance, radius)| *distance > 3.0 * radius + 1e-4);
+        rows[1..].iter_mut().for_each(|row| row[width - 1] = 80.0);
+        let far = by_definition(&kinds, &rows).iter().all(|(distance, radius)| *distance > 3.0 * radius + 1e-4);
         prop_assume!(far);
         let pool = Some(if arithmetic { Pool::Arithmetic } else { Pool::Geometric });
         let params = Params { bounds: [0.5, 1.5], ema: 0.3, pool, ..Params::default() };
@@ -180,7 +181,7 @@ proptest! {
         for row in &mut later {
             row.resize(width, -1.0);
         }
-        for (position, rows) in [&scene, &later].into_iter().enumerate() {
+        for (position, rows) in [&rows, &later].into_iter().enumerate() {
             let views: Vec<_> = rows.iter().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0)).collect();
             let tokens = vec![0; position];
             let step = FusionStep::new(&views, &tokens);

@@ -1,7 +1,7 @@
 //! What is refused, and in which words.
 
 use logitfuse_core::{ErrorKind, FusionStrategy, RoleBinding, SessionInfo, SharedVocabulary};
-use logitfuse_dynamic_kl::{DynamicKl, Experts, Objective, Params, PosteriorParams, Weights};
+use logitfuse_dynamic_kl::{DynamicKl, Experts, Goal, Params, PosteriorParams, Weights};
 use serde_json::json;
 
 #[test]
@@ -80,7 +80,7 @@ fn bad_parameters_are_named_with_their_range() {
 fn numbers_that_json_cannot_hold_are_refused_too() {
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let posterior = |posterior| Params { posterior: Some(posterior), ..Params::default() };
-        let budget = Params { objective: Objective::Budget, ..Params::default() };
+        let budget = Params { objective: Goal::Budget, ..Params::default() };
         let errors = [
             (Params { bounds: [0.0, bad], ..Params::default() }, "/bounds/1"),
             (Params { bounds: [bad, 2.0], ..Params::default() }, "/bounds/0"),

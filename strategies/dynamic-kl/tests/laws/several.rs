@@ -4,7 +4,7 @@ use crate::support::{Sequence, fuse_once, plain_rows, probabilities, session, st
 use logitfuse_core::numerics::{kl_both, log_sum_exp};
 use logitfuse_core::{FusedRow, FusionStep, FusionStrategy, PromptReading, PromptScore, RoleRow};
 use logitfuse_dynamic_kl::{
-    DynamicKl, Evidence, Experts, Params, Pool, PosteriorParams, Scene, Selector, Solver, Tempering, Weights,
+    DynamicKl, Evidence, Experts, Params, Pool, PosteriorParams, Selector, Solver, StepRows, Tempering, Weights,
 };
 use proptest::prelude::*;
 
@@ -37,7 +37,7 @@ fn published(rows: &[Vec<f32>], fused: &[f32]) -> f64 {
 struct Always(Vec<f64>, f64);
 
 impl Selector for Always {
-    fn weigh(&mut self, _scene: &Scene<'_>, weights: &mut [f64]) -> f64 {
+    fn weigh(&mut self, _scene: &StepRows<'_>, weights: &mut [f64]) -> f64 {
         weights.copy_from_slice(&self.0);
         self.1
     }
@@ -177,9 +177,9 @@ proptest! {
         };
         let (less, more) = (at(less).get("kl_expert_anti"), at(more).get("kl_expert_anti"));
         prop_assert!(more <= less + 1e-6, "{less} {more}");
-        let nobody = at(1.0);
-        prop_assert_eq!(&nobody.logits, &rows[0]);
-        prop_assert_eq!(nobody.get("inactive"), 1.0);
+        let no_expert = at(1.0);
+        prop_assert_eq!(&no_expert.logits, &rows[0]);
+        prop_assert_eq!(no_expert.get("inactive"), 1.0);
     }
 
     /// The experiment reaches what a pool reaches, and its strengths are no longer.
@@ -272,7 +272,7 @@ fn the_prompt_is_evidence_where_it_is_asked_for() {
 }
 
 #[test]
-fn a_prompt_that_nobody_scored_is_no_evidence() {
+fn a_prompt_without_scores_is_no_evidence() {
     let posterior = PosteriorParams { evidence: Evidence::Both, ..PosteriorParams::default() };
     let strategy = strategy(Params { posterior: Some(posterior), ..Params::default() });
     let rows = [vec![0.0, 1.0], vec![1.0, 0.0], vec![0.5, 0.0]];

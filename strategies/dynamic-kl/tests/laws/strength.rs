@@ -4,17 +4,17 @@ use crate::support::{self, Fused, Sequence, fuse_once, plain_rows, strategy, tun
 use logitfuse_conformance::{Case, generators, strategy_laws};
 use logitfuse_core::FusionStrategy;
 use logitfuse_core::numerics::{kl_divergence, log_sum_exp};
-use logitfuse_dynamic_kl::{Evidence, Experts, Objective, Params, Pool, PosteriorParams, Solver, Tempering, Weights};
+use logitfuse_dynamic_kl::{Evidence, Experts, Goal, Params, Pool, PosteriorParams, Solver, Tempering, Weights};
 use proptest::prelude::*;
 
-const OBJECTIVES: [Objective; 7] = [
-    Objective::Crossed,
-    Objective::Paper,
-    Objective::Forward,
-    Objective::Reverse,
-    Objective::Jeffreys,
-    Objective::Sqrt,
-    Objective::VarianceRatio,
+const OBJECTIVES: [Goal; 7] = [
+    Goal::Crossed,
+    Goal::BothDivergences,
+    Goal::Forward,
+    Goal::Reverse,
+    Goal::Jeffreys,
+    Goal::Sqrt,
+    Goal::VarianceRatio,
 ];
 
 fn weights(experts: usize) -> impl Strategy<Value = Params> {
@@ -63,7 +63,7 @@ fn params(experts: usize) -> impl Strategy<Value = Params> {
     });
     let budget = (weights(experts), 0.0..2.0, prop::option::of(0.0..4.0), prop_oneof![Just(0.0), 0.0..0.9]).prop_map(
         |(weights, nats, sequence_budget_nats, ema)| Params {
-            objective: Objective::Budget,
+            objective: Goal::Budget,
             budget_nats: Some(nats),
             sequence_budget_nats,
             ema,
@@ -112,11 +112,11 @@ proptest! {
 
     #[test]
     fn no_budget_is_the_base(weights in weights(2), case in case(2)) {
-        let params = Params { objective: Objective::Budget, budget_nats: Some(0.0), ..weights };
+        let params = Params { objective: Goal::Budget, budget_nats: Some(0.0), ..weights };
         strategy_laws::identity(&strategy(params), &case)?;
     }
 
-    /// What makes transfer exact makes it invisible: if the large model is the small one, fusing gives the expert.
+    /// What makes solver exact makes it invisible: if the large model is the small one, fusing gives the expert.
     /// (The crossed targets want something else.)
     #[test]
     fn a_base_that_is_the_anti_becomes_the_expert(rows in tuned_rows(1), objective in prop::sample::select(OBJECTIVES[1..].to_vec())) {
@@ -176,12 +176,12 @@ proptest! {
     fn divergences_have_a_temperature_of_their_own(rows in plain_rows(3), kl_temperature in 0.5..3.0) {
         let fused = fuse_once(&strategy(Params { kl_temperature, ..Params::default() }), &rows, 1);
         #[expect(clippy::cast_possible_truncation, reason = "a row of f32")]
-        let warm: Vec<Vec<f32>> = rows
+        let out: Vec<Vec<f32>> = rows
             .iter()
             .map(|row| row.iter().map(|&x| (f64::from(x) / kl_temperature) as f32).collect())
             .collect();
-        let compared = fuse_once(&strategy(Params::default()), &warm, 1);
-        same_loss(Objective::Paper, &fused, &compared)?;
+        let compared = fuse_once(&strategy(Params::default()), &out, 1);
+        same_loss(Goal::BothDivergences, &fused, &compared)?;
         let alpha = fused.get("alpha");
         for (id, &logit) in fused.logits.iter().enumerate() {
             let [base, expert, anti] = [0, 1, 2].map(|row: usize| f64::from(rows[row][id]));
@@ -219,10 +219,10 @@ proptest! {
     }
 }
 
-fn same_loss(objective: Objective, a: &Fused, b: &Fused) -> Result<(), TestCaseError> {
+fn same_loss(objective: Goal, a: &Fused, b: &Fused) -> Result<(), TestCaseError> {
     let (la, lb) = (a.get("loss"), b.get("loss"));
     // Divergences have an error of about 1e-6, their roots one of 1e-3, and the loss is a square of differences.
-    let slack = if objective == Objective::Sqrt { 5e-3 } else { 2e-5 };
+    let slack = if objective == Goal::Sqrt { 5e-3 } else { 2e-5 };
     prop_assert!((la - lb).abs() <= slack * (1.0 + la.max(lb)), "{a:?} {b:?}");
     Ok(())
 }
@@ -249,8 +249,8 @@ fn a_strength_at_its_bound_is_flagged() {
 fn matched_and_crossed_differ() {
     let rows = [vec![0.0, 0.0, 0.0, 0.0], vec![4.0, 0.0, 0.0, 0.0], vec![0.0, 0.0, 0.0, 0.0]];
     let alpha = |objective| fuse_once(&strategy(Params { objective, ..Params::default() }), &rows, 1).get("alpha");
-    assert!((alpha(Objective::Paper) - 1.0).abs() < 1e-6);
-    assert!((alpha(Objective::Crossed) - 1.0).abs() > 0.02, "{}", alpha(Objective::Crossed));
+    assert!((alpha(Goal::BothDivergences) - 1.0).abs() < 1e-6);
+    assert!((alpha(Goal::Crossed) - 1.0).abs() > 0.02, "{}", alpha(Goal::Crossed));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Steps by the traits alone, named trace columns, and rows without extremes.
 
-use logitfuse_conformance::generators::{Flavour, row_of};
+use logitfuse_conformance::generators::{RowKind, row_of};
 use logitfuse_core::numerics::{log_sum_exp, softmax};
 use logitfuse_core::{
     FusedRow, FusionState, FusionStep, FusionStrategy, PromptScore, RoleBinding, RoleRow, SessionInfo,
@@ -112,9 +112,9 @@ pub(crate) fn fuse_once(strategy: &DynamicKl, rows: &[Vec<f32>], experts: usize)
 
 /// Rows as models give them: nothing masked, nothing of absurd scale.
 pub(crate) fn plain_rows(count: usize) -> impl Strategy<Value = Vec<Vec<f32>>> {
-    let flavour = prop_oneof![3 => Just(Flavour::Ordinary), 1 => Just(Flavour::Half), 1 => Just(Flavour::Ties)];
+    let kind = prop_oneof![3 => Just(RowKind::Ordinary), 1 => Just(RowKind::Half), 1 => Just(RowKind::Ties)];
     (2..60_usize).prop_flat_map(move |width| {
-        prop::collection::vec(flavour.clone().prop_flat_map(move |flavour| row_of(flavour, width, 0)), count)
+        prop::collection::vec(kind.clone().prop_flat_map(move |kind| row_of(kind, width, 0)), count)
     })
 }
 

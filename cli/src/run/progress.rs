@@ -1,0 +1,92 @@
+//! Progress of a run: bars on a terminal, lines elsewhere.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use logitfuse_eval::run::Progress;
+
+use crate::{args::Global, decode, output};
+
+/// Lines come this often where there is no terminal.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Reports a run's progress on stderr.
+pub(crate) struct ProgressReporter<'a> {
+    global: &'a Global,
+    bar: ProgressBar,
+    cell: String,
+    samples: usize,
+    made: usize,
+    tokens: usize,
+    begun: Instant,
+    said: Instant,
+    /// Over all cells.
+    pub(crate) total: usize,
+}
+
+impl<'a> ProgressReporter<'a> {
+    pub(crate) fn new(global: &'a Global) -> Self {
+        let (bar, now) = (ProgressBar::hidden(), Instant::now());
+        Self { global, bar, cell: String::new(), samples: 0, made: 0, tokens: 0, begun: now, said: now, total: 0 }
+    }
+
+    pub(crate) fn on(&mut self, progress: &Progress<'_>) {
+        match *progress {
+            Progress::Opened(pipeline) => self.bar.suspend(|| decode::notes(self.global, pipeline)),
+            Progress::Cell { variant, task, index, of, samples, kept } => {
+                self.bar.finish_and_clear();
+                self.cell = format!("{variant} × {task} [{}/{of}]", index + 1);
+                (self.samples, self.made, self.tokens) = (samples, 0, 0);
+                (self.begun, self.said) = (Instant::now(), Instant::now());
+                self.bar = self.new_bar();
+                if self.bar.is_hidden() {
+                    let there = if kept > 0 { format!(", {kept} are there") } else { String::new() };
+                    output::say(self.global.quiet, &format!("{}: {samples} samples to make{there}", self.cell));
+                }
+            }
+            Progress::Sample { tokens, .. } => {
+                self.made += 1;
+                self.total += 1;
+                self.tokens += tokens;
+                self.bar.set_message(format!("{:.0} tokens/s", self.speed()));
+                self.bar.inc(1);
+                let last = self.made == self.samples;
+                if self.bar.is_hidden() && (last || self.said.elapsed() >= PAUSE) {
+                    self.said = Instant::now();
+                    self.line(last);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes the bar away; what was said in lines stays.
+    pub(crate) fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn new_bar(&self) -> ProgressBar {
+        if self.global.quiet || self.samples == 0 {
+            return ProgressBar::hidden();
+        }
+        let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}, {msg}, {elapsed} gone, {eta} left");
+        let bar = ProgressBar::with_draw_target(Some(self.samples as u64), ProgressDrawTarget::stderr());
+        let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_prefix(self.cell.clone());
+        bar.with_message("opening models")
+    }
+
+    fn speed(&self) -> f64 {
+        self.tokens as f64 / self.begun.elapsed().as_secs_f64().max(1e-9)
+    }
+
+    fn line(&self, last: bool) {
+        let gone = self.begun.elapsed().as_secs_f64();
+        let time = if last {
+            format!("{gone:.1} s")
+        } else {
+            format!("{:.0} s left", gone / self.made as f64 * (self.samples - self.made) as f64)
+        };
+        let (cell, made, samples, speed) = (&self.cell, self.made, self.samples, self.speed());
+        output::say(self.global.quiet, &format!("{cell}: {made}/{samples} samples, {speed:.0} tokens/s, {time}"));
+    }
+}

@@ -1,0 +1,7 @@
+//! Tests of the command: one binary, started as its users start it.
+
+#![expect(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
+
+mod commands;
+mod config_diagnostics;
+mod support;

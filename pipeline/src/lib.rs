@@ -1,0 +1,61 @@
+//! From model folders to text: opens models, binds a strategy to them, writes prompts, decodes.
+//!
+//! # Why this crate exists
+//!
+//! Backends, strategies, plugins, tokenizers and the decode loop know nothing of each other. This is the one crate that joins
+//! them; front ends, evaluation and tapes build on it. Programs use it through the façade `logitfuse`.
+//!
+//! [`Pipeline`] is what is opened; [`PipelineOptions`] are the plain values it is opened from, which a builder, a TOML or a
+//! language binding fills; [`profile`] measures what decoding costs on a machine.
+//!
+//! # Features
+//!
+//! `onnx` (default): models in ONNX Runtime. `plugins`: strategies from shared libraries.
+
+#![deny(missing_docs)]
+
+#[cfg(feature = "onnx")]
+mod builder;
+#[cfg(feature = "onnx")]
+mod calibration;
+mod costs;
+mod demonstrations;
+#[cfg(feature = "onnx")]
+mod models;
+mod nearest;
+#[cfg(feature = "onnx")]
+mod open;
+mod options;
+mod parameters;
+mod parts;
+mod pipeline;
+#[cfg(feature = "plugins")]
+mod plugins;
+#[cfg(all(feature = "onnx", feature = "plugins"))]
+pub mod profile;
+mod prompt_formatter;
+mod samples;
+mod service;
+mod speculation;
+mod step_profiler;
+mod strategies;
+mod thread_plan;
+
+#[cfg(feature = "onnx")]
+pub use builder::PipelineBuilder;
+#[cfg(feature = "onnx")]
+pub use logitfuse_onnx::{ModelFolder, Runtime, SourceReport};
+#[cfg(feature = "plugins")]
+pub use logitfuse_plugin_host::{PluginFile, SearchPath};
+pub use nearest::{did_you_mean, nearest};
+pub use options::{Names, PipelineOptions, PluginConfig, RunConfig, SourceConfig, StrategyConfig};
+pub use parameters::{Choice, Parameter, parameters};
+pub use pipeline::{Pipeline, sampling};
+#[cfg(feature = "plugins")]
+pub use plugins::{PluginRecord, PluginSettings, PluginUse};
+pub use prompt_formatter::PromptFormatter;
+pub use samples::{Sample, read_jsonl};
+pub use service::{Prompt, TokenStream};
+pub use speculation::{DraftTokens, SpeculationConfig};
+pub use strategies::{assign, built_in, configured, strategy, wrapped, wrappers};
+pub use thread_plan::ThreadPlan;

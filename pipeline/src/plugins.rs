@@ -1,0 +1,153 @@
+//! Strategies that come as plugins: which file an experiment means, and whether it may be loaded.
+
+use std::{path::PathBuf, sync::Arc};
+
+use logitfuse_core::{Error, ErrorKind, Result};
+use logitfuse_plugin_host::{Lock, OnError, Pin, PluginFile, PluginStrategy, Policy, SearchPath};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::PipelineOptions;
+
+/// What the machine and its user say of plugins; nothing of it changes a result, only whether there is one.
+#[derive(Clone, Debug, Default)]
+pub struct PluginSettings {
+    /// Where `plugin:ID` is looked for, after the experiment's own `[plugins]`.
+    pub search: SearchPath,
+    /// What to do with a plugin that is not pinned.
+    pub policy: Policy,
+    /// Refuse plugins that `logitfuse.lock` beside the experiment does not list.
+    pub locked: bool,
+}
+
+/// The plugin that a run uses, for its manifest.
+#[derive(Clone, Debug, Serialize)]
+pub struct PluginRecord {
+    /// The plugin's id.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+    /// Its licence.
+    pub license: String,
+    /// The sha256 of the file.
+    pub sha256: String,
+    /// The ABI it was built for.
+    pub abi: (u32, u32),
+    /// Where the file lies.
+    pub path: PathBuf,
+}
+
+/// A plugin in use, with what its user should know.
+pub struct PluginUse {
+    /// For the manifest.
+    pub record: PluginRecord,
+    /// What the trust policy has to say.
+    pub warning: Option<String>,
+    /// The strategy, to ask how its calls went.
+    pub strategy: Arc<PluginStrategy>,
+}
+
+impl PipelineOptions {
+    /// The files of all plugins that this experiment names or uses. None of their code runs.
+    pub fn plugin_files(&self, search: &SearchPath) -> Result<Vec<PluginFile>> {
+        let mut files = Vec::new();
+        for (name, plugin) in &self.plugins {
+            files.push(PluginFile::read(&plugin.path).map_err(|e| e.context(format_args!("plugins.{name}")))?);
+        }
+        if let Some((file, _)) = self.plugin_of_strategy(search, &files)?
+            && files.iter().all(|known| known.hash() != file.hash())
+        {
+            files.push(file);
+        }
+        Ok(files)
+    }
+
+    /// The strategy, if it is one of a plugin.
+    pub(crate) fn plugin_strategy(&self, settings: &PluginSettings) -> Result<Option<PluginUse>> {
+        let mut named = Vec::new();
+        for (name, plugin) in &self.plugins {
+            named.push(PluginFile::read(&plugin.path).map_err(|e| e.context(format_args!("plugins.{name}")))?);
+        }
+        let Some((file, id)) = self.plugin_of_strategy(&settings.search, &named)? else { return Ok(None) };
+        let config =
+            self.plugins.iter().zip(&named).find(|(_, known)| known.path() == file.path()).map(|(entry, _)| entry);
+        let mut pins = Vec::new();
+        let mut on_error = OnError::Fail;
+        if let Some((name, config)) = config {
+            on_error =
+                config.on_error.parse().map_err(|e: Error| e.context(format_args!("plugins.{name}.on_error")))?;
+            if let Some(sha256) = &config.sha256 {
+                let origin = format!("plugins.{name}.sha256");
+                pins.push(Pin { hash: sha256.parse().map_err(|e: Error| e.context(&origin))?, origin });
+            }
+        }
+        pins.extend(self.locked_pin(&file, settings.locked)?);
+        let warning = settings.policy.admit(&file, &pins)?;
+        let params = Value::Object(self.strategy.params.clone());
+        let strategy = file
+            .load()?
+            .strategy(&id, &params, on_error)
+            .map_err(|e| e.context(format_args!("strategy.params of `plugin:{id}`")))?;
+        let metadata = file.metadata();
+        let record = PluginRecord {
+            id: metadata.id.clone(),
+            version: metadata.version.clone(),
+            license: metadata.license.clone(),
+            sha256: file.hash().to_string(),
+            abi: metadata.abi,
+            path: file.path().to_owned(),
+        };
+        Ok(Some(PluginUse { record, warning, strategy: Arc::new(strategy) }))
+    }
+
+    /// The plugin that the strategy comes from, and the strategy's id there; `None` if it is built in.
+    fn plugin_of_strategy(&self, search: &SearchPath, named: &[PluginFile]) -> Result<Option<(PluginFile, String)>> {
+        let wanted = self.strategy.id.as_deref().unwrap_or("none");
+        let (id, explicit) = match wanted.strip_prefix("plugin:") {
+            Some(id) => (id, true),
+            None => (wanted, false),
+        };
+        let (only, id) = id.rsplit_once('/').map_or((None, id), |(name, id)| (Some(name), id));
+        if let Some(name) = only.filter(|name| !self.plugins.contains_key(*name)) {
+            return Err(Error::new(ErrorKind::InvalidConfig, format!("strategy.use: there is no [plugins.{name}]"))
+                .with_help("plugin:NAME/ID names a strategy of [plugins.NAME]; plugin:ID looks everywhere"));
+        }
+        let offers = |(name, file): &(&String, &PluginFile)| {
+            only.is_none_or(|only| only == name.as_str()) && file.metadata().strategy(id).is_some()
+        };
+        let offering: Vec<_> = self.plugins.keys().zip(named).filter(offers).collect();
+        let built_in = !explicit && crate::strategies::is_built_in(id);
+        match (&offering[..], built_in) {
+            ([], false) if explicit => search.find(id).map(|file| Some((file, id.to_owned()))),
+            ([], _) => Ok(None),
+            ([(_, file)], false) => Ok(Some(((*file).clone(), id.to_owned()))),
+            ([(name, _), ..], true) => {
+                let what = format!("strategy.use: `{id}` is built in, and [plugins.{name}] offers it too");
+                Err(Error::new(ErrorKind::InvalidConfig, what)
+                    .with_help(format!("write \"plugin:{id}\" for that of the plugin, or leave [plugins.{name}] out")))
+            }
+            ([(first, _), (second, _), ..], false) => {
+                let what = format!("strategy.use: [plugins.{first}] and [plugins.{second}] both offer `{id}`");
+                Err(Error::new(ErrorKind::InvalidConfig, what)
+                    .with_help(format!("write \"plugin:{first}/{id}\" or \"plugin:{second}/{id}\"")))
+            }
+        }
+    }
+
+    /// What `logitfuse.lock` says of a plugin. A lock that lists it is always obeyed.
+    fn locked_pin(&self, file: &PluginFile, locked: bool) -> Result<Option<Pin>> {
+        let path = self.folder.as_deref().map(|folder| folder.join("logitfuse.lock"));
+        match path {
+            Some(path) if locked || path.exists() => {
+                let lock = Lock::load(&path)?;
+                if locked { lock.pin(file).map(Some) } else { lock.pin_if_listed(file) }
+            }
+            None if locked => Err(Error::new(
+                ErrorKind::InvalidConfig,
+                "--locked: there is no experiment's TOML, so no lock beside it",
+            )
+            .with_help("write an experiment, and run `logitfuse plugin lock` on it")),
+            _ => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! From a sample to the tokens that one source reads.
+
+use std::path::Path;
+
+use logitfuse_core::{Error, ErrorKind, Result, TokenId};
+use logitfuse_text::{ChatTemplate, Message, PromptTemplate, Tokenizer};
+use serde_json::Value;
+
+use crate::{SourceConfig, demonstrations::Demonstrations};
+
+/// One source's way of writing a prompt.
+#[derive(Clone, Debug)]
+pub struct PromptFormatter {
+    tokenizer: Tokenizer,
+    chat: Option<ChatTemplate>,
+    system: Option<PromptTemplate>,
+    user: PromptTemplate,
+    assistant: PromptTemplate,
+    demonstrations: Demonstrations,
+}
+
+impl PromptFormatter {
+    /// Reads the templates of a source; the model's own chat template lies in `tokenizer_dir`.
+    pub fn new(name: &str, config: &SourceConfig, tokenizer_dir: Option<&Path>, tokenizer: &Tokenizer) -> Result<Self> {
+        let chat = match config.chat_template.as_str() {
+            "none" => None,
+            "model" => tokenizer_dir.map(|folder| ChatTemplate::load(folder, None)).transpose()?.flatten(),
+            file => Some(ChatTemplate::from_file(Path::new(file))?),
+        };
+        let chat = match (chat, &config.date) {
+            (Some(chat), Some(date)) => {
+                Some(chat.with_date(date).map_err(|e| e.context(format!("sources.{name}.date")))?)
+            }
+            (chat, _) => chat,
+        };
+        if chat.is_none() && config.system.is_some() {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!("sources.{name}.system: the source has no chat template that could say it"),
+            )
+            .with_help("write the text into `user`, or name a template file in `chat_template`"));
+        }
+        let template = |key: &str, text: &str| PromptTemplate::new(&format!("sources.{name}.{key}"), text);
+        let user = template("user", &config.user)?;
+        let assistant = template("assistant", &config.assistant)?;
+        Ok(Self {
+            tokenizer: tokenizer.clone(),
+            chat,
+            system: config.system.as_deref().map(|text| template("system", text)).transpose()?,
+            demonstrations: Demonstrations::load(name, config, &user, &assistant)?,
+            user,
+            assistant,
+        })
+    }
+
+    /// The prompt as text: what the model reads.
+    pub fn text(&self, fields: &Value) -> Result<String> {
+        let user = self.user.render(fields)?;
+        let mut text = match &self.chat {
+            None => self.demonstrations.as_text() + &user,
+            Some(chat) => {
+                let mut messages = Vec::new();
+                if let Some(system) = &self.system {
+                    messages.push(Message::new("system", system.render(fields)?));
+                }
+                for shot in self.demonstrations.shots() {
+                    messages.push(Message::new("user", shot.user.clone()));
+                    messages.push(Message::new("assistant", shot.assistant.clone()));
+                }
+                messages.push(Message::new("user", user));
+                chat.render(&messages, true)?
+            }
+        };
+        text.push_str(&self.assistant.render(fields)?);
+        Ok(text)
+    }
+
+    /// The prompt as tokens. A chat template writes its own special tokens; plain text gets the tokenizer's.
+    pub fn tokens(&self, fields: &Value) -> Result<Vec<TokenId>> {
+        self.encode(&self.text(fields)?)
+    }
+
+    /// A text that this source's templates wrote, or the beginning of one, as tokens.
+    pub fn encode(&self, text: &str) -> Result<Vec<TokenId>> {
+        self.tokenizer.encode(text, self.chat.is_none())
+    }
+}
