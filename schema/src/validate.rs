@@ -126,10 +126,8 @@ impl<'s> Walk<'s> {
         }
         let view = value.view();
         let listed = choices(schema);
-        if !listed.is_empty() {
-            if !listed.iter().any(|one| view.equals(&one.view())) {
-                return self.report(Problem::NotListed(listed));
-            }
+        if !listed.is_empty() && !listed.iter().any(|one| view.equals(&one.view())) {
+            return self.report(Problem::NotListed(listed));
         }
         let of_type = rules.get("type").and_then(types).is_none_or(|types| types.iter().any(|t| view.is_of_type(t)));
         if !of_type || matches!(view, View::Foreign) {

@@ -52,19 +52,19 @@ fn shorter_tables_and_absent_functions_are_no_error() {
 fn what_the_host_cannot_see_check_finds() {
     let table = [
         // Fatal in a run: the page of the host says so.
-        ("panic-unguarded", "numeric/ordinary", "crashed", "nobody catches this"),
+        ("panic-unguarded", "numeric/ordinary", "crashed", "this panic is not caught"),
         ("abort", "numeric/ordinary", "crashed", "SIGABRT"),
         ("exit", "numeric/ordinary", "crashed", "it calls exit"),
         ("loop", "numeric/ordinary", "hung", "did not end within"),
         ("stack-overflow", "numeric/ordinary", "crashed", "stack"),
-        ("write-past-end", "memory/wall-behind", "crashed", "SIGSEGV"),
-        ("write-into-inputs", "memory/wall-behind", "crashed", "SIGSEGV"),
-        ("read-past-end", "memory/wall-behind", "crashed", "SIGSEGV"),
-        ("keep-pointer", "memory/wall-before", "crashed", "SIGSEGV"),
-        ("free-host-memory", "memory/wall-before", "crashed", ""),
-        ("begin-keeps-pointer", "memory/wall-before", "crashed", "SIGSEGV"),
+        ("write-past-end", "memory/guard-page-after", "crashed", "SIGSEGV"),
+        ("write-into-inputs", "memory/guard-page-after", "crashed", "SIGSEGV"),
+        ("read-past-end", "memory/guard-page-after", "crashed", "SIGSEGV"),
+        ("keep-pointer", "memory/guard-page-before", "crashed", "SIGSEGV"),
+        ("free-host-memory", "memory/guard-page-before", "crashed", ""),
+        ("begin-keeps-pointer", "memory/guard-page-before", "crashed", "SIGSEGV"),
         // Wrong results.
-        ("partial", "memory/wall-behind", "failed", "was never written"),
+        ("partial", "memory/guard-page-after", "failed", "was never written"),
         ("not-idempotent", "state-laws/fuse-is-idempotent", "failed", "fuse-is-idempotent"),
         ("rollback-ignored", "state-laws/rollback-is-replay", "failed", "rollback-is-replay"),
         ("begin-undone-by-rollback", "state-laws/rollback-is-replay", "failed", "rollback-is-replay"),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
-use logitfuse_plugin_check::{self as check, CaseResult, Options, Place, Report, Verdict};
+use logitfuse_plugin_check::{self as check, CaseResult, Isolation, Options, Report, Verdict};
 
 use crate::{
     args::plugin::{CheckArgs, ReportFormat},
@@ -22,14 +22,14 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         timeout: args.timeout,
         jobs: args.jobs,
     };
-    let place = if args.in_process {
-        Place::InProcess
+    let isolation = if args.in_process {
+        Isolation::None
     } else {
         let program = std::env::current_exe().or_err(ErrorKind::Io, "this program cannot find itself")?;
-        Place::Child { program, arguments: vec!["plugin".to_owned(), "check-case".to_owned()] }
+        Isolation::Process { program, arguments: vec!["plugin".to_owned(), "check-case".to_owned()] }
     };
     let mut written = Ok(());
-    let report = check::run(&args.plugin, &options, &place, &mut |result| {
+    let report = check::run(&args.plugin, &options, &isolation, &mut |result| {
         if args.format == ReportFormat::Text && written.is_ok() {
             written = output::line(&line(result));
         }

@@ -59,7 +59,7 @@ class Error : public std::runtime_error {
   std::string path_;
 };
 
-/* Elements that somebody else owns, for the length of a call. */
+/* Borrowed elements, for the length of a call. */
 template <class T>
 class View {
  public:
@@ -184,7 +184,7 @@ class Step {
   const lf_step &c_;
 };
 
-/* Where the answer goes; the trace is empty if nobody asked for it. */
+/* Where the answer goes; the trace is empty if it was not requested. */
 struct Out {
   View<float> logits;
   View<double> trace;

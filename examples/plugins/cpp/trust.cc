@@ -80,7 +80,7 @@ class State {
 
   void commit(lf::View<const std::uint32_t> tokens) {
     for (const std::uint32_t token : tokens) {
-      // A token that came without a fuse of its own says nothing about anybody.
+      // A token that came without a fuse of its own says nothing about the expert.
       history_.push_back(token < seen_.size() ? double{seen_[token]} : 0.5);
       seen_.clear();
     }

@@ -38,7 +38,7 @@
  *
  * VERSIONS
  *   The major number is part of the entry's name.  Within a major, structs grow at their end only.  A struct that may grow
- *   begins with `struct_size`, which whoever fills it sets to its own sizeof.  Who reads it touches a member only if
+ *   begins with `struct_size`, which its maker sets to its own sizeof.  A reader touches a member only if
  *   offset + size of the member <= struct_size; a member beyond is absent and means what NULL or 0 means.  Structs
  *   marked "frozen" never change in this major: they are elements of arrays.  An optional function that a plugin does not
  *   have is NULL.  Whatever is not ready to be promised is an extension, found by name; see get_extension.
@@ -49,7 +49,7 @@
  *   of -inf - (-inf), which is NaN: where either row of a difference is masked, take the difference to be 0.
  *
  * FORBIDDEN
- *   Letting an exception, a panic or a longjmp cross the border.  exit, abort, signal handlers.  Leaving the rounding mode,
+ *   Letting an exception, a panic or a longjmp leave a function of the interface.  exit, abort, signal handlers.  Leaving the rounding mode,
  *   flush-to-zero, locale, environment or working directory changed.  Writing to stdout.  Keeping borrowed pointers.
  *   Results that depend on time, addresses, threads or unseeded randomness.  Linking or loading ONNX Runtime.
  *   Threads of your own, unless the metadata's capabilities say "threads".
@@ -90,7 +90,7 @@ typedef int32_t lf_status;
 #define LF_E_ARGUMENT 1     /* the call breaks this specification: a null pointer, a wrong length */
 #define LF_E_CONFIG 2       /* a parameter is wrong; err->path says which */
 #define LF_E_INCOMPATIBLE 3 /* parameters and session do not fit together: roles, numbers of sources */
-#define LF_E_UNSUPPORTED 4  /* sound, and not possible here */
+#define LF_E_UNSUPPORTED 4  /* valid, and not possible here */
 #define LF_E_STATE 5        /* a verb came at the wrong time: more tokens rolled back than were committed */
 #define LF_E_NUMERIC 6      /* no row can be computed from these rows */
 #define LF_E_CANCELLED 7    /* the call was cancelled */

@@ -1,10 +1,10 @@
-//! The border between logitfuse and a fusion strategy that comes as a shared library: `logitfuse_plugin.h` and its mirror
+//! The C interface between logitfuse and a fusion strategy in a shared library: `logitfuse_plugin.h` and its mirror
 //! in Rust.
 //!
 //! # Why a C header
 //!
 //! A strategy should be writable in Rust, C, C++, Zig or anything else that can export two symbols, and should keep working
-//! when either side is rebuilt with another compiler. So the border is a flat table of C functions, and the header, in
+//! when either side is rebuilt with another compiler. So the interface is a flat table of C functions, and the header, in
 //! `include/` and here as [`HEADER`], **is the specification**: who owns what, which thread may call what, what may grow.
 //! The types of this crate repeat its declarations name by name, without their comments; a golden file (`layout/v1.txt`)
 //! is compared with both, so neither can drift.
@@ -103,7 +103,7 @@ pub const LF_E_ARGUMENT: lf_status = 1;
 pub const LF_E_CONFIG: lf_status = 2;
 /// Parameters and session do not fit together.
 pub const LF_E_INCOMPATIBLE: lf_status = 3;
-/// Sound, and not possible here.
+/// Valid, and not possible here.
 pub const LF_E_UNSUPPORTED: lf_status = 4;
 /// A verb came at the wrong time.
 pub const LF_E_STATE: lf_status = 5;

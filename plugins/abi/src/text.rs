@@ -1,4 +1,4 @@
-//! Text and errors across the border.
+//! Text and errors that cross the C interface.
 
 use core::ffi::c_char;
 

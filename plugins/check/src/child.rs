@@ -1,4 +1,4 @@
-//! The side of a case that may die.
+//! The child process: runs one case and writes its record.
 
 use std::path::Path;
 
@@ -7,20 +7,20 @@ use serde_json::json;
 
 use crate::{
     Group, Outcome, Request, claimed, config, environment, fuzz, laws, load, memory, numeric, perf, subject,
-    subject::{Arrangement, Subject},
+    subject::{RoleCounts, Subject},
     threads,
 };
 use logitfuse_plugin_host::PluginFile;
 
 /// Runs the case of a request file and writes its record. This is what the program of
-/// [`Place::Child`](crate::Place::Child) calls with its last two arguments.
+/// [`Isolation::Process`](crate::Isolation::Process) calls with its last two arguments.
 ///
 /// # Errors
 /// If the request cannot be read or the record not be written; what is wrong with the plugin is in the record.
 pub fn serve(request: &Path, record: &Path) -> Result<()> {
     let text = std::fs::read(request).or_err(ErrorKind::Io, request.display())?;
     let request: Request = serde_json::from_slice(&text).or_err(ErrorKind::InvalidData, request.display())?;
-    let (verdict, detail) = perform(&request).parts();
+    let (verdict, detail) = run_case(&request).parts();
     let done = json!({ "nonce": request.nonce, "verdict": verdict, "detail": detail });
     // Renamed into place, so that half a record is none.
     let half = record.with_extension("half");
@@ -30,7 +30,7 @@ pub fn serve(request: &Path, record: &Path) -> Result<()> {
 }
 
 /// Runs a case here.
-pub(crate) fn perform(request: &Request) -> Outcome {
+pub(crate) fn run_case(request: &Request) -> Outcome {
     match examine(request) {
         Ok(outcome) => outcome,
         Err(e) => Outcome::Failed(e.to_string()),
@@ -56,26 +56,26 @@ fn examine(request: &Request) -> Result<Outcome> {
         Ok(strategy) => strategy,
         Err(e) => return Ok(Outcome::Skipped(format!("there is no instance to try: {e}"))),
     };
-    let arrangements = match subject::arrangements(&strategy) {
-        Ok(arrangements) => arrangements,
+    let role_counts = match subject::role_counts(&strategy) {
+        Ok(role_counts) => role_counts,
         Err(what) => return Ok(Outcome::Failed(what)),
     };
-    let tried = (&subject, &strategy, &arrangements[..]);
+    let context = (&subject, &strategy, &role_counts[..]);
     Ok(match request.group {
-        Group::Memory => memory::run(name, tried),
-        Group::Numeric => numeric::run(name, tried),
-        Group::StateLaws => laws::run(name, tried),
-        Group::ClaimedLaws => claimed::run(name, tried),
-        Group::Threads => threads::run(name, tried),
-        Group::Environment => environment::run(name, tried),
-        Group::Perf => perf::run(name, tried),
-        Group::Fuzz => fuzz::run(tried),
+        Group::Memory => memory::run(name, context),
+        Group::Numeric => numeric::run(name, context),
+        Group::StateLaws => laws::run(name, context),
+        Group::ClaimedLaws => claimed::run(name, context),
+        Group::Threads => threads::run(name, context),
+        Group::Environment => environment::run(name, context),
+        Group::Perf => perf::run(name, context),
+        Group::Fuzz => fuzz::run(context),
         Group::Static | Group::Load | Group::Config => unknown(name),
     })
 }
 
 /// What all groups from `memory` on are given.
-pub(crate) type Tried<'a> = (&'a Subject, &'a logitfuse_plugin_host::PluginStrategy, &'a [Arrangement]);
+pub(crate) type CaseContext<'a> = (&'a Subject, &'a logitfuse_plugin_host::PluginStrategy, &'a [RoleCounts]);
 
 pub(crate) fn unknown(name: &str) -> Outcome {
     Outcome::Skipped(format!("this version has no case {name}"))

@@ -7,29 +7,29 @@ use serde_json::{Value, json};
 
 use crate::{
     Outcome,
-    child::{Tried, unknown},
+    child::{CaseContext, unknown},
     laws::hold,
-    subject::{self, Written},
+    subject::{self, StepOutput},
 };
 
-pub(crate) fn run(name: &str, tried: Tried<'_>) -> Outcome {
+pub(crate) fn run(name: &str, context: CaseContext<'_>) -> Outcome {
     let law = Law::from(name);
     // The metadata are those of the default parameters; an instance may say otherwise.
-    if !tried.1.info().laws.contains(&law) {
+    if !context.1.info().laws.contains(&law) {
         return Outcome::Skipped("not claimed with these parameters".to_owned());
     }
     match &law {
         Law::Deterministic => {
-            hold(tried, |strategy, case| same("deterministic", &play(strategy, case)?, &play(strategy, case)?))
+            hold(context, |strategy, case| same("deterministic", &play(strategy, case)?, &play(strategy, case)?))
         }
-        Law::Stateless => hold(tried, stateless),
-        Law::ShiftInvariant => hold(tried, strategy_laws::shift_invariant),
-        Law::VocabEquivariant => hold(tried, strategy_laws::vocab_equivariant),
-        Law::MaskPreserving => hold(tried, strategy_laws::mask_preserving),
-        Law::ArgmaxInvariant => hold(tried, strategy_laws::argmax_invariant),
-        Law::LinearIn(role) => hold(tried, |strategy, case| strategy_laws::linear_in(strategy, case, role)),
-        Law::IdentityAt(params) => identity(tried, params),
-        Law::MonotoneKlIn(param) => monotone(tried, param),
+        Law::Stateless => hold(context, stateless),
+        Law::ShiftInvariant => hold(context, strategy_laws::shift_invariant),
+        Law::VocabEquivariant => hold(context, strategy_laws::vocab_equivariant),
+        Law::MaskPreserving => hold(context, strategy_laws::mask_preserving),
+        Law::ArgmaxInvariant => hold(context, strategy_laws::argmax_invariant),
+        Law::LinearIn(role) => hold(context, |strategy, case| strategy_laws::linear_in(strategy, case, role)),
+        Law::IdentityAt(params) => identity(context, params),
+        Law::MonotoneKlIn(param) => monotone(context, param),
         _ => unknown(name),
     }
 }
@@ -38,11 +38,11 @@ fn violation(law: &'static str) -> impl Fn(logitfuse_core::Error) -> Violation {
     move |e| Violation { law, detail: e.to_string() }
 }
 
-fn play(strategy: &dyn FusionStrategy, case: &logitfuse_conformance::Case) -> Result<Vec<Written>, Violation> {
+fn play(strategy: &dyn FusionStrategy, case: &logitfuse_conformance::Case) -> Result<Vec<StepOutput>, Violation> {
     subject::play(strategy, case).map_err(violation("deterministic"))
 }
 
-fn same(law: &'static str, expected: &[Written], seen: &[Written]) -> Result<(), Violation> {
+fn same(law: &'static str, expected: &[StepOutput], seen: &[StepOutput]) -> Result<(), Violation> {
     match expected.iter().zip(seen).position(|(a, b)| a != b) {
         None => Ok(()),
         Some(step) => Err(Violation { law, detail: format!("position {step} came out differently the second time") }),
@@ -62,8 +62,8 @@ fn stateless(strategy: &dyn FusionStrategy, case: &logitfuse_conformance::Case) 
 }
 
 /// `alpha=0` or `alpha=0,beta=1`: with these parameters the result is the base, bit for bit.
-fn identity(tried: Tried<'_>, assignments: &str) -> Outcome {
-    let mut params = tried.0.params.clone();
+fn identity(context: CaseContext<'_>, assignments: &str) -> Outcome {
+    let mut params = context.0.params.clone();
     for assignment in assignments.split(',') {
         let Some((name, value)) = assignment.split_once('=') else {
             return Outcome::Failed(format!("identity-at: {assignments} is not of the form name=value"));
@@ -71,23 +71,23 @@ fn identity(tried: Tried<'_>, assignments: &str) -> Outcome {
         let value = serde_json::from_str(value.trim()).unwrap_or_else(|_| json!(value.trim()));
         params[name.trim()] = value;
     }
-    with_params(tried, &params, strategy_laws::identity)
+    with_params(context, &params, strategy_laws::identity)
 }
 
 fn with_params(
-    (subject, _, arrangements): Tried<'_>,
+    (subject, _, role_counts): CaseContext<'_>,
     params: &Value,
     law: fn(&dyn FusionStrategy, &logitfuse_conformance::Case) -> Result<(), Violation>,
 ) -> Outcome {
     match subject.plugin.strategy(&subject.described.info.id, params, OnError::Fail) {
-        Ok(strategy) => hold((subject, &strategy, arrangements), law),
+        Ok(strategy) => hold((subject, &strategy, role_counts), law),
         Err(e) => Outcome::Failed(format!("{params} is refused: {e}")),
     }
 }
 
 /// Values of the parameter in rising order give distributions in rising distance from the base.
-fn monotone(tried: Tried<'_>, param: &str) -> Outcome {
-    let (subject, ..) = tried;
+fn monotone(context: CaseContext<'_>, param: &str) -> Outcome {
+    let (subject, ..) = context;
     let mut strategies = Vec::new();
     for value in [0.0, 0.01, 0.1, 0.3, 0.5, 0.9, 1.0, 2.0, 5.0] {
         let mut params = subject.params.clone();
@@ -101,5 +101,5 @@ fn monotone(tried: Tried<'_>, param: &str) -> Outcome {
         return Outcome::Failed(format!("monotone-kl-in: {param} takes fewer than three of the values 0 to 5"));
     }
     let rising: Vec<&dyn FusionStrategy> = strategies.iter().map(|s| s as &dyn FusionStrategy).collect();
-    hold(tried, |_, case| strategy_laws::monotone_kl(&rising, case))
+    hold(context, |_, case| strategy_laws::monotone_kl(&rising, case))
 }

@@ -3,7 +3,7 @@
 use logitfuse_core::{ErrorKind, FusionStrategy};
 use serde_json::json;
 
-use crate::{Outcome, child::unknown, propose, subject::Subject};
+use crate::{Outcome, child::unknown, sample_params, subject::Subject};
 use logitfuse_plugin_host::printable;
 
 pub(crate) const CASES: &[&str] = &["defaults", "valid", "invalid", "garbage", "roles"];
@@ -28,11 +28,11 @@ fn defaults(subject: &Subject) -> Outcome {
 
 /// A schema cannot say everything, so a refusal is no fault; but one that could be said should be.
 fn valid(subject: &Subject) -> Outcome {
-    let mut dice = propose::Dice::new(subject.seed);
+    let mut rng = sample_params::SplitMix64::new(subject.seed);
     let tries = subject.cases;
     let mut refusals = Vec::new();
     for _ in 0..tries {
-        let params = propose::allowed(subject.described.schema(), &subject.params, &mut dice);
+        let params = sample_params::allowed(subject.described.schema(), &subject.params, &mut rng);
         match subject.create(&params) {
             Ok(_) => {}
             Err(e) if e.kind() == ErrorKind::InvalidConfig => refusals.push(format!("{params} ({e})")),
@@ -50,7 +50,7 @@ fn valid(subject: &Subject) -> Outcome {
 
 fn invalid(subject: &Subject) -> Outcome {
     let mut vague = None;
-    let wrong = propose::refused(subject.described.schema(), &subject.params);
+    let wrong = sample_params::refused(subject.described.schema(), &subject.params);
     for (params, pointer) in &wrong {
         match subject.create(params) {
             Ok(_) => return Outcome::Failed(format!("{params} is accepted, and {pointer} breaks the schema")),
@@ -96,11 +96,11 @@ fn roles(subject: &Subject) -> Outcome {
             printable(role.name.as_bytes())
         ));
     }
-    if let Err(what) = crate::subject::arrangements(&strategy) {
+    if let Err(what) = crate::subject::role_counts(&strategy) {
         return Outcome::Failed(what);
     }
     if strategy.start(&crate::subject::session(&Vec::new(), 7)).is_ok() {
-        return Outcome::Warning("a session in which nobody plays any role is accepted".to_owned());
+        return Outcome::Warning("a session without any rows is accepted".to_owned());
     }
     Outcome::passed()
 }

@@ -1,49 +1,49 @@
-//! Group environment: what belongs to the process and not to a plugin.
+//! Group environment: process state that a plugin must leave as it is.
 
 use crate::{
     Outcome,
-    child::{Tried, unknown},
+    child::{CaseContext, unknown},
     subject::{draw, play},
 };
 use logitfuse_plugin_host::FpControl;
 
 pub(crate) const CASES: &[&str] = &["unchanged", "threads"];
 
-pub(crate) fn run(name: &str, tried: Tried<'_>) -> Outcome {
+pub(crate) fn run(name: &str, context: CaseContext<'_>) -> Outcome {
     match name {
-        "unchanged" => unchanged(tried),
-        "threads" => own_threads(tried),
+        "unchanged" => unchanged(context),
+        "threads" => own_threads(context),
         _ => unknown(name),
     }
 }
 
-fn use_it((subject, strategy, arrangements): Tried<'_>) -> Result<(), String> {
+fn run_steps((subject, strategy, role_counts): CaseContext<'_>) -> Result<(), String> {
     let mut runner = subject.runner(31);
-    for arrangement in arrangements {
+    for counts in role_counts {
         for _ in 0..8 {
-            play(strategy, &draw(arrangement, &mut runner)?).map_err(|e| e.to_string())?;
+            play(strategy, &draw(counts, &mut runner)?).map_err(|e| e.to_string())?;
         }
     }
     Ok(())
 }
 
-fn unchanged(tried: Tried<'_>) -> Outcome {
+fn unchanged(context: CaseContext<'_>) -> Outcome {
     let before = Snapshot::take();
-    let used = use_it(tried);
+    let ran = run_steps(context);
     let changed = before.differences(&Snapshot::take());
-    match (changed.is_empty(), used) {
+    match (changed.is_empty(), ran) {
         (false, _) => Outcome::Failed(format!("changed: {}", changed.join(", "))),
-        (true, used) => used.into(),
+        (true, ran) => ran.into(),
     }
 }
 
-fn own_threads(tried: Tried<'_>) -> Outcome {
+fn own_threads(context: CaseContext<'_>) -> Outcome {
     let Some(before) = threads_now() else { return Outcome::Skipped("this system does not tell".to_owned()) };
-    if let Err(what) = use_it(tried) {
+    if let Err(what) = run_steps(context) {
         return Outcome::Failed(what);
     }
     let more = threads_now().unwrap_or(before).saturating_sub(before);
-    if more > 0 && !tried.0.described.capabilities.contains("threads") {
+    if more > 0 && !context.0.described.capabilities.contains("threads") {
         return Outcome::Failed(format!("left {more} threads running, and its capabilities do not say \"threads\""));
     }
     Outcome::passed()
@@ -53,7 +53,7 @@ fn threads_now() -> Option<usize> {
     std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
 }
 
-/// What every part of a process takes for granted.
+/// Process state that a plugin must not change.
 struct Snapshot {
     control: FpControl,
     variables: Vec<(std::ffi::OsString, std::ffi::OsString)>,

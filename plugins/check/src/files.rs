@@ -36,7 +36,9 @@ pub(crate) fn result(strategy: Option<&str>, name: &str, outcome: Outcome) -> Ca
 /// Whether a licence reads like an SPDX expression: identifiers joined by AND, OR and WITH, with parentheses.
 fn licence(expression: &str) -> Outcome {
     if expression.is_empty() {
-        return Outcome::Warning("the metadata state no licence, so nobody may pass the plugin on".to_owned());
+        return Outcome::Warning(
+            "the metadata state no licence, without which the plugin may not be passed on".to_owned(),
+        );
     }
     let spaced = expression.replace('(', " ( ").replace(')', " ) ");
     let (mut depth, mut wants_name) = (0_i32, true);
@@ -108,7 +110,7 @@ fn defaults(schema: &Schema) -> Outcome {
         else {
             continue;
         };
-        let mut table = crate::propose::least(schema);
+        let mut table = crate::sample_params::least(schema);
         table[name] = default.clone();
         if !default.is_null()
             && let Err(refusal) = schema.check(&table)
@@ -132,7 +134,7 @@ fn laws(strategy: &StrategyMetadata) -> Outcome {
     if unknown.is_empty() {
         Outcome::passed()
     } else {
-        Outcome::Warning(format!("nobody checks the claim {}", unknown.join(", ")))
+        Outcome::Warning(format!("not checked: the claim {}", unknown.join(", ")))
     }
 }
 

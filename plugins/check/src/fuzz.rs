@@ -6,25 +6,25 @@ use logitfuse_conformance::{Violation, strategy_laws};
 
 use crate::{
     Outcome,
-    child::Tried,
-    propose::{self, Dice},
+    child::CaseContext,
+    sample_params::{self, SplitMix64},
     subject::draw,
 };
 
-pub(crate) fn run((subject, _, arrangements): Tried<'_>) -> Outcome {
+pub(crate) fn run((subject, _, role_counts): CaseContext<'_>) -> Outcome {
     let end = Instant::now() + Duration::from_millis(subject.fuzz_ms);
     let mut runner = subject.runner(41);
-    let mut dice = Dice::new(subject.seed);
+    let mut rng = SplitMix64::new(subject.seed);
     let functions = subject.plugin.optional_functions(subject.index);
     let whole = !functions.contains(&"commit") || (functions.contains(&"rollback") && functions.contains(&"fork"));
     let mut cases = 0_u64;
     while Instant::now() < end {
-        let params = propose::allowed(subject.described.schema(), &subject.params, &mut dice);
+        let params = sample_params::allowed(subject.described.schema(), &subject.params, &mut rng);
         // What the schema allows and the plugin refuses is told by config/valid.
         let Ok(strategy) = subject.create(&params) else { continue };
         for _ in 0..8 {
-            let arrangement = &arrangements[dice.below(arrangements.len())];
-            let case = match draw(arrangement, &mut runner) {
+            let counts = &role_counts[rng.below(role_counts.len())];
+            let case = match draw(counts, &mut runner) {
                 Ok(case) => case,
                 Err(what) => return Outcome::Failed(what),
             };

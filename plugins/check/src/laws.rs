@@ -6,7 +6,7 @@ use proptest::test_runner::{TestCaseError, TestError};
 
 use crate::{
     Outcome,
-    child::{Tried, unknown},
+    child::{CaseContext, unknown},
 };
 
 /// The law of strategies that take calibration prompts.
@@ -29,32 +29,35 @@ pub(crate) fn cases(strategy: &StrategyInfo) -> impl Iterator<Item = &'static st
     LAWS.iter().map(|(name, _)| *name).chain(calibration)
 }
 
-pub(crate) fn run(name: &str, tried: Tried<'_>) -> Outcome {
+pub(crate) fn run(name: &str, context: CaseContext<'_>) -> Outcome {
     if name == CALIBRATION {
-        return hold_as_it_is(tried, strategy_laws::calibration_is_repeatable);
+        return hold_as_it_is(context, strategy_laws::calibration_is_repeatable);
     }
     let Some((_, law)) = LAWS.iter().find(|(known, _)| *known == name) else { return unknown(name) };
-    let there = tried.0.plugin.optional_functions(tried.0.index);
+    let there = context.0.plugin.optional_functions(context.0.index);
     let lacks = |function: &str| there.contains(&"commit") && !there.contains(&function);
     if (name == "rollback-is-replay" && lacks("rollback")) || (name == "fork-is-a-copy" && lacks("fork")) {
         return Outcome::Skipped("it has no such function".to_owned());
     }
-    hold(tried, law)
+    hold(context, law)
 }
 
-/// Holds a law against random cases of every arrangement, for the strategy as it is and calibrated, as far as it can be both.
-/// A broken one is told with the smallest case that breaks it.
-pub(crate) fn hold(tried: Tried<'_>, law: impl Fn(&dyn FusionStrategy, &Case) -> Result<(), Violation>) -> Outcome {
+/// Holds a law against random cases of every number of sources, for the strategy as it is and calibrated, as far as it can be both.
+/// A broken one is reported with the smallest case that breaks it.
+pub(crate) fn hold(
+    context: CaseContext<'_>,
+    law: impl Fn(&dyn FusionStrategy, &Case) -> Result<(), Violation>,
+) -> Outcome {
     let failed = |e: logitfuse_core::Error| Violation { law: CALIBRATION, detail: e.to_string() };
-    hold_as_it_is(tried, |strategy, case| case.in_each_form(strategy, failed, |form| law(form, case)))
+    hold_as_it_is(context, |strategy, case| case.in_each_form(strategy, failed, |form| law(form, case)))
 }
 
 fn hold_as_it_is(
-    (subject, strategy, arrangements): Tried<'_>,
+    (subject, strategy, role_counts): CaseContext<'_>,
     law: impl Fn(&dyn FusionStrategy, &Case) -> Result<(), Violation>,
 ) -> Outcome {
-    for arrangement in arrangements {
-        let roles: Vec<(&str, usize)> = arrangement.iter().map(|(role, count)| (role.as_str(), *count)).collect();
+    for counts in role_counts {
+        let roles: Vec<(&str, usize)> = counts.iter().map(|(role, count)| (role.as_str(), *count)).collect();
         let mut runner = subject.runner(1);
         let held = runner.run(&generators::case(&roles), |case| {
             law(strategy, &case).map_err(|violation| TestCaseError::fail(violation.to_string()))
@@ -70,5 +73,5 @@ fn hold_as_it_is(
             Err(TestError::Abort(why)) => return Outcome::Skipped(why.to_string()),
         }
     }
-    Outcome::Passed(format!("{} cases", subject.cases as usize * arrangements.len()))
+    Outcome::Passed(format!("{} cases", subject.cases as usize * role_counts.len()))
 }

@@ -1,9 +1,9 @@
-//! `plugin check`: everything that can be found out about a plugin by trying hard to break it.
+//! Tests a strategy plugin: the library behind `logitfuse plugin check`.
 //!
 //! # Why processes
 //!
-//! A plugin that writes past a buffer, calls `exit` or loops for ever takes its process along. So every case runs in a child
-//! process, with a limit on its time, and proves that it came to its end by a record: an exit status is not believed, because
+//! A plugin that writes past a buffer, calls `exit` or loops for ever ends its process. So every case runs in a child
+//! process, with a limit on its time, and proves that it came to its end by a record: an exit status proves nothing, because
 //! a plugin that calls `exit(0)` would pass every test. [`run`] plans the cases and starts the children; a child calls
 //! [`serve`].
 //!
@@ -16,7 +16,7 @@
 //! | config | good parameters refused, bad ones accepted, errors that do not point at the key |
 //! | memory | writes past rows, writes into inputs, entries never written, pointers kept, memory that grows |
 //! | numeric | NaN and worse on extreme, masked, constant, tiny and huge rows |
-//! | state-laws | `fuse` with side effects, `rollback` that is no replay, forks that share |
+//! | state-laws | `fuse` with side effects, `rollback` that is no replay or undoes `begin`, forks that share, calibration that is not repeatable |
 //! | claimed-laws | metadata that promise more than the code holds |
 //! | threads | states that disturb one another, objects tied to a thread |
 //! | environment | rounding mode, locale, variables, working directory, signals, threads, stdout |
@@ -29,18 +29,18 @@ mod child;
 mod claimed;
 mod config;
 mod environment;
-#[cfg(unix)]
-mod fence;
 mod files;
 mod fuzz;
+#[cfg(unix)]
+mod guard_page;
 mod laws;
 mod load;
 mod memory;
 mod numeric;
 mod parent;
 mod perf;
-mod propose;
 mod report;
+mod sample_params;
 mod subject;
 mod threads;
 
@@ -89,7 +89,7 @@ impl fmt::Display for Group {
     }
 }
 
-/// How hard to try.
+/// Which cases to run, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Only the strategy with this id; all of the plugin's if absent.
@@ -102,9 +102,9 @@ pub struct Options {
     pub cases: u32,
     /// Only cases whose `group/name` contains this.
     pub filter: Option<String>,
-    /// Random trying beyond the cases, for so long.
+    /// How long to go on with random parameters and rows after the cases.
     pub fuzz: Option<Duration>,
-    /// What a case may take before it counts as hung.
+    /// The time limit of a case.
     pub timeout: Duration,
     /// Children at the same time; 0 is one for each core.
     pub jobs: usize,
@@ -125,19 +125,19 @@ impl Default for Options {
     }
 }
 
-/// Where cases run.
+/// Whether cases run in processes of their own.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum Isolation {
     /// Each in a process of its own: this program with these arguments, to which the paths of the request and of the record
     /// are added. It must call [`serve`] with them.
-    Child {
+    Process {
         /// The program.
         program: PathBuf,
         /// What leads it to [`serve`].
         arguments: Vec<String>,
     },
     /// In this process, for a debugger. What a plugin breaks is broken.
-    InProcess,
+    None,
 }
 
 /// How a case ended.
@@ -165,7 +165,7 @@ impl Verdict {
     }
 }
 
-/// What became of one case.
+/// The result of one case.
 #[derive(Clone, Debug, Serialize)]
 pub struct CaseResult {
     /// What it looks at.
@@ -182,7 +182,7 @@ pub struct CaseResult {
     pub seconds: f64,
 }
 
-/// A case, as a child is told it.
+/// A case, as it is sent to a child.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Request {
     plugin: PathBuf,

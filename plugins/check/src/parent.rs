@@ -1,4 +1,4 @@
-//! The side of a case that lives.
+//! The parent process: plans the cases, starts a child for each, and reads its record.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +14,7 @@ use logitfuse_core::{ErrorKind, Result, ResultExt};
 use serde::Deserialize;
 
 use crate::{
-    CaseResult, Group, Options, Outcome, Place, Report, Request, Verdict, child, config, environment, files, laws,
+    CaseResult, Group, Isolation, Options, Outcome, Report, Request, Verdict, child, config, environment, files, laws,
     load, memory, numeric, perf, threads,
 };
 use logitfuse_plugin_host::{PluginFile, printable};
@@ -22,12 +22,17 @@ use logitfuse_plugin_host::{PluginFile, printable};
 /// A fuzzing child ends after so long, so that a crash costs little of what was tried.
 const SLICE: Duration = Duration::from_secs(10);
 
-/// Checks a plugin. `told` is called with every result, in the order of the report, as soon as it is there.
+/// Checks a plugin. `on_result` is called with every result, in the order of the report, as soon as it is there.
 ///
 /// # Errors
 /// Only what prevents the check: the file does not exist, a child cannot be started. What is wrong with the plugin is a
 /// finding of the report, also that it is no plugin at all.
-pub fn run(path: &Path, options: &Options, place: &Place, told: &mut dyn FnMut(&CaseResult)) -> Result<Report> {
+pub fn run(
+    path: &Path,
+    options: &Options,
+    isolation: &Isolation,
+    on_result: &mut dyn FnMut(&CaseResult),
+) -> Result<Report> {
     let mut report = Report::new(path, options.seed);
     let file = match PluginFile::read(path) {
         Ok(file) => file,
@@ -35,7 +40,7 @@ pub fn run(path: &Path, options: &Options, place: &Place, told: &mut dyn FnMut(&
         Err(e) => {
             let help = e.help().map(|help| format!(" ({help})")).unwrap_or_default();
             let result = files::result(None, "file", Outcome::Failed(format!("{e}{help}")));
-            told(&result);
+            on_result(&result);
             report.results.push(result);
             return Ok(report);
         }
@@ -46,19 +51,19 @@ pub fn run(path: &Path, options: &Options, place: &Place, told: &mut dyn FnMut(&
     let ours = |id: Option<&str>| options.strategy.as_deref().is_none_or(|only| id.is_none_or(|id| id == only));
     for result in files::results(&file).into_iter().filter(|r| wanted(r.group, &r.name) && ours(r.strategy.as_deref()))
     {
-        told(&result);
+        on_result(&result);
         report.results.push(result);
     }
     let mut requests = plan(&file, options);
     requests.retain(|request| wanted(request.group, &request.name) && ours(request.strategy.as_deref()));
-    perform_all(requests, options, place, &mut |result| {
-        told(&result);
+    run_all(requests, options, isolation, &mut |result| {
+        on_result(&result);
         report.results.push(result);
     })?;
     Ok(report)
 }
 
-/// The cases of a plugin, in the order in which they are told.
+/// The cases of a plugin, in the order in which they are reported.
 fn plan(file: &PluginFile, options: &Options) -> Vec<Request> {
     let mut all = Vec::new();
     for strategy in &file.metadata().strategies {
@@ -107,17 +112,17 @@ fn plan(file: &PluginFile, options: &Options) -> Vec<Request> {
     all
 }
 
-fn perform_all(
+fn run_all(
     requests: Vec<Request>,
     options: &Options,
-    place: &Place,
-    told: &mut dyn FnMut(CaseResult),
+    isolation: &Isolation,
+    on_result: &mut dyn FnMut(CaseResult),
 ) -> Result<()> {
-    let Place::Child { program, arguments } = place else {
+    let Isolation::Process { program, arguments } = isolation else {
         for request in &requests {
             let start = Instant::now();
-            let (verdict, detail) = child::perform(request).parts();
-            told(result(request, verdict, detail, start.elapsed()));
+            let (verdict, detail) = child::run_case(request).parts();
+            on_result(result(request, verdict, detail, start.elapsed()));
         }
         return Ok(());
     };
@@ -139,14 +144,14 @@ fn perform_all(
             });
         }
         drop(send);
-        // Told in order, whichever ends first.
+        // Reported in order, whichever ends first.
         let mut early: Vec<Option<CaseResult>> = (0..total).map(|_| None).collect();
-        let mut told_so_far = 0;
+        let mut reported = 0;
         for (index, done) in receive {
             early[index] = Some(done?);
-            while let Some(result) = early.get_mut(told_so_far).and_then(Option::take) {
-                told(result);
-                told_so_far += 1;
+            while let Some(result) = early.get_mut(reported).and_then(Option::take) {
+                on_result(result);
+                reported += 1;
             }
         }
         Ok(())
@@ -196,7 +201,7 @@ fn in_child(request: &Request, timeout: Duration, program: &Path, arguments: &[S
     let record = record.filter(|record| record.nonce == request.nonce);
     let (mut verdict, mut detail) = verdict(status, record, limit);
     if verdict == Verdict::Crashed
-        && let Some(last) = last_words(&said)
+        && let Some(last) = last_stderr_line(&said)
     {
         detail = format!("{detail}; its last words: {last}");
     }
@@ -255,7 +260,7 @@ fn ended(status: ExitStatus) -> String {
     let name = match signal {
         libc::SIGSEGV => "SIGSEGV: it touched memory that is not its own, or its stack overflowed",
         libc::SIGBUS => "SIGBUS: it touched memory that is not there",
-        libc::SIGABRT => "SIGABRT: it aborted, or a panic or exception crossed the border",
+        libc::SIGABRT => "SIGABRT: it aborted, or a panic or exception left the plugin",
         libc::SIGILL => "SIGILL: it ran an instruction that this processor does not have",
         libc::SIGFPE => "SIGFPE: it divided an integer by zero",
         _ => return format!("killed by signal {signal}"),
@@ -269,7 +274,7 @@ fn ended(status: ExitStatus) -> String {
 }
 
 /// The last line that a process wrote to stderr, preferring the one with a panic's message.
-fn last_words(stderr: &Path) -> Option<String> {
+fn last_stderr_line(stderr: &Path) -> Option<String> {
     let bytes = std::fs::read(stderr).ok()?;
     let lines: Vec<String> =
         bytes.split(|b| *b == b'\n').map(printable).filter(|line| !line.trim().is_empty()).collect();

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use crate::{
     Outcome,
-    child::{Tried, unknown},
-    propose::Dice,
+    child::{CaseContext, unknown},
+    sample_params::SplitMix64,
     subject::{self, session},
 };
 
@@ -16,13 +16,13 @@ const WIDTH: usize = 49_152;
 /// Nanoseconds for each entry of each row; a pass over memory takes a tenth of one, an exponential a few.
 const BUDGET: f64 = 20.0;
 
-pub(crate) fn run(name: &str, (subject, strategy, arrangements): Tried<'_>) -> Outcome {
+pub(crate) fn run(name: &str, (subject, strategy, role_counts): CaseContext<'_>) -> Outcome {
     if !CASES.contains(&name) {
         return unknown(name);
     }
-    let session = session(&arrangements[0], WIDTH);
-    let mut dice = Dice::new(subject.seed);
-    let mut row = || (0..WIDTH).map(|_| dice.below(1 << 16) as f32 / 4096.0).collect::<Vec<f32>>();
+    let session = session(&role_counts[0], WIDTH);
+    let mut rng = SplitMix64::new(subject.seed);
+    let mut row = || (0..WIDTH).map(|_| rng.below(1 << 16) as f32 / 4096.0).collect::<Vec<f32>>();
     let rows: Vec<Vec<f32>> = session.bindings.iter().map(|_| row()).collect();
     let rows_per_step = rows.len();
     let case = logitfuse_conformance::Case { session, steps: vec![rows], tokens: vec![0] };

@@ -6,28 +6,28 @@ use logitfuse_conformance::strategy_laws;
 
 use crate::{
     Outcome,
-    child::{Tried, unknown},
+    child::{CaseContext, unknown},
     laws::hold,
     subject::{draw, fitted, fuse, play},
 };
 
 pub(crate) const CASES: &[&str] = &["at-the-same-time", "from-thread-to-thread", "made-everywhere"];
 
-pub(crate) fn run(name: &str, tried: Tried<'_>) -> Outcome {
+pub(crate) fn run(name: &str, context: CaseContext<'_>) -> Outcome {
     match name {
-        "at-the-same-time" => hold(tried, strategy_laws::threads_agree),
-        "from-thread-to-thread" => hop(tried).into(),
-        "made-everywhere" => made_everywhere(tried).into(),
+        "at-the-same-time" => hold(context, strategy_laws::threads_agree),
+        "from-thread-to-thread" => hop(context).into(),
+        "made-everywhere" => made_everywhere(context).into(),
         _ => unknown(name),
     }
 }
 
 /// Every call on another thread, and freed on yet another.
-fn hop((subject, strategy, arrangements): Tried<'_>) -> Result<(), String> {
+fn hop((subject, strategy, role_counts): CaseContext<'_>) -> Result<(), String> {
     let mut runner = subject.runner(21);
-    for arrangement in arrangements {
+    for counts in role_counts {
         for _ in 0..subject.cases.min(16) {
-            let case = draw(arrangement, &mut runner)?;
+            let case = draw(counts, &mut runner)?;
             let expected = play(strategy, &case).map_err(|e| e.to_string())?;
             let fitted = fitted(strategy, &case).map_err(|e| e.to_string())?;
             let strategy = fitted.as_deref().unwrap_or(strategy);
@@ -51,8 +51,8 @@ fn hop((subject, strategy, arrangements): Tried<'_>) -> Result<(), String> {
 }
 
 /// Instances and states that come and go on four threads.
-fn made_everywhere((subject, strategy, arrangements): Tried<'_>) -> Result<(), String> {
-    let case = draw(&arrangements[0], &mut subject.runner(22))?;
+fn made_everywhere((subject, strategy, role_counts): CaseContext<'_>) -> Result<(), String> {
+    let case = draw(&role_counts[0], &mut subject.runner(22))?;
     let expected = play(strategy, &case).map_err(|e| e.to_string())?;
     thread::scope(|scope| {
         let work = || {

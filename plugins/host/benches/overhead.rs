@@ -1,4 +1,4 @@
-//! What the border costs: one step of static-proxy, built in and as the bundled library, at V = 49 152.
+//! What the C interface costs: one step of static-proxy, built in and as the bundled library, at V = 49 152.
 //!
 //! The library is built before (`cargo build --release -p logitfuse-plugin-static-proxy`) and lies beside the benchmark's
 //! profile; `LOGITFUSE_BENCH_PLUGIN` names another.

@@ -84,7 +84,7 @@ pub(crate) fn calibrate(shared: &Shared, session: &Session, rows_after: RowsAfte
     }
     if status != LF_OK {
         let error = buffers.read(&err, status, call).into_error();
-        return Err(if status == logitfuse_plugin_abi::LF_E_PANIC { shared.blame(error, call) } else { error });
+        return Err(if status == logitfuse_plugin_abi::LF_E_PANIC { shared.in_call(error, call) } else { error });
     }
     Ok(instance)
 }
@@ -100,7 +100,7 @@ unsafe extern "C" fn answer(
     let Some(context) = (unsafe { ctx.cast::<Context<'_>>().as_mut() }) else { return LF_E_ARGUMENT };
     if out.is_null() || !out.is_aligned() {
         // SAFETY: by the ABI `err` is null or an error of the plugin.
-        return unsafe { ffi::fail(err, LF_E_ARGUMENT, "", "rows_after was given nowhere to write to") };
+        return unsafe { ffi::fail(err, LF_E_ARGUMENT, "", "rows_after was given no place to write to") };
     }
     // SAFETY: not null and aligned, and `struct_size` is the first member.
     let size = unsafe { (&raw const (*out).struct_size).read() };

@@ -11,7 +11,7 @@ pub struct Place {
     pub folder: PathBuf,
     /// Who named it: `--plugin-dir`, `LOGITFUSE_PLUGIN_PATH`, …
     pub origin: String,
-    /// Whether it is an error if the folder is missing: somebody asked for it by name.
+    /// Whether it is an error if the folder is missing, as it is for one that was named on the command line.
     pub must_exist: bool,
 }
 

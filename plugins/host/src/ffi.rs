@@ -1,6 +1,6 @@
-//! Text and errors, from one side to the other.
+//! Text and errors between host and plugin.
 
-#![expect(unsafe_code, reason = "reads and writes memory that the other side points to")]
+#![expect(unsafe_code, reason = "reads and writes memory that a plugin points to")]
 
 use std::slice;
 
@@ -17,7 +17,7 @@ pub(crate) fn lend(text: &str) -> lf_str {
     lf_str { ptr: text.as_ptr().cast(), len: text.len() as u64 }
 }
 
-/// The bytes of a text of the other side; `None` for a pointer or length that cannot be one.
+/// The bytes of a text of the plugin; `None` for a pointer or length that cannot be one.
 ///
 /// # Safety
 /// If `text.ptr` is not null, `text.len` bytes behind it can be read for `'a`.
@@ -93,19 +93,19 @@ impl ErrorBuffers {
         }
     }
 
-    /// What a call said with a status that is not `LF_OK`. `call` names it, for a plugin that says nothing.
-    pub(crate) fn read(&self, said: &lf_error, status: lf_status, call: &str) -> Failure {
-        // The plugin may have changed pointers and capacities; only its lengths are believed, as far as they fit.
+    /// The failure of a call with a status that is not `LF_OK`. `call` names it, for a plugin that writes no message.
+    pub(crate) fn read(&self, err: &lf_error, status: lf_status, call: &str) -> Failure {
+        // The plugin may have changed pointers and capacities; only its lengths are used, as far as they fit.
         let text = |buffer: &[u8], len: u64| {
             let len = usize::try_from(len).unwrap_or(usize::MAX).min(buffer.len());
             text::printable(&buffer[..len])
         };
-        let mut message = text(&self.message, said.message.len);
+        let mut message = text(&self.message, err.message.len);
         if message.is_empty() {
             message = format!("{call} returned {status} without a message, which is a fault of the plugin");
         }
-        let help = text(&self.help, said.help.len);
-        Failure { status, path: text(&self.path, said.path.len), message, help: (!help.is_empty()).then_some(help) }
+        let help = text(&self.help, err.help.len);
+        Failure { status, path: text(&self.path, err.path.len), message, help: (!help.is_empty()).then_some(help) }
     }
 }
 
@@ -118,7 +118,7 @@ pub(crate) const fn size_u32<T>() -> u32 {
     size
 }
 
-/// A call that failed, in the plugin's words.
+/// A call that failed, with the texts of the plugin.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) status: lf_status,
@@ -176,22 +176,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plugin_that_lies_about_lengths_is_read_within_the_buffers() {
+    fn lengths_beyond_the_buffers_are_cut() {
         let mut buffers = ErrorBuffers::new();
-        let mut said = buffers.lend();
-        said.message.len = u64::MAX;
-        said.message.ptr = std::ptr::without_provenance_mut(8);
-        said.path.len = 7;
-        let failure = buffers.read(&said, 99, "fuse");
+        let mut err = buffers.lend();
+        err.message.len = u64::MAX;
+        err.message.ptr = std::ptr::without_provenance_mut(8);
+        err.path.len = 7;
+        let failure = buffers.read(&err, 99, "fuse");
         assert_eq!(failure.path.matches("\\u{0}").count(), 7);
         assert_eq!(failure.into_error().kind(), ErrorKind::Backend);
     }
 
     #[test]
-    fn silence_is_named() {
+    fn an_empty_message_is_replaced() {
         let mut buffers = ErrorBuffers::new();
-        let said = buffers.lend();
-        let error = buffers.read(&said, 7, "create").into_error();
+        let err = buffers.lend();
+        let error = buffers.read(&err, 7, "create").into_error();
         assert_eq!(error.to_string(), "create returned 7 without a message, which is a fault of the plugin");
     }
 

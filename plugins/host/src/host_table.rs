@@ -43,7 +43,7 @@ static SINK: OnceLock<Sink> = OnceLock::new();
 /// without control characters. The first call decides; without one, lines are dropped. A plugin that floods its log gets
 /// [its rate limited](LINES_PER_SECOND).
 pub fn forward_log(sink: impl Fn(LogLevel, &str, &str) + Send + Sync + 'static) {
-    // A second sink would surprise whoever set the first.
+    // The first sink stays, as the documentation says.
     let _ = SINK.set(Box::new(sink));
 }
 
@@ -159,13 +159,13 @@ pub(crate) const CONFIG: lf_config_v1 = lf_config_v1 {
     only_keys: Some(only_keys),
 };
 
-/// What a getter is asked for, in safe types.
-struct Question {
+/// The arguments of a getter, in safe types.
+struct Query {
     pointer: String,
     value: Option<Value>,
 }
 
-impl Question {
+impl Query {
     /// # Safety
     /// Both texts can be read, and `err` is null or an error of the plugin.
     unsafe fn new(params: lf_str, pointer: lf_str, err: *mut lf_error) -> Result<Self, lf_status> {
@@ -202,7 +202,7 @@ impl Question {
         };
         if out.is_null() || !out.is_aligned() {
             // SAFETY: as the caller promises.
-            return unsafe { ffi::fail(err, LF_E_ARGUMENT, "", "lf.config/1 was given nowhere to write to") };
+            return unsafe { ffi::fail(err, LF_E_ARGUMENT, "", "lf.config/1 was given no place to write to") };
         }
         // SAFETY: not null, aligned, and the caller promises that it can be written.
         unsafe { out.write(answer) };
@@ -221,8 +221,8 @@ macro_rules! getter {
         ) -> lf_status {
             // SAFETY: by the ABI both texts, `out` and `err` are borrowed to this call by the plugin.
             unsafe {
-                match Question::new(params, pointer, err) {
-                    Ok(question) => question.answer(out, err, $what, $read),
+                match Query::new(params, pointer, err) {
+                    Ok(query) => query.answer(out, err, $what, $read),
                     Err(status) => status,
                 }
             }
@@ -255,19 +255,19 @@ unsafe extern "C" fn get_str(
     err: *mut lf_error,
 ) -> lf_status {
     // SAFETY: by the ABI both texts and `err` are borrowed to this call by the plugin.
-    let question = match unsafe { Question::new(params, pointer, err) } {
-        Ok(question) => question,
+    let query = match unsafe { Query::new(params, pointer, err) } {
+        Ok(query) => query,
         Err(status) => return status,
     };
-    let text = match &question.value {
+    let text = match &query.value {
         None => return LF_OK,
         Some(Value::String(text)) => text,
         // SAFETY: as above.
-        Some(_) => return unsafe { ffi::fail(err, LF_E_CONFIG, &question.pointer, "must be a text") },
+        Some(_) => return unsafe { ffi::fail(err, LF_E_CONFIG, &query.pointer, "must be a text") },
     };
     if out.is_null() || !out.is_aligned() {
         // SAFETY: as above.
-        return unsafe { ffi::fail(err, LF_E_ARGUMENT, "", "lf.config/1 was given nowhere to write to") };
+        return unsafe { ffi::fail(err, LF_E_ARGUMENT, "", "lf.config/1 was given no place to write to") };
     }
     // SAFETY: not null and aligned; by the ABI a buffer of the plugin, with `cap` writable bytes.
     unsafe { ffi::write(text, &mut *out) };
@@ -283,8 +283,8 @@ unsafe extern "C" fn only_keys(
     err: *mut lf_error,
 ) -> lf_status {
     // SAFETY: by the ABI both texts and `err` are borrowed to this call by the plugin.
-    let question = match unsafe { Question::new(params, pointer, err) } {
-        Ok(question) => question,
+    let query = match unsafe { Query::new(params, pointer, err) } {
+        Ok(query) => query,
         Err(status) => return status,
     };
     let mut known = Vec::new();
@@ -295,20 +295,20 @@ unsafe extern "C" fn only_keys(
         // SAFETY: not null, aligned, and by the ABI the first of `n_names` elements, each a text that can be read.
         known.extend(unsafe { ffi::bytes(*names.add(index)) });
     }
-    match &question.value {
+    match &query.value {
         None => LF_OK,
         Some(Value::Object(table)) => match table.keys().find(|key| !known.contains(&key.as_bytes())) {
             None => LF_OK,
             Some(key) => {
                 let names: Vec<_> = known.iter().map(|name| String::from_utf8_lossy(name)).collect();
-                let path = format!("{}/{}", question.pointer, key.replace('~', "~0").replace('/', "~1"));
+                let path = format!("{}/{}", query.pointer, key.replace('~', "~0").replace('/', "~1"));
                 let message = format!("no parameter has this name; there are {}", names.join(", "));
                 // SAFETY: as above.
                 unsafe { ffi::fail(err, LF_E_CONFIG, &path, &message) }
             }
         },
         // SAFETY: as above.
-        Some(_) => unsafe { ffi::fail(err, LF_E_CONFIG, &question.pointer, "must be a table") },
+        Some(_) => unsafe { ffi::fail(err, LF_E_CONFIG, &query.pointer, "must be a table") },
     }
 }
 
@@ -319,7 +319,7 @@ mod tests {
     use super::*;
     use crate::ffi::{ErrorBuffers, lend};
 
-    fn ask<T>(
+    fn get_value<T>(
         get: unsafe extern "C" fn(*mut c_void, lf_str, lf_str, *mut T, *mut lf_error) -> lf_status,
         pointer: &str,
         out: &mut T,
@@ -335,26 +335,26 @@ mod tests {
     #[test]
     fn getters_read_what_is_there_and_leave_defaults_alone() {
         let (mut x, mut n, mut on, mut len) = (9.0, 9, 9, 9);
-        ask(get_f64, "/alpha", &mut x).unwrap();
-        ask(get_i64, "/list/2", &mut n).unwrap();
-        ask(get_bool, "/on", &mut on).unwrap();
-        ask(count, "/list", &mut len).unwrap();
+        get_value(get_f64, "/alpha", &mut x).unwrap();
+        get_value(get_i64, "/list/2", &mut n).unwrap();
+        get_value(get_bool, "/on", &mut on).unwrap();
+        get_value(count, "/list", &mut len).unwrap();
         assert_eq!((x, n, on, len), (2.0, 3, 1, 3));
-        ask(get_f64, "/beta", &mut x).unwrap();
-        ask(get_i64, "/a~1b", &mut n).unwrap();
+        get_value(get_f64, "/beta", &mut x).unwrap();
+        get_value(get_i64, "/a~1b", &mut n).unwrap();
         assert_eq!((x, n), (2.0, 7));
-        assert_eq!(ask(get_i64, "/list/1", &mut n).unwrap_err(), "/list/1: must be a whole number");
-        assert_eq!(ask(get_bool, "/alpha", &mut on).unwrap_err(), "/alpha: must be true or false");
-        assert!(ask(get_f64, "alpha", &mut x).unwrap_err().contains("JSON pointer"));
+        assert_eq!(get_value(get_i64, "/list/1", &mut n).unwrap_err(), "/list/1: must be a whole number");
+        assert_eq!(get_value(get_bool, "/alpha", &mut on).unwrap_err(), "/alpha: must be true or false");
+        assert!(get_value(get_f64, "alpha", &mut x).unwrap_err().contains("JSON pointer"));
     }
 
     #[test]
     fn text_comes_in_the_callers_buffer() {
-        let mut room = [0_u8; 2];
-        let mut buffer = lf_buf { ptr: room.as_mut_ptr().cast(), cap: 2, len: 0 };
-        ask(get_str, "/name", &mut buffer).unwrap();
-        assert_eq!((buffer.len, &room), (4, b"fa"));
-        assert_eq!(ask(get_str, "/list", &mut buffer).unwrap_err(), "/list: must be a text");
+        let mut bytes = [0_u8; 2];
+        let mut buffer = lf_buf { ptr: bytes.as_mut_ptr().cast(), cap: 2, len: 0 };
+        get_value(get_str, "/name", &mut buffer).unwrap();
+        assert_eq!((buffer.len, &bytes), (4, b"fa"));
+        assert_eq!(get_value(get_str, "/list", &mut buffer).unwrap_err(), "/list: must be a text");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Loading exactly the bytes that were hashed.
 //!
 //! A path can name another file by the time the loader opens it, and a file that is overwritten while it is mapped kills
-//! the process. So the loader gets a private copy of the bytes: on Linux in a sealed memory file that nobody can change,
+//! the process. So the loader gets a private copy of the bytes: on Linux in a sealed memory file that cannot change,
 //! elsewhere in a folder that only this user can enter.
 
 use logitfuse_core::{Error, ErrorKind, Result};

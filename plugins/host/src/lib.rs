@@ -1,11 +1,12 @@
-//! Strategies that live in shared libraries: found, examined, admitted, loaded, watched.
+//! The host of fusion strategies in shared libraries: finds, examines, loads and calls them.
 //!
 //! # Why this crate exists
 //!
-//! Somebody's fusion rule should run in an engine that has never heard of it, and a badly written one must not corrupt a
+//! A fusion rule should run in an engine that does not know it at build time, and a badly written one must not corrupt a
 //! result in silence. So a library is examined before any of its code runs, loaded from exactly the bytes that were
-//! examined, and every row that it computes is looked at before anybody samples from it. Towards the engine a plugin is
-//! core's [`FusionStrategy`](logitfuse_core::FusionStrategy), like a strategy that is built in.
+//! examined, and every row that it computes is validated before it is sampled from. Towards the engine a plugin is
+//! core's [`FusionStrategy`](logitfuse_core::FusionStrategy), like a strategy that is built in: it is told prompts and
+//! calibrated as one, where it has the extensions for it.
 //!
 //! # Example
 //!
@@ -33,7 +34,7 @@
 //! |---|---|
 //! | is no library, of another machine, truncated, without metadata, of another ABI, not the one that was pinned | is refused unexecuted |
 //! | has a missing symbol, a broken table, metadata that differ from the file's | is refused when it is loaded |
-//! | returns an error or a status that nobody knows, panics within its guard | fails its text with an error that names plugin, call and position |
+//! | returns an error or an unknown status, panics within its guard | fails its text with an error that names plugin, call and position |
 //! | writes NaN, `+inf` or nothing but `-inf`, changes floating-point control bits | the same; the bits are restored |
 //! | floods its log, writes control codes | is limited and cleaned |
 //! | is overwritten on disk while it runs | runs on, from a private copy |

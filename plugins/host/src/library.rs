@@ -139,7 +139,7 @@ impl Library {
 fn open(image: &Image) -> Result<Handle> {
     use libloading::os::unix::{Library as Unix, RTLD_LOCAL, RTLD_NOW};
 
-    // SAFETY: runs the library's constructors, which nothing can make safe: whoever names a plugin trusts it, and the trust
+    // SAFETY: runs the library's constructors, which nothing can make safe: a plugin that is named is trusted, and the trust
     // policy was asked. `RTLD_NOW`, so that a missing symbol fails here and not in the middle of a text; `RTLD_LOCAL`, so that
     // it defines nothing for others.
     let handle = unsafe { Unix::open(Some(image.path()), RTLD_NOW | RTLD_LOCAL) };
@@ -148,12 +148,12 @@ fn open(image: &Image) -> Result<Handle> {
 
 #[cfg(not(unix))]
 fn open(image: &Image) -> Result<Handle> {
-    // SAFETY: runs the library's constructors, which nothing can make safe: whoever names a plugin trusts it, and the trust
+    // SAFETY: runs the library's constructors, which nothing can make safe: a plugin that is named is trusted, and the trust
     // policy was asked.
     unsafe { Handle::new(image.path()) }.map_err(|e| refused(&e))
 }
 
-/// The loader's words, with a remedy for what it usually says.
+/// The loader's error, with a remedy for the usual ones.
 fn refused(e: &libloading::Error) -> Error {
     // The error itself names the function that failed, its source is what the loader said.
     let said = std::error::Error::source(e).map_or_else(|| e.to_string(), ToString::to_string);
@@ -170,7 +170,7 @@ fn refused(e: &libloading::Error) -> Error {
     } else {
         "the system's loader refuses the library"
     };
-    // The private copy's name says nothing to anybody.
+    // The name of the private copy is of no use in a message.
     let said = said.split_once("/proc/self/fd/").map_or(said.as_str(), |(_, rest)| {
         rest.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches(": ")
     });

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{Hash, Metadata, PluginFile, PluginStrategy, StrategyMetadata, library::Library};
 
-/// A loaded plugin. It makes [strategies](PluginStrategy) that an engine cannot tell from built-in ones.
+/// A loaded plugin. It makes [strategies](PluginStrategy), which engines use as they use built-in ones.
 ///
 /// What was loaded stays loaded until the process ends; the same bytes are loaded once, whatever their path.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub enum OnError {
     #[default]
     Fail,
     /// The row of role `base` takes the place of the fused one, the log says so once for each text, and
-    /// [`PluginStrategy::fallbacks`] counts. A state that can no longer be trusted stays at the base until its text ends.
+    /// [`PluginStrategy::fallbacks`] counts. A state that panicked stays at the base until its text ends.
     FallbackToBase,
 }
 
@@ -34,7 +34,7 @@ impl std::str::FromStr for OnError {
         match text {
             "fail" => Ok(Self::Fail),
             "fallback_to_base" => Ok(Self::FallbackToBase),
-            _ => Err(Error::new(ErrorKind::InvalidConfig, format!("{text:?} is nothing that on_error can be"))
+            _ => Err(Error::new(ErrorKind::InvalidConfig, format!("{text:?} is no value of on_error"))
                 .with_help("there are fail and fallback_to_base")),
         }
     }

@@ -1,4 +1,4 @@
-//! A strategy's state behind core's `FusionState`: every call is watched, and no row leaves unseen.
+//! A strategy's state behind core's `FusionState`: every call's status is checked, and every row is validated.
 
 #![expect(unsafe_code, reason = "calls functions of a plugin")]
 
@@ -26,10 +26,10 @@ pub(crate) struct PluginState {
     shared: Arc<Shared>,
     session: Arc<Session>,
     state: NonNull<lf_state>,
-    /// Why this state can no longer be trusted.
+    /// Why this state takes no further calls.
     poisoned: Option<String>,
-    /// Whether the log has told that rows of the base were used.
-    told: bool,
+    /// Whether the log says that rows of the base were used.
+    logged: bool,
     buffers: Box<ErrorBuffers>,
 }
 
@@ -84,7 +84,7 @@ impl PluginState {
     pub(crate) fn start(shared: &Arc<Shared>, session: Arc<Session>) -> Result<Self> {
         let mut buffers = ErrorBuffers::new();
         let state = shared.state_new(&session, &mut buffers)?;
-        Ok(Self { shared: Arc::clone(shared), session, state, poisoned: None, told: false, buffers })
+        Ok(Self { shared: Arc::clone(shared), session, state, poisoned: None, logged: false, buffers })
     }
 
     /// Calls `fuse` or `settle`; whether the row is to be used.
@@ -139,7 +139,7 @@ impl PluginState {
     }
 
     /// Calls `read_prompt` with the token that follows, or `begin` with scores.
-    fn prompt(&mut self, step: &FusionStep<'_>, told: Prompt<'_>) -> Result<()> {
+    fn prompt(&mut self, step: &FusionStep<'_>, call: Prompt<'_>) -> Result<()> {
         let width = self.session.width;
         if step.rows().iter().any(|row| row.logits().len() != width) {
             return Err(Error::new(ErrorKind::Internal, "a prompt whose rows differ in length from the session's"));
@@ -149,7 +149,7 @@ impl PluginState {
         let (functions, strategy, state) = (self.shared.extensions.prompt, self.shared.original, self.state.as_ptr());
         let mut err = self.buffers.lend();
         let control = FpControl::now();
-        let (status, call) = match told {
+        let (status, name) = match call {
             Prompt::Next(next) => {
                 let Some(read) = functions.read_prompt else { return Ok(()) };
                 // SAFETY: the state is this plugin's and not poisoned, `&mut self` makes this its only call, and step and rows
@@ -168,7 +168,7 @@ impl PluginState {
                 (status, "begin")
             }
         };
-        self.outcome_and_control(status, &err, call, control)
+        self.outcome_and_control(status, &err, name, control)
     }
 
     /// The result of a call; control bits that it changed are restored, and an error.
@@ -194,7 +194,7 @@ impl PluginState {
     }
 
     /// Refuses to go on with a state that panicked.
-    fn trusted(&self) -> Result<()> {
+    fn check_poison(&self) -> Result<()> {
         let Some(why) = &self.poisoned else { return Ok(()) };
         Err(Error::new(ErrorKind::Backend, format!("is not called again after an earlier failure: {why}"))
             .with_help("this is a bug of the plugin; on_error = \"fallback_to_base\" goes on without it"))
@@ -207,8 +207,8 @@ impl PluginState {
         }
         out.trace.fill(f64::NAN);
         self.shared.usage.fallbacks.fetch_add(1, Ordering::Relaxed);
-        if !self.told {
-            self.told = true;
+        if !self.logged {
+            self.logged = true;
             tell(LogLevel::Error, &self.shared.plugin, &format!("{error}; the base goes on alone"));
         }
     }
@@ -219,8 +219,8 @@ impl PluginState {
 
     /// An error of a call that changes the state's memory, which can no longer be trusted: the base takes over, or the error
     /// ends the text.
-    fn lose(&mut self, error: Error, call: &str) -> Result<()> {
-        let error = self.shared.blame(error, call);
+    fn poison_or_fail(&mut self, error: Error, call: &str) -> Result<()> {
+        let error = self.shared.in_call(error, call);
         if !self.lenient() {
             return Err(error);
         }
@@ -250,22 +250,22 @@ impl FusionState for PluginState {
         if self.poisoned.is_some() && self.lenient() {
             return Ok(());
         }
-        let called = self.trusted().and_then(|()| self.prompt(step, Prompt::Next(next)));
-        called.or_else(|e| self.lose(e, "read_prompt"))
+        let called = self.check_poison().and_then(|()| self.prompt(step, Prompt::Next(next)));
+        called.or_else(|e| self.poison_or_fail(e, "read_prompt"))
     }
 
     fn begin(&mut self, step: &FusionStep<'_>, prompt: &[PromptScore]) -> Result<()> {
         if self.poisoned.is_some() && self.lenient() {
             return Ok(());
         }
-        let called = self.trusted().and_then(|()| self.prompt(step, Prompt::End(prompt)));
-        called.or_else(|e| self.lose(e, "begin"))
+        let called = self.check_poison().and_then(|()| self.prompt(step, Prompt::End(prompt)));
+        called.or_else(|e| self.poison_or_fail(e, "begin"))
     }
 
     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
-        let called = self.trusted().and_then(|()| self.write(Call::Fuse, step.rows(), step.committed, out));
+        let called = self.check_poison().and_then(|()| self.write(Call::Fuse, step.rows(), step.committed, out));
         let Err(error) = called else { return Ok(()) };
-        let error = self.shared.blame(error, &format!("fuse at position {}", step.committed.len()));
+        let error = self.shared.in_call(error, &format!("fuse at position {}", step.committed.len()));
         if !self.lenient() {
             return Err(error);
         }
@@ -277,10 +277,10 @@ impl FusionState for PluginState {
         if self.shared.table.settle.is_none() || (self.lenient() && self.poisoned.is_some()) {
             return Ok(false);
         }
-        match self.trusted().and_then(|()| self.write(Call::Settle, &[*lead], committed, out)) {
+        match self.check_poison().and_then(|()| self.write(Call::Settle, &[*lead], committed, out)) {
             // With all rows at hand, `fuse` fails in the same way or does better.
             Err(_) if self.lenient() => Ok(false),
-            Err(error) => Err(self.shared.blame(error, &format!("settle at position {}", committed.len()))),
+            Err(error) => Err(self.shared.in_call(error, &format!("settle at position {}", committed.len()))),
             Ok(settled) => Ok(settled),
         }
     }
@@ -290,12 +290,12 @@ impl FusionState for PluginState {
         if self.poisoned.is_some() && self.lenient() {
             return Ok(());
         }
-        self.trusted().map_err(|e| self.shared.blame(e, "commit"))?;
+        self.check_poison().map_err(|e| self.shared.in_call(e, "commit"))?;
         let mut err = self.buffers.lend();
         // SAFETY: the state is this table's and not poisoned, `&mut self` makes this its only call, and the tokens are borrowed
         // for it.
         let status = unsafe { commit(self.state.as_ptr(), tokens.as_ptr(), tokens.len() as u64, &raw mut err) };
-        self.outcome(status, &err, "commit").or_else(|e| self.lose(e, "commit"))
+        self.outcome(status, &err, "commit").or_else(|e| self.poison_or_fail(e, "commit"))
     }
 
     fn rollback(&mut self, n: usize) -> Result<()> {
@@ -303,11 +303,11 @@ impl FusionState for PluginState {
             return Ok(());
         }
         let Some(rollback) = self.shared.table.rollback else { return Err(self.missing("roll back", "speculation")) };
-        self.trusted().map_err(|e| self.shared.blame(e, "rollback"))?;
+        self.check_poison().map_err(|e| self.shared.in_call(e, "rollback"))?;
         let mut err = self.buffers.lend();
         // SAFETY: the state is this table's and not poisoned, and `&mut self` makes this its only call.
         let status = unsafe { rollback(self.state.as_ptr(), n as u64, &raw mut err) };
-        self.outcome(status, &err, "rollback").or_else(|e| self.lose(e, "rollback"))
+        self.outcome(status, &err, "rollback").or_else(|e| self.poison_or_fail(e, "rollback"))
     }
 
     fn fork(&self) -> Result<Box<dyn FusionState>> {
@@ -317,7 +317,7 @@ impl FusionState for PluginState {
             fork.poisoned.clone_from(&self.poisoned);
             return Ok(Box::new(fork));
         }
-        self.trusted().map_err(|e| shared.blame(e, "fork"))?;
+        self.check_poison().map_err(|e| shared.in_call(e, "fork"))?;
         // Without a memory, and without a prompt to remember, a fresh state is a copy.
         if shared.table.commit.is_none() && shared.extensions.prompt.begin.is_none() {
             return Ok(Box::new(Self::start(shared, session)?));
@@ -331,6 +331,6 @@ impl FusionState for PluginState {
         // SAFETY: the state is this table's and not poisoned; it is not `Sync`, so this is its only call.
         let status = unsafe { fork(self.state.as_ptr(), &raw mut state, &raw mut err) };
         let state = shared.made(status, state, &err, &buffers, "fork")?;
-        Ok(Box::new(Self { shared: Arc::clone(shared), session, state, poisoned: None, told: self.told, buffers }))
+        Ok(Box::new(Self { shared: Arc::clone(shared), session, state, poisoned: None, logged: self.logged, buffers }))
     }
 }

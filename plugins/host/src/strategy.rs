@@ -32,7 +32,7 @@ pub(crate) fn control_bits_changed() -> Error {
         .with_help("rounding mode and flush-to-zero belong to the host; this is a fault of the plugin")
 }
 
-/// More text than a description can need; a plugin that asks for more is not believed.
+/// In bytes; more than a description can need. A plugin that asks for more is refused.
 const LARGEST_DESCRIPTION: u64 = 1 << 20;
 
 /// A strategy of a plugin, with its parameters: core's [`FusionStrategy`], as a built-in one is.
@@ -169,7 +169,7 @@ impl PluginStrategy {
 impl Shared {
     /// What the instance says of itself, or what is known without asking.
     fn describe(&self, known: &StrategyInfo) -> Result<StrategyInfo> {
-        let Some(say) = self.table.describe else { return Ok(known.clone()) };
+        let Some(describe_fn) = self.table.describe else { return Ok(known.clone()) };
         let mut buffers = ErrorBuffers::new();
         let mut text: Vec<u8> = Vec::new();
         // Once to learn the length, once to read.
@@ -178,9 +178,9 @@ impl Shared {
             let mut json = lf_buf { ptr: text.as_mut_ptr().cast(), cap: text.len() as u64, len: 0 };
             // SAFETY: a function of the table that made this instance; buffer and error live for the call, and `cap` bytes can
             // be written behind `ptr`.
-            let status = unsafe { say(self.instance.as_ptr(), &raw mut json, &raw mut err) };
+            let status = unsafe { describe_fn(self.instance.as_ptr(), &raw mut json, &raw mut err) };
             if status != LF_OK {
-                return Err(self.blame(buffers.read(&err, status, "describe").into_error(), "describe"));
+                return Err(self.in_call(buffers.read(&err, status, "describe").into_error(), "describe"));
             }
             if json.len > LARGEST_DESCRIPTION {
                 let what = format!("plugin {}: describe wants {} bytes", self.name, json.len);
@@ -188,7 +188,7 @@ impl Shared {
             }
             text.resize(usize::try_from(json.len).unwrap_or(0), 0);
         }
-        let info = describe(&text).map_err(|e| self.blame(e, "describe"))?;
+        let info = describe(&text).map_err(|e| self.in_call(e, "describe"))?;
         if info.id != known.id {
             let what = format!("plugin {}: describe calls it {}", self.name, info.id);
             return Err(Error::new(ErrorKind::InvalidData, what).with_help("this is a fault of the plugin"));
@@ -197,7 +197,7 @@ impl Shared {
     }
 
     /// The same error with the names of plugin and call.
-    pub(crate) fn blame(&self, error: Error, call: &str) -> Error {
+    pub(crate) fn in_call(&self, error: Error, call: &str) -> Error {
         error.context(format_args!("plugin {}: {call}", self.name))
     }
 
@@ -228,7 +228,7 @@ impl Shared {
         if status != LF_OK {
             let error = buffers.read(err, status, call).into_error();
             // What a strategy says of roles and sources reads as if it were built in.
-            return Err(if status == LF_E_PANIC { self.blame(error, call) } else { error });
+            return Err(if status == LF_E_PANIC { self.in_call(error, call) } else { error });
         }
         NonNull::new(state).ok_or_else(|| {
             Error::new(ErrorKind::Backend, format!("plugin {}: {call} returned LF_OK and no state", self.name))
@@ -311,7 +311,7 @@ impl FusionStrategy for PluginStrategy {
         // Made before anything is refused, so that it is freed.
         let fitted = called.and_then(|instance| self.fitted(instance))?;
         if changed {
-            return Err(self.shared.blame(control_bits_changed(), "calibrate"));
+            return Err(self.shared.in_call(control_bits_changed(), "calibrate"));
         }
         Ok(Arc::new(fitted))
     }

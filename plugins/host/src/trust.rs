@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Hash, PluginFile};
 
-/// What to do with a plugin that nobody has pinned.
+/// What to do with a plugin that is not pinned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
     /// Refuse it. The right choice where others decide what runs: a server.
@@ -41,7 +41,7 @@ impl fmt::Display for Policy {
     }
 }
 
-/// A hash that somebody expects, and where that is written.
+/// The expected hash of a plugin, and where it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
     /// The hash.

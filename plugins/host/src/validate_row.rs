@@ -1,4 +1,4 @@
-//! The look at every row that leaves a plugin. It is most of what a plugin costs over a built-in strategy, so it is one
+//! Validation of every row that a plugin writes. It is most of what a plugin costs over a built-in strategy, so it is one
 //! pass of integer comparisons; `check_row` says what is wrong with a row that fails it.
 
 use logitfuse_core::{Result, numerics::check_row};
@@ -6,12 +6,12 @@ use pulp::{Arch, NullaryFnOnce};
 
 /// Finite values or `-inf`, one finite value at least.
 pub(crate) fn check(row: &[f32]) -> Result<()> {
-    if Arch::new().dispatch(Sound(row)) { Ok(()) } else { check_row(row) }
+    if Arch::new().dispatch(Validate(row)) { Ok(()) } else { check_row(row) }
 }
 
-struct Sound<'a>(&'a [f32]);
+struct Validate<'a>(&'a [f32]);
 
-impl NullaryFnOnce for Sound<'_> {
+impl NullaryFnOnce for Validate<'_> {
     type Output = bool;
 
     #[inline(always)]

@@ -67,7 +67,7 @@ fn a_state_that_panicked_is_not_called_again() {
     assert!(step(state.as_mut(), 0).unwrap_err().to_string().ends_with(again));
     assert!(state.commit(&[1]).unwrap_err().to_string().ends_with(again));
     assert!(state.fork().map(drop).unwrap_err().to_string().ends_with(again));
-    // Other states are not to blame.
+    // Other states go on.
     assert!(strategy.start(&session(5)).unwrap().commit(&[1]).is_ok());
 }
 

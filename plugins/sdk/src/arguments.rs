@@ -75,7 +75,7 @@ pub(crate) unsafe fn read<T: Sized32>(ptr: *const T) -> Result<T, Failure> {
 /// An array of the caller's.
 ///
 /// # Safety
-/// If `ptr` is not null and `len` not 0, it points to `len` initialised values that nobody writes during `'a`.
+/// If `ptr` is not null and `len` not 0, it points to `len` initialised values that are not written during `'a`.
 pub(crate) unsafe fn array<'a, T>(name: &str, ptr: *const T, len: u64) -> Result<&'a [T], Failure> {
     if len == 0 {
         return Ok(&[]);
@@ -88,7 +88,7 @@ pub(crate) unsafe fn array<'a, T>(name: &str, ptr: *const T, len: u64) -> Result
 /// An array of the caller's to write to.
 ///
 /// # Safety
-/// If `ptr` is not null and `len` not 0, it points to `len` initialised values that nobody else touches during `'a`.
+/// If `ptr` is not null and `len` not 0, it points to `len` initialised values that are accessed through the result only during `'a`.
 pub(crate) unsafe fn array_mut<'a, T>(name: &str, ptr: *mut T, len: u64) -> Result<&'a mut [T], Failure> {
     if len == 0 {
         return Ok(&mut []);
@@ -101,7 +101,7 @@ pub(crate) unsafe fn array_mut<'a, T>(name: &str, ptr: *mut T, len: u64) -> Resu
 /// A text of the caller's.
 ///
 /// # Safety
-/// If `text.ptr` is not null and `text.len` not 0, it points to `len` bytes that nobody writes during `'a`.
+/// If `text.ptr` is not null and `text.len` not 0, it points to `len` bytes that are not written during `'a`.
 pub(crate) unsafe fn text<'a>(name: &str, text: lf_str) -> Result<&'a str, Failure> {
     // SAFETY: the caller vouches for pointer and length.
     let bytes = unsafe { array::<u8>(name, text.ptr.cast(), text.len)? };

@@ -206,7 +206,7 @@ pub(crate) unsafe fn rows_of<'a>(step: &lf_step, shape: Shape) -> Result<(Rows<'
         )
     };
     let rows = rows.iter().map(|row| {
-        // SAFETY: `width` logits, for `'a`, which the caller vouches for and that nobody writes.
+        // SAFETY: `width` logits, for `'a`, which the caller vouches for and which are not written.
         let logits = unsafe { array("lf_row.logits", row.logits, step.width)? };
         Ok(RoleRow::new(logits, row.log_normaliser, row.sequence_log_prob))
     });
@@ -234,7 +234,7 @@ unsafe fn position<'a>(
     if rows.iter().any(|row| (row.logits().as_ptr().addr().abs_diff(out.logits.addr()) as u64) < bytes) {
         return Err(Failure::argument("lf_out.logits: overlaps a row"));
     }
-    // SAFETY: `width` logits and `n_trace` columns, for `'a`; nobody else touches them.
+    // SAFETY: `width` logits and `n_trace` columns, for `'a`, accessed through these slices only.
     let fused = unsafe {
         FusedRow {
             logits: array_mut("lf_out.logits", out.logits, out.width)?,

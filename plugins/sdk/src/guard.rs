@@ -1,4 +1,4 @@
-//! No panic crosses the border.
+//! Panics are caught before they reach the host.
 
 #![expect(unsafe_code, reason = "reports to a caller in C")]
 
@@ -45,7 +45,7 @@ pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     });
     let enter = |by: i32| DEPTH.try_with(|depth| depth.set(depth.get().saturating_add_signed(by)));
     let _ = enter(1);
-    // Unwind safe: whoever panicked is marked as spoilt, and nothing of it is looked at again.
+    // Unwind safe: the object of a call that panicked is marked as poisoned, and not used again.
     let outcome = panic::catch_unwind(AssertUnwindSafe(body));
     let _ = enter(-1);
     outcome.map_err(|payload| {

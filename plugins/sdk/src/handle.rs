@@ -10,11 +10,11 @@ use logitfuse_plugin_abi::{lf_error, lf_status};
 use crate::failure::Failure;
 use crate::guard;
 
-/// An object in the host's hands. A panic in one of its calls spoils it: nobody knows in what state it was left, so every
+/// An object in the host's hands. A panic in one of its calls poisons it: its state is unknown, so every
 /// later call is refused, and its memory is given up rather than dropped.
 pub(crate) struct Handle<T> {
     object: T,
-    spoilt: AtomicBool,
+    poisoned: AtomicBool,
 }
 
 impl<T> Handle<T> {
@@ -26,7 +26,7 @@ impl<T> Handle<T> {
         if out.is_null() || !out.is_aligned() {
             return Err(Failure::argument("out: null or misaligned"));
         }
-        let handle = Box::new(Self { object, spoilt: AtomicBool::new(false) });
+        let handle = Box::new(Self { object, poisoned: AtomicBool::new(false) });
         // SAFETY: checked above; the caller vouches for the memory.
         unsafe { out.write(Box::into_raw(handle).cast()) };
         Ok(())
@@ -35,14 +35,14 @@ impl<T> Handle<T> {
     /// Drops an object.
     ///
     /// # Safety
-    /// `this` is null or what [`hand_out`](Self::hand_out) gave away for this `T`, and nobody uses it any more.
+    /// `this` is null or what [`hand_out`](Self::hand_out) gave away for this `T`, and is not used any more.
     pub(crate) unsafe fn take_back<C>(this: *mut C) {
         if this.is_null() {
             return;
         }
         // SAFETY: it came out of a box, and this is its end.
         let handle = unsafe { Box::from_raw(this.cast::<Self>()) };
-        if handle.spoilt.load(Ordering::Relaxed) {
+        if handle.poisoned.load(Ordering::Relaxed) {
             mem::forget(handle);
         } else if let Err(panic) = guard::caught(|| drop(handle)) {
             log::error!("while an object was freed: {panic}");
@@ -61,7 +61,7 @@ impl<T> Handle<T> {
         // SAFETY: the caller vouches for `this` and `err`; only the flag, which is atomic, ever changes beside this call.
         unsafe {
             match this.cast::<Self>().as_ref() {
-                Some(handle) => guard(&handle.spoilt, err, || body(&handle.object)),
+                Some(handle) => guard(&handle.poisoned, err, || body(&handle.object)),
                 None => no_object(err),
             }
         }
@@ -79,7 +79,7 @@ impl<T> Handle<T> {
         // SAFETY: the caller vouches for `this`, that it is used here only, and for `err`.
         unsafe {
             match this.cast::<Self>().as_mut() {
-                Some(handle) => guard(&handle.spoilt, err, || body(&mut handle.object)),
+                Some(handle) => guard(&handle.poisoned, err, || body(&mut handle.object)),
                 None => no_object(err),
             }
         }
@@ -88,14 +88,14 @@ impl<T> Handle<T> {
 
 /// # Safety
 /// `err` is as [`Failure::report`] wants it.
-unsafe fn guard(spoilt: &AtomicBool, err: *mut lf_error, body: impl FnOnce() -> Result<(), Failure>) -> lf_status {
+unsafe fn guard(poisoned: &AtomicBool, err: *mut lf_error, body: impl FnOnce() -> Result<(), Failure>) -> lf_status {
     let body = || {
-        if spoilt.load(Ordering::Relaxed) { Err(Failure::panic("spoilt by an earlier panic")) } else { body() }
+        if poisoned.load(Ordering::Relaxed) { Err(Failure::panic("poisoned by an earlier panic")) } else { body() }
     };
     // SAFETY: the caller vouches for `err`.
     let (status, panicked) = unsafe { guard::call(err, body) };
     if panicked {
-        spoilt.store(true, Ordering::Relaxed);
+        poisoned.store(true, Ordering::Relaxed);
     }
     status
 }

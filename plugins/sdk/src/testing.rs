@@ -49,7 +49,7 @@ const COUNTS: [usize; 3] = [1, 2, 3];
 /// let info = StrategyInfo::new("mean", [RoleSpec::one("base"), RoleSpec::one("expert")]);
 /// assert_eq!(testing::check_in_process(&Mean(info.clone().with_laws([Law::MaskPreserving])), 64), Ok(()));
 ///
-/// // The mean changes top_logprobs, and a claim to the contrary is found out.
+/// // The mean changes which token is the most probable, and a claim to the contrary is found out.
 /// let broken = testing::check_in_process(&Mean(info.with_laws([Law::ArgmaxInvariant])), 64).unwrap_err();
 /// assert!(broken.contains("argmax-invariant"));
 /// ```

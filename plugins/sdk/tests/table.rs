@@ -130,7 +130,7 @@ fn a_message_is_cut_between_characters_and_its_length_told() {
     texts.error.struct_size = end_of!(lf_error, message) as u32;
     refuse(&raw mut texts.error);
     assert_eq!((texts.message().len(), texts.error.path.len), (20, 0));
-    // Nobody is obliged to listen.
+    // An error is optional.
     refuse(ptr::null_mut());
 }
 
@@ -151,7 +151,7 @@ fn sequence(mode: &str) -> (Loopback, Sequence) {
 }
 
 #[test]
-fn a_panic_is_an_error_that_names_its_place_and_spoils_the_state() {
+fn a_panic_is_an_error_that_names_its_place_and_poisons_the_state() {
     let (_strategy, sequence) = sequence("panic-in-fuse");
     assert_eq!(fuse(&sequence, |_, _| ()).0, LF_OK);
     assert_eq!(call!(sequence.table, commit, sequence.state, [7_u32].as_ptr(), 1).0, LF_OK);
@@ -160,8 +160,8 @@ fn a_panic_is_an_error_that_names_its_place_and_spoils_the_state() {
     let message = texts.message();
     assert!(message.starts_with("panicked at ") && message.contains("probe.rs:"), "{message}");
     assert!(message.ends_with(": token 7 was unexpected"), "{message}");
-    // Whatever is called now, nobody's code runs.
-    assert_eq!(fuse(&sequence, |_, _| ()).1.message(), "spoilt by an earlier panic");
+    // Whatever is called now, the strategy's code does not run.
+    assert_eq!(fuse(&sequence, |_, _| ()).1.message(), "poisoned by an earlier panic");
     assert_eq!(call!(sequence.table, rollback, sequence.state, 1).0, LF_E_PANIC);
     let mut fork = ptr::null_mut();
     assert_eq!(call!(sequence.table, state_fork, sequence.state.cast_const(), &raw mut fork).0, LF_E_PANIC);
@@ -174,8 +174,8 @@ fn panics_elsewhere_are_errors_too() {
     assert!(texts.message().ends_with("nothing can be made of panic-in-create"), "{}", texts.message());
     let error = probe("panic-in-start").start_two().map(drop).unwrap_err();
     assert!(error.to_string().contains("no start"), "{error}");
-    // A payload that is no text, and that nobody may drop.
-    let (_strategy, sequence) = sequence("grenade");
+    // A payload that is no text, and that must not be dropped.
+    let (_strategy, sequence) = sequence("payload-panics-on-drop");
     let (status, texts) = fuse(&sequence, |_, _| ());
     assert_eq!(status, LF_E_PANIC);
     assert!(texts.message().ends_with(": (no message)"), "{}", texts.message());
@@ -212,7 +212,7 @@ fn wrong_calls_are_refused_before_the_strategy_sees_them() {
     assert_eq!((status, &*texts.message()), (LF_E_ARGUMENT, "the object is null"));
     let (status, texts) = call!(sequence.table, fuse, sequence.state, ptr::null(), ptr::null_mut());
     assert_eq!((status, &*texts.message()), (LF_E_ARGUMENT, "lf_step: null or misaligned"));
-    // None of it spoilt anything.
+    // None of it poisoned anything.
     assert_eq!(fuse(&sequence, |_, _| ()).0, LF_OK);
     // SAFETY: null is ignored.
     unsafe {
@@ -222,7 +222,7 @@ fn wrong_calls_are_refused_before_the_strategy_sees_them() {
 }
 
 #[test]
-fn a_trace_that_nobody_asked_for_may_be_null() {
+fn a_trace_that_was_not_requested_may_be_null() {
     let (_strategy, sequence) = sequence("");
     let spared = |_: &mut lf_step, out: &mut lf_out| (out.n_trace, out.trace) = (0, ptr::null_mut());
     assert_eq!(fuse(&sequence, spared).0, LF_OK);

@@ -223,7 +223,7 @@ unsafe impl Send for Sequence {}
 
 impl Drop for Sequence {
     fn drop(&mut self) {
-        // SAFETY: nobody uses it any more.
+        // SAFETY: it is not used any more.
         unsafe { self.table.state_free.unwrap()(self.state) };
     }
 }

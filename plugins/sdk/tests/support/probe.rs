@@ -55,9 +55,9 @@ struct State {
 }
 
 /// A payload whose destructor panics.
-struct Grenade;
+struct PanicsOnDrop;
 
-impl Drop for Grenade {
+impl Drop for PanicsOnDrop {
     fn drop(&mut self) {
         assert!(std::thread::panicking(), "a payload was dropped");
     }
@@ -72,7 +72,7 @@ impl FusionState for State {
     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         match self.mode.as_str() {
             "panic-in-fuse" if !self.tokens.is_empty() => panic!("token {} was unexpected", self.tokens[0]),
-            "grenade" => std::panic::panic_any(Grenade),
+            "payload-panics-on-drop" => std::panic::panic_any(PanicsOnDrop),
             "numeric" => return Err(Error::new(ErrorKind::Numeric, "base: nothing is possible")),
             _ => {}
         }

@@ -1,13 +1,13 @@
-//! Parameters out of a schema: some that it allows, and some that it refuses.
+//! Random parameters from a schema: some that it allows, and some that it refuses.
 
 use serde_json::{Map, Value, json};
 
 use logitfuse_schema::Schema;
 
-/// Numbers without an end, from a seed.
-pub(crate) struct Dice(u64);
+/// A random number generator.
+pub(crate) struct SplitMix64(u64);
 
-impl Dice {
+impl SplitMix64 {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed ^ 0x6a09_e667_f3bc_c909)
     }
@@ -28,13 +28,13 @@ impl Dice {
 
 /// As few parameters as the schema allows: none, unless it requires some.
 pub(crate) fn least(schema: &Schema) -> Value {
-    let mut dice = Dice::new(0);
+    let mut rng = SplitMix64::new(0);
     let mut table = Map::new();
     if schema.check(&json!({})).is_err() {
         for name in required(schema.root()) {
             let property = &schema.root()["properties"][name];
             // The default if there is one, else anything that is allowed.
-            let value = property.get("default").cloned().unwrap_or_else(|| value(schema, property, &mut dice, 0));
+            let value = property.get("default").cloned().unwrap_or_else(|| value(schema, property, &mut rng, 0));
             table.insert(name.to_owned(), value);
         }
     }
@@ -46,13 +46,13 @@ fn required(schema: &Value) -> Vec<&str> {
 }
 
 /// `base` with some parameters set to others that the schema allows.
-pub(crate) fn allowed(schema: &Schema, base: &Value, dice: &mut Dice) -> Value {
+pub(crate) fn allowed(schema: &Schema, base: &Value, rng: &mut SplitMix64) -> Value {
     let mut table = base.clone();
     for (name, property) in properties(schema) {
-        if dice.below(2) == 0 {
+        if rng.below(2) == 0 {
             let mut with = table.clone();
-            with[name] = value(schema, property, dice, 0);
-            if let Some(allowed) = allowed_with_company(schema, with, dice) {
+            with[name] = value(schema, property, rng, 0);
+            if let Some(allowed) = allowed_with_another(schema, with, rng) {
                 table = allowed;
             }
         }
@@ -61,20 +61,20 @@ pub(crate) fn allowed(schema: &Schema, base: &Value, dice: &mut Dice) -> Value {
 }
 
 /// Parameters that the schema allows, if need be with one more: some make sense beside another only.
-fn allowed_with_company(schema: &Schema, table: Value, dice: &mut Dice) -> Option<Value> {
+fn allowed_with_another(schema: &Schema, table: Value, rng: &mut SplitMix64) -> Option<Value> {
     if schema.check(&table).is_ok() {
         return Some(table);
     }
     properties(schema).find_map(|(name, property)| {
         let mut with = table.clone();
-        with[name] = value(schema, property, dice, 0);
+        with[name] = value(schema, property, rng, 0);
         schema.check(&with).is_ok().then_some(with)
     })
 }
 
 /// Parameters that the schema refuses, each with one thing wrong, and the JSON pointer of that thing.
 pub(crate) fn refused(schema: &Schema, base: &Value) -> Vec<(Value, String)> {
-    let strangers = [
+    let wrong_values = [
         json!(null),
         json!(true),
         json!("no such value"),
@@ -95,7 +95,7 @@ pub(crate) fn refused(schema: &Schema, base: &Value) -> Vec<(Value, String)> {
     };
     consider("no_such_parameter", &json!(1));
     for (name, property) in properties(schema) {
-        for value in &strangers {
+        for value in &wrong_values {
             consider(name, value);
         }
         for (bound, step) in [("minimum", -1.0), ("exclusiveMinimum", 0.0), ("maximum", 1.0), ("exclusiveMaximum", 0.0)]
@@ -113,50 +113,50 @@ fn properties(schema: &Schema) -> impl Iterator<Item = (&str, &Value)> {
     properties.into_iter().flatten().map(|(name, property)| (name.as_str(), property))
 }
 
-fn value(schema: &Schema, at: &Value, dice: &mut Dice, depth: usize) -> Value {
+fn value(schema: &Schema, at: &Value, rng: &mut SplitMix64, depth: usize) -> Value {
     let at = schema.resolve(at).unwrap_or(at);
     if let Some(only) = at.get("const") {
         return only.clone();
     }
     for key in ["enum", "examples"] {
         if let Some(list) = at.get(key).and_then(Value::as_array).filter(|list| !list.is_empty()) {
-            return list[dice.below(list.len())].clone();
+            return list[rng.below(list.len())].clone();
         }
     }
     for key in ["oneOf", "anyOf", "allOf"] {
         if let Some(list) = at.get(key).and_then(Value::as_array).filter(|list| !list.is_empty() && depth < 8) {
-            return value(schema, &list[dice.below(list.len())], dice, depth + 1);
+            return value(schema, &list[rng.below(list.len())], rng, depth + 1);
         }
     }
     let kind = match at.get("type") {
         Some(Value::String(one)) => one.as_str(),
-        Some(Value::Array(list)) => list.get(dice.below(list.len())).and_then(Value::as_str).unwrap_or("null"),
+        Some(Value::Array(list)) => list.get(rng.below(list.len())).and_then(Value::as_str).unwrap_or("null"),
         _ => "null",
     };
     match kind {
-        "boolean" => json!(dice.below(2) == 0),
-        "integer" => integer(at, dice),
-        "number" => number(at, dice),
-        "string" => at.get("default").cloned().unwrap_or_else(|| json!(["", "a", "äöü", "none"][dice.below(4)])),
+        "boolean" => json!(rng.below(2) == 0),
+        "integer" => integer(at, rng),
+        "number" => number(at, rng),
+        "string" => at.get("default").cloned().unwrap_or_else(|| json!(["", "a", "äöü", "none"][rng.below(4)])),
         "array" => {
             let bound = |key: &str, or: u64| at.get(key).and_then(Value::as_u64).unwrap_or(or);
             let least = bound("minItems", 0);
             let room = bound("maxItems", least + 3).saturating_sub(least) + 1;
-            let items = usize::try_from(least + dice.next() % room).unwrap_or(0);
+            let items = usize::try_from(least + rng.next() % room).unwrap_or(0);
             let none = Value::Null;
-            (0..items).map(|_| value(schema, at.get("items").unwrap_or(&none), dice, depth + 1)).collect()
+            (0..items).map(|_| value(schema, at.get("items").unwrap_or(&none), rng, depth + 1)).collect()
         }
         "object" => {
             let needed = required(at)
                 .into_iter()
-                .map(|name| (name.to_owned(), value(schema, &at["properties"][name], dice, depth + 1)));
+                .map(|name| (name.to_owned(), value(schema, &at["properties"][name], rng, depth + 1)));
             Value::Object(needed.collect())
         }
         _ => Value::Null,
     }
 }
 
-fn integer(at: &Value, dice: &mut Dice) -> Value {
+fn integer(at: &Value, rng: &mut SplitMix64) -> Value {
     let bound = |key: &str| at.get(key).and_then(Value::as_f64);
     #[expect(clippy::cast_possible_truncation, reason = "bounds of counts; what does not fit saturates")]
     let (low, high) = (
@@ -164,22 +164,22 @@ fn integer(at: &Value, dice: &mut Dice) -> Value {
         bound("maximum").or(bound("exclusiveMaximum").map(|x| x - 1.0)).map(|x| x.floor() as i64),
     );
     let high = high.unwrap_or(low.saturating_add(6)).max(low);
-    json!(match dice.below(4) {
+    json!(match rng.below(4) {
         0 => low,
         1 => high,
         _ => low.saturating_add(
-            i64::try_from(dice.next() % (u64::try_from(high.saturating_sub(low)).unwrap_or(0) + 1)).unwrap_or(0)
+            i64::try_from(rng.next() % (u64::try_from(high.saturating_sub(low)).unwrap_or(0) + 1)).unwrap_or(0)
         ),
     })
 }
 
-fn number(at: &Value, dice: &mut Dice) -> Value {
+fn number(at: &Value, rng: &mut SplitMix64) -> Value {
     let bound = |key: &str| at.get(key).and_then(Value::as_f64);
     let (open_low, open_high) = (bound("exclusiveMinimum"), bound("exclusiveMaximum"));
     let low = bound("minimum").or(open_low).unwrap_or(-4.0);
     let high = bound("maximum").or(open_high).unwrap_or(low.max(0.0) + 4.0).max(low);
-    let between = low + (high - low) * ((dice.next() >> 11) as f64 / (1_u64 << 53) as f64);
-    json!(match dice.below(6) {
+    let between = low + (high - low) * ((rng.next() >> 11) as f64 / (1_u64 << 53) as f64);
+    json!(match rng.below(6) {
         0 if open_low.is_none() => low,
         1 if open_high.is_none() => high,
         2 if low <= 0.0 && high >= 0.0 && open_low != Some(0.0) && open_high != Some(0.0) => 0.0,
@@ -209,10 +209,10 @@ mod tests {
         .expect("a schema");
         let base = least(&schema);
         assert_eq!(schema.check(&base), Ok(()));
-        let mut dice = Dice::new(7);
+        let mut rng = SplitMix64::new(7);
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..200 {
-            let table = allowed(&schema, &base, &mut dice);
+            let table = allowed(&schema, &base, &mut rng);
             assert_eq!(schema.check(&table), Ok(()), "{table}");
             seen.extend(table.as_object().into_iter().flatten().map(|(name, _)| name.clone()));
         }

@@ -1,4 +1,4 @@
-//! Memory with a wall: an array that ends, or begins, exactly where no byte may be touched.
+//! Arrays beside guard pages: each ends, or begins, exactly where a page without access rights does.
 
 #![expect(unsafe_code, reason = "maps pages and takes rights from them")]
 
@@ -6,11 +6,11 @@ use std::{ffi::c_void, io, ptr, slice};
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
-/// Where the wall touches the array.
+/// On which side the guard page adjoins the array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wall {
+pub(crate) enum GuardPage {
     Before,
-    Behind,
+    After,
 }
 
 /// Numbers, of which every bit pattern is one.
@@ -19,8 +19,8 @@ impl Plain for f32 {}
 impl Plain for f64 {}
 impl Plain for u32 {}
 
-/// An array in pages of its own, between two pages that nobody may touch.
-pub(crate) struct Fenced<T: Plain> {
+/// An array in pages of its own, between two guard pages.
+pub(crate) struct GuardedArray<T: Plain> {
     map: *mut c_void,
     mapped: usize,
     page: usize,
@@ -28,9 +28,9 @@ pub(crate) struct Fenced<T: Plain> {
     len: usize,
 }
 
-impl<T: Plain> Fenced<T> {
+impl<T: Plain> GuardedArray<T> {
     /// A copy of these values.
-    pub(crate) fn new(values: &[T], wall: Wall) -> io::Result<Self> {
+    pub(crate) fn new(values: &[T], guard: GuardPage) -> io::Result<Self> {
         // At least as large as any page of the machines that we build for.
         let page = 65_536;
         let bytes = size_of_val(values);
@@ -39,7 +39,7 @@ impl<T: Plain> Fenced<T> {
         // SAFETY: a new anonymous mapping, at an address of the kernel's choice, overlaps nothing.
         let map = unsafe { mmap_anonymous(ptr::null_mut(), mapped, ProtFlags::empty(), MapFlags::PRIVATE) }?;
         let start = map.cast::<u8>().wrapping_add(page);
-        let offset = if wall == Wall::Behind { body - bytes } else { 0 };
+        let offset = if guard == GuardPage::After { body - bytes } else { 0 };
         // `body` and `bytes` are multiples of the size of `T`, which is its alignment.
         let first = start.wrapping_add(offset).cast::<T>();
         let fenced = Self { map, mapped, page, first, len: values.len() };
@@ -56,10 +56,11 @@ impl<T: Plain> Fenced<T> {
         Ok(self)
     }
 
-    /// Walls it in: who touches it from now on, dies. The addresses stay taken, so that nothing else comes to lie there.
-    pub(crate) fn forbid(self) -> io::Result<Forbidden<T>> {
+    /// Revokes all access: touching it from now on ends the process. The addresses stay mapped, so that nothing else is placed
+    /// there.
+    pub(crate) fn revoke(self) -> io::Result<RevokedArray<T>> {
         self.protect(MprotectFlags::empty())?;
-        Ok(Forbidden { _wall: self })
+        Ok(RevokedArray { _array: self })
     }
 
     fn protect(&self, rights: MprotectFlags) -> io::Result<()> {
@@ -70,7 +71,7 @@ impl<T: Plain> Fenced<T> {
     }
 
     pub(crate) fn as_slice(&self) -> &[T] {
-        // SAFETY: `len` values behind `first` were written by `new` and can be read: a `Fenced` that cannot be is a `Forbidden`,
+        // SAFETY: `len` values behind `first` were written by `new` and can be read: a `GuardedArray` that cannot be is a `RevokedArray`,
         // which gives no slices.
         unsafe { slice::from_raw_parts(self.first, self.len) }
     }
@@ -82,16 +83,16 @@ impl<T: Plain> Fenced<T> {
     }
 }
 
-impl<T: Plain> Drop for Fenced<T> {
+impl<T: Plain> Drop for GuardedArray<T> {
     fn drop(&mut self) {
         // SAFETY: the whole mapping, made by `new`; every slice of it borrowed `self`.
         let _ = unsafe { munmap(self.map, self.mapped) };
     }
 }
 
-/// A [`Fenced`] that nobody may touch any more.
-pub(crate) struct Forbidden<T: Plain> {
-    _wall: Fenced<T>,
+/// A [`GuardedArray`] that can neither be read nor written any more.
+pub(crate) struct RevokedArray<T: Plain> {
+    _array: GuardedArray<T>,
 }
 
 #[cfg(test)]
@@ -99,16 +100,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wall_touches_the_array() {
+    fn the_array_touches_the_array() {
         for len in [0, 1, 1000, 16_384, 16_385] {
             let values: Vec<f32> = (0..len).map(|i| i as f32).collect();
-            let behind = Fenced::new(&values, Wall::Behind).unwrap();
-            assert_eq!(behind.as_slice(), values);
-            assert_eq!(behind.as_slice().as_ptr_range().end.addr() % 65_536 % 4096, 0);
-            let mut before = Fenced::new(&values, Wall::Before).unwrap();
+            let after = GuardedArray::new(&values, GuardPage::After).unwrap();
+            assert_eq!(after.as_slice(), values);
+            assert_eq!(after.as_slice().as_ptr_range().end.addr() % 65_536 % 4096, 0);
+            let mut before = GuardedArray::new(&values, GuardPage::Before).unwrap();
             assert_eq!(before.as_slice().as_ptr().addr() % 4096, 0);
             before.as_mut_slice().fill(1.0);
-            before.read_only().unwrap().forbid().unwrap();
+            before.read_only().unwrap().revoke().unwrap();
         }
     }
 }
