@@ -1,7 +1,7 @@
 //! Group claimed-laws: the metadata say it, so it is held against them.
 
 use logitfuse_conformance::{Violation, strategy_laws};
-use logitfuse_core::FusionStrategy;
+use logitfuse_core::{FusionStrategy, Law};
 use logitfuse_plugin_host::OnError;
 use serde_json::{Value, json};
 
@@ -12,26 +12,25 @@ use crate::{
     subject::{self, Written},
 };
 
-pub(crate) fn run(law: &str, tried: Tried<'_>) -> Outcome {
+pub(crate) fn run(name: &str, tried: Tried<'_>) -> Outcome {
+    let law = Law::from(name);
     // The metadata are those of the default parameters; an instance may say otherwise.
-    if !tried.1.info().laws.iter().any(|claimed| claimed == law) {
+    if !tried.1.info().laws.contains(&law) {
         return Outcome::Skipped("not claimed with these parameters".to_owned());
     }
-    match law {
-        "deterministic" => {
+    match &law {
+        Law::Deterministic => {
             hold(tried, |strategy, case| same("deterministic", &play(strategy, case)?, &play(strategy, case)?))
         }
-        "stateless" => hold(tried, stateless),
-        "shift-invariant" => hold(tried, strategy_laws::shift_invariant),
-        "vocab-equivariant" => hold(tried, strategy_laws::vocab_equivariant),
-        "mask-preserving" => hold(tried, strategy_laws::mask_preserving),
-        "argmax-invariant" => hold(tried, strategy_laws::argmax_invariant),
-        _ => match law.split_once(": ") {
-            Some(("linear-in", role)) => hold(tried, |strategy, case| strategy_laws::linear_in(strategy, case, role)),
-            Some(("identity-at", params)) => identity(tried, params),
-            Some(("monotone-kl-in", param)) => monotone(tried, param),
-            _ => unknown(law),
-        },
+        Law::Stateless => hold(tried, stateless),
+        Law::ShiftInvariant => hold(tried, strategy_laws::shift_invariant),
+        Law::VocabEquivariant => hold(tried, strategy_laws::vocab_equivariant),
+        Law::MaskPreserving => hold(tried, strategy_laws::mask_preserving),
+        Law::ArgmaxInvariant => hold(tried, strategy_laws::argmax_invariant),
+        Law::LinearIn(role) => hold(tried, |strategy, case| strategy_laws::linear_in(strategy, case, role)),
+        Law::IdentityAt(params) => identity(tried, params),
+        Law::MonotoneKlIn(param) => monotone(tried, param),
+        _ => unknown(name),
     }
 }
 
