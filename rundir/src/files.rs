@@ -1,7 +1,6 @@
 //! Atomic writes, and hashes of files.
 
 use std::{
-    fmt::Write as _,
     fs::{self, File},
     io::{self, Read, Write},
     path::Path,
@@ -19,7 +18,7 @@ use sha2::{Digest, Sha256};
 /// assert!(sha256(b"abc").starts_with("ba7816bf"));
 /// ```
 pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// Bytes and [`sha256`] of a file's content; the file may be larger than the memory.
@@ -31,7 +30,7 @@ pub fn sha256_of_file(path: &Path) -> Result<(u64, String)> {
         let mut bytes = 0;
         loop {
             match file.read(&mut buffer)? {
-                0 => return Ok((bytes, hex(&hasher.finalize()))),
+                0 => return Ok((bytes, hex::encode(hasher.finalize()))),
                 n => {
                     hasher.update(&buffer[..n]);
                     bytes += n as u64;
@@ -40,14 +39,6 @@ pub fn sha256_of_file(path: &Path) -> Result<(u64, String)> {
         }
     };
     read().map_err(|e| unreadable(path, &e))
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().fold(String::with_capacity(2 * digest.len()), |mut text, byte| {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Replaces a file atomically: a reader sees the old content or the new, also after a power cut.

@@ -83,7 +83,7 @@ pub(crate) fn sha256_of(path: &Path) -> Result<String> {
         let mut buffer = vec![0; 1 << 20];
         loop {
             match file.read(&mut buffer)? {
-                0 => return Ok(hex(&hasher.finalize())),
+                0 => return Ok(hex::encode(hasher.finalize())),
                 n => hasher.update(&buffer[..n]),
             }
         }
@@ -117,12 +117,7 @@ pub fn sha256_of_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
         hasher.update(text.len().to_le_bytes());
         hasher.update(text);
     }
-    hex(&hasher.finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    hex::encode(hasher.finalize())
 }
 
 #[cfg(test)]

@@ -10,9 +10,6 @@ mod fingerprints;
 mod libraries;
 #[cfg(target_os = "linux")]
 mod memory;
-mod onnx_bad_input;
-mod onnx_matrix;
-mod onnx_programs;
 mod oracles;
 mod peers;
 mod plan;

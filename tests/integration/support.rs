@@ -1,23 +1,19 @@
-//! Where tests find what `cargo xtask test` prepares: the runtime, models, a Python with the peers' packages.
-//!
-//! What is missing fails the test. A test that skips itself proves nothing and looks as if it did.
+//! The runtime, models and Python that `cargo xtask test` prepares.
 
 use std::path::PathBuf;
 
 use logitfuse_onnx::Runtime;
-use logitfuse_setup::{Environment, env, env::Variable, find_runtime};
+use logitfuse_setup::env;
 
-const PREPARE: &str = "run the tests with `cargo xtask test`, which prepares what they need";
+#[path = "../prepared.rs"]
+mod prepared;
+
+pub(crate) use prepared::tiny;
+use prepared::{prepared, runtime_library};
 
 /// The ONNX Runtime that all tests of this process share.
 pub(crate) fn runtime() -> Runtime {
-    let found = find_runtime(&Environment::of_process(), None).unwrap_or_else(|e| panic!("{e}; {PREPARE}"));
-    Runtime::load(&found.library).unwrap_or_else(|e| panic!("{e}; {PREPARE}"))
-}
-
-/// The folder of a decoder that `tests/models/tiny_decoders.py` wrote.
-pub(crate) fn tiny(name: &str) -> PathBuf {
-    prepared(&env::TINY_MODELS, name)
+    Runtime::load(&runtime_library()).expect("the prepared runtime loads")
 }
 
 /// The folder of a real model.
@@ -28,13 +24,4 @@ pub(crate) fn model(name: &str) -> PathBuf {
 /// The interpreter that runs `tests/peers/reference.py`.
 pub(crate) fn peer_python() -> PathBuf {
     prepared(&env::PEER_PYTHON, "")
-}
-
-fn prepared(variable: &Variable, name: &str) -> PathBuf {
-    let Some(base) = Environment::of_process().path(variable) else {
-        panic!("{} is not set; {PREPARE}", variable.name);
-    };
-    let path = if name.is_empty() { base } else { base.join(name) };
-    assert!(path.exists(), "{}: does not exist; {PREPARE}", path.display());
-    path
 }

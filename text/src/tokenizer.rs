@@ -1,7 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    fmt::Write as _,
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -207,11 +206,7 @@ impl Tokenizer {
                 hash.update(token.as_bytes());
                 hash.update([u8::from(self.is_special(id))]);
             }
-            hash.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
-                // Writing to a string does not fail.
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            })
+            hex::encode(hash.finalize())
         })
     }
 

@@ -9,7 +9,7 @@ use logitfuse_core::{LogitSource, Rows, SequenceId, Step, TokenId};
 use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource};
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::Config};
 
-use crate::support::{runtime, tiny};
+use crate::{runtime, tiny};
 
 #[derive(Clone, Debug)]
 enum Operation {

@@ -7,7 +7,7 @@ use logitfuse_conformance::source_laws;
 use logitfuse_core::{ErrorKind, LogitSource, Rows, SequenceId, Step, TokenId};
 use logitfuse_onnx::{KvChoice, KvPolicy, ModelFolder, OnnxOptions, OnnxSource};
 
-use crate::support::{runtime, tiny};
+use crate::{runtime, tiny};
 
 /// Longer than the sliding windows.
 const TEXT: &[TokenId] = &[1, 17, 42, 8, 96, 33, 5, 64, 71, 29, 50, 12];

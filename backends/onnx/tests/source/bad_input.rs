@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{runtime, tiny};
+use crate::{runtime, tiny};
 
 fn open(path: &Path, options: &OnnxOptions) -> Result<OnnxSource> {
     OnnxSource::open(&runtime(), &ModelFolder::open(path, None)?, options)
