@@ -19,9 +19,15 @@ use crate::{
     trace::{self, Table},
 };
 
-/// Finds ONNX Runtime and wires the experiment.
-pub(crate) fn open(global: &Global, config: Config) -> Result<Pipeline> {
-    wire(global, config, &runtime(global)?)
+/// Opened models with the decoder that runs requests on them.
+pub(crate) struct Opened {
+    pub(crate) pipeline: Pipeline,
+    pub(crate) decoder: Decoder,
+}
+
+/// Finds ONNX Runtime and opens the experiment's models.
+pub(crate) fn open(global: &Global, config: &Config) -> Result<Opened> {
+    open_on(global, config, &runtime(global)?)
 }
 
 /// ONNX Runtime, wherever this machine has it.
@@ -30,12 +36,12 @@ pub(crate) fn runtime(global: &Global) -> Result<Runtime> {
     Runtime::load(&found.library)
 }
 
-/// Wires the experiment and says what is worth knowing about its models.
-pub(crate) fn wire(global: &Global, config: Config, runtime: &Runtime) -> Result<Pipeline> {
+/// Opens the experiment's models and prints notes about them.
+pub(crate) fn open_on(global: &Global, config: &Config, runtime: &Runtime) -> Result<Opened> {
     forward_plugin_log(global);
     let pipeline = config.open(runtime, global.threads, &plugin::settings(global))?;
     notes(global, &pipeline);
-    Ok(pipeline)
+    Ok(Opened { decoder: pipeline.decoder(), pipeline })
 }
 
 /// What plugins have to say goes to stderr.
@@ -75,8 +81,7 @@ pub(crate) struct Decoded {
 /// Generates for one sample. Text format streams to stdout; the JSON formats give the record back to be written.
 pub(crate) fn sample(
     global: &Global,
-    pipeline: &Pipeline,
-    decoder: &mut Decoder,
+    Opened { pipeline, decoder }: &mut Opened,
     index: usize,
     sample: &Sample,
     print: PrintArgs,

@@ -35,15 +35,14 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<ExitCo
     let sample = Sample { id: "0".to_owned(), fields: Value::Object(fields) };
     let format = args.print.format.unwrap_or(Format::Text);
     let cancel = signal::cancel_on_interrupt()?;
-    let pipeline = decode::open(global, config)?;
-    let mut decoder = pipeline.decoder();
+    let mut opened = decode::open(global, &config)?;
     let Decoded { generation, record, .. } =
-        decode::sample(global, &pipeline, &mut decoder, 0, &sample, args.print, format, &cancel)?;
+        decode::sample(global, &mut opened, 0, &sample, args.print, format, &cancel)?;
     if format != Format::Text {
         output::json(&record, format == Format::Json)?;
     }
-    output::say(global.quiet, &decode::summary(&pipeline, &generation));
-    plugin::print_summary(global, &pipeline);
+    output::say(global.quiet, &decode::summary(&opened.pipeline, &generation));
+    plugin::print_summary(global, &opened.pipeline);
     Ok(if generation.finish == FinishReason::Cancelled { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 

@@ -5,7 +5,7 @@ mod chunks;
 use std::{path::Path, process::ExitCode};
 
 use logitfuse_core::{LogitSource, Result, SourceInfo};
-use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Port, Runtime, SourceReport};
+use logitfuse_onnx::{LoadReport, ModelFolder, OnnxOptions, OnnxSource, Runtime, TensorInfo};
 use logitfuse_setup::{Environment, find_runtime};
 use logitfuse_text::{ChatTemplate, SourceVocabulary, Tokenizer, compatibility};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ struct Model {
     folder: ModelFolder,
     tokenizer: Result<Tokenizer>,
     template: Result<Option<ChatTemplate>>,
-    loaded: Option<(SourceInfo, SourceReport)>,
+    loaded: Option<(SourceInfo, LoadReport)>,
     chunks: Option<ChunkConsistency>,
 }
 
@@ -74,7 +74,7 @@ impl Model {
     }
 
     fn width(&self) -> Option<usize> {
-        self.loaded.as_ref().map(|(info, _)| info.logit_width).or(self.folder.hints().vocab_size)
+        self.loaded.as_ref().map(|(info, _)| info.logit_width).or(self.folder.config().vocab_size)
     }
 
     fn json(&self) -> Value {
@@ -95,7 +95,7 @@ impl Model {
             "layout": self.folder.layout(),
             "variants": self.folder.variants(),
             "weight_bytes": self.folder.weight_bytes(),
-            "configuration": self.folder.hints(),
+            "configuration": self.folder.config(),
             "inputs": self.folder.inputs(),
             "outputs": self.folder.outputs(),
             "logit_width": self.width(),
@@ -117,8 +117,8 @@ impl Model {
             add("variants", self.folder.variants().join(", "));
         }
         add("weights", format!("{:.1} MB", self.folder.weight_bytes() as f64 / 1e6));
-        add("inputs", ports(self.folder.inputs()));
-        add("outputs", ports(self.folder.outputs()));
+        add("inputs", tensors(self.folder.inputs()));
+        add("outputs", tensors(self.folder.outputs()));
         if let Some((info, report)) = &self.loaded {
             add("logits", format!("{} wide", info.logit_width));
             add("context", info.context_length.map_or("unknown".to_owned(), |n| format!("{n} tokens")));
@@ -147,11 +147,11 @@ impl Model {
 }
 
 /// Ports on one line; the caches, which are many and alike, are counted.
-fn ports(ports: &[Port]) -> String {
+fn tensors(tensors: &[TensorInfo]) -> String {
     let is_cache = |name: &str| {
         name.contains("key") || name.contains("value") || name.contains("past") || name.contains("present")
     };
-    let (caches, others): (Vec<&Port>, Vec<&Port>) = ports.iter().partition(|p| is_cache(&p.name));
+    let (caches, others): (Vec<&TensorInfo>, Vec<&TensorInfo>) = tensors.iter().partition(|p| is_cache(&p.name));
     let mut shown: Vec<String> = others.iter().map(ToString::to_string).collect();
     if let Some(first) = caches.first() {
         shown.push(format!("{} of cache such as {first}", caches.len()));
@@ -174,7 +174,7 @@ fn verdict(models: &[Model]) -> Option<Value> {
                 name,
                 tokenizer,
                 logit_width: model.width()?,
-                end_of_sequence: &model.folder.hints().end_of_sequence,
+                end_of_sequence: &model.folder.config().end_of_sequence,
             })
         })
         .collect();

@@ -90,7 +90,7 @@ pub(crate) fn page(info: &StrategyInfo) -> String {
     section("Parameters", parameters(info).iter().flat_map(parameter).collect());
     let trace = info.trace.iter().map(|column| [&*column.name, &*column.unit]);
     section("Trace columns, with units", table(trace.collect()));
-    section("Laws, with default parameters", info.laws.clone());
+    section("Laws, with default parameters", info.laws.iter().map(ToString::to_string).collect());
     section("A TOML to start from", lines(&example(info)));
     page
 }

@@ -31,7 +31,7 @@
 //! #     fn fork(&self) -> Result<Box<dyn FusionState>> { Ok(Box::new(MeanState)) }
 //! # }
 //! # let mean = || Mean(StrategyInfo::new("mean", [RoleSpec::one("base"), RoleSpec::one("expert")])
-//! #     .with_laws(["shift-invariant", "vocab-equivariant", "mask-preserving"]));
+//! #     .with_laws([Law::ShiftInvariant, Law::VocabEquivariant, Law::MaskPreserving]));
 //! use logitfuse_conformance::{generators, strategy_laws};
 //! use proptest::prelude::*;
 //!

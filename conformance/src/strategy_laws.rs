@@ -7,7 +7,7 @@
 use std::thread;
 
 use logitfuse_core::numerics::{argmax, check_row, kl_divergence, log_sum_exp, softmax};
-use logitfuse_core::{Error, ErrorKind, FusionStrategy, TokenId};
+use logitfuse_core::{Error, ErrorKind, FusionStrategy, Law, TokenId};
 
 use crate::case::Output;
 use crate::{Case, Violation};
@@ -32,16 +32,13 @@ pub fn contract(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violat
 /// `vocab-equivariant`, `mask-preserving`, `argmax-invariant`, `linear-in: ROLE`.
 pub fn claimed(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
     for law in &strategy.info().laws {
-        match law.as_str() {
-            "shift-invariant" => shift_invariant(strategy, case)?,
-            "vocab-equivariant" => vocab_equivariant(strategy, case)?,
-            "mask-preserving" => mask_preserving(strategy, case)?,
-            "argmax-invariant" => argmax_invariant(strategy, case)?,
-            law => {
-                if let Some(role) = law.strip_prefix("linear-in: ") {
-                    linear_in(strategy, case, role)?;
-                }
-            }
+        match law {
+            Law::ShiftInvariant => shift_invariant(strategy, case)?,
+            Law::VocabEquivariant => vocab_equivariant(strategy, case)?,
+            Law::MaskPreserving => mask_preserving(strategy, case)?,
+            Law::ArgmaxInvariant => argmax_invariant(strategy, case)?,
+            Law::LinearIn(role) => linear_in(strategy, case, role)?,
+            _ => {}
         }
     }
     Ok(())

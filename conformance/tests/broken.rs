@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use logitfuse_conformance::{Case, Violation, generators, oracles, source_laws, strategy_laws};
 use logitfuse_core::{
-    CalibrationRows, CalibrationSpec, Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource,
-    Memoryless, Result, RoleRow, RoleSpec, Rows, SequenceId, SessionInfo, SourceInfo, Step, StrategyInfo, TokenId,
+    CalibrationRows, CalibrationSpec, Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Law,
+    LogitSource, Memoryless, Result, RoleRow, RoleSpec, Rows, SequenceId, SessionInfo, SourceInfo, Step, StrategyInfo,
+    TokenId,
 };
 use logitfuse_replay::SyntheticSource;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
-type Law = fn(&dyn FusionStrategy, &Case) -> Result<(), Violation>;
+type LawCheck = fn(&dyn FusionStrategy, &Case) -> Result<(), Violation>;
 
 /// What a strategy does wrong. `Nothing` copies the base.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,11 +55,11 @@ struct State {
 impl Faulty {
     fn new(fault: Fault) -> Self {
         let info = StrategyInfo::new("faulty", [RoleSpec::one("base"), RoleSpec::one("expert")]).with_laws([
-            "shift-invariant",
-            "vocab-equivariant",
-            "mask-preserving",
-            "argmax-invariant",
-            "linear-in: expert",
+            Law::ShiftInvariant,
+            Law::VocabEquivariant,
+            Law::MaskPreserving,
+            Law::ArgmaxInvariant,
+            Law::linear_in("expert"),
         ]);
         let info = info.with_trace("nothing", "1");
         let info = if fault == Fault::ExitsWithOtherBits { info.with_lead_role("base") } else { info };
@@ -147,7 +148,7 @@ impl FusionState for State {
 }
 
 /// The first violation that a strategy with this fault shows.
-fn violation(fault: Fault, law: Law) -> Option<&'static str> {
+fn violation(fault: Fault, law: LawCheck) -> Option<&'static str> {
     first_violation(|case| law(&Faulty::new(fault), case))
 }
 
@@ -163,7 +164,7 @@ fn first_violation(mut law: impl FnMut(&Case) -> Result<(), Violation>) -> Optio
 
 #[test]
 fn a_sound_strategy_passes() {
-    let laws: [Law; 3] = [strategy_laws::contract, strategy_laws::claimed, strategy_laws::identity];
+    let laws: [LawCheck; 3] = [strategy_laws::contract, strategy_laws::claimed, strategy_laws::identity];
     for law in laws {
         assert_eq!(violation(Fault::Nothing, law), None);
     }
@@ -172,7 +173,7 @@ fn a_sound_strategy_passes() {
 #[test]
 fn every_strategy_law_catches_its_fault() {
     use strategy_laws as laws;
-    let all: [(Fault, Law, &str); 15] = [
+    let all: [(Fault, LawCheck, &str); 15] = [
         (Fault::LeavesAnEntry, laws::valid_output, "valid-output"),
         (Fault::CountsFuses, laws::fuse_is_idempotent, "fuse-is-idempotent"),
         (Fault::ForksAfresh, laws::fork_is_a_copy, "fork-is-a-copy"),

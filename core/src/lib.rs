@@ -55,6 +55,7 @@
 mod calibration;
 mod detokenizer;
 mod error;
+mod law;
 mod memoryless;
 pub mod numerics;
 pub mod params;
@@ -70,6 +71,7 @@ mod vocabulary;
 pub use calibration::{CalibrationRows, CalibrationSpec};
 pub use detokenizer::{Detokenize, Detokenizer, TextDelta};
 pub use error::{Error, ErrorKind, Result, ResultExt};
+pub use law::Law;
 pub use memoryless::Memoryless;
 pub use processor::{Candidates, LogitsProcessor, ProcessorContext, ProcessorFactory, SamplingRow};
 pub use prompt::{PromptReading, PromptScore};

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use ndarray::ArrayView1;
 
 use crate::{
-    CalibrationRows, CalibrationSpec, Error, ErrorKind, PromptReading, PromptScore, Result, SharedVocabulary, TokenId,
+    CalibrationRows, CalibrationSpec, Error, ErrorKind, Law, PromptReading, PromptScore, Result, SharedVocabulary,
+    TokenId,
 };
 
 /// How many sources may take a role.
@@ -78,8 +79,8 @@ pub struct StrategyInfo {
     pub roles: Vec<RoleSpec>,
     /// JSON Schema of its parameters, as text.
     pub params_schema: String,
-    /// Algebraic laws that it claims, such as `shift-invariant` or `identity-at: alpha=0`; property tests hold it to them.
-    pub laws: Vec<String>,
+    /// Algebraic laws that it claims, which property tests check.
+    pub laws: Vec<Law>,
     /// What [`FusedRow::trace`] holds, in order.
     pub trace: Vec<TraceColumn>,
     /// The lead role: the role of one source whose row alone may be enough for a step, see [`FusionState::early_exit`]; the
@@ -139,8 +140,8 @@ impl StrategyInfo {
 
     /// Adds laws.
     #[must_use]
-    pub fn with_laws<'a>(mut self, laws: impl IntoIterator<Item = &'a str>) -> Self {
-        self.laws.extend(laws.into_iter().map(str::to_owned));
+    pub fn with_laws(mut self, laws: impl IntoIterator<Item = Law>) -> Self {
+        self.laws.extend(laws);
         self
     }
 

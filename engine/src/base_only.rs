@@ -1,5 +1,5 @@
 use logitfuse_core::{
-    FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, RoleSpec, SessionInfo, StrategyInfo,
+    FusedRow, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec, SessionInfo, StrategyInfo,
 };
 
 /// No fusion: the base's row as it is. A baseline goes through the very same loop as what it is compared with.
@@ -22,9 +22,9 @@ impl BaseOnly {
     pub fn new() -> Self {
         let base = RoleSpec::one("base").with_summary("the model that speaks");
         let info = StrategyInfo::new("none", [base]).with_summary("no fusion: the base alone").with_laws([
-            "deterministic",
-            "shift-invariant",
-            "vocab-equivariant",
+            Law::Deterministic,
+            Law::ShiftInvariant,
+            Law::VocabEquivariant,
         ]);
         Self { info }
     }

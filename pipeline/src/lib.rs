@@ -44,7 +44,7 @@ mod thread_plan;
 #[cfg(feature = "onnx")]
 pub use builder::PipelineBuilder;
 #[cfg(feature = "onnx")]
-pub use logitfuse_onnx::{ModelFolder, Runtime, SourceReport};
+pub use logitfuse_onnx::{LoadReport, ModelFolder, Runtime};
 #[cfg(feature = "plugins")]
 pub use logitfuse_plugin_host::{PluginFile, SearchPath};
 pub use nearest::{did_you_mean, nearest};

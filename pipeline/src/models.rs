@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use logitfuse_core::{LogitSource, Result};
-use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime, SourceReport, Spin};
+use logitfuse_onnx::{LoadReport, ModelFolder, OnnxOptions, OnnxSource, Runtime, Spin};
 use logitfuse_text::{CompatibilityReport, SourceVocabulary, Tokenizer, compatibility};
 
 use crate::{PipelineOptions, PromptFormatter, SourceConfig, ThreadPlan};
@@ -27,7 +27,7 @@ pub(crate) struct PreparedModels {
 /// Models with their weights, in order.
 pub(crate) struct OpenedModels {
     pub(crate) sources: Vec<Box<dyn LogitSource>>,
-    pub(crate) reports: Vec<SourceReport>,
+    pub(crate) reports: Vec<LoadReport>,
     pub(crate) compatibility: CompatibilityReport,
 }
 

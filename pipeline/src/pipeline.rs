@@ -47,7 +47,7 @@ struct Shared {
     tokenizer: Tokenizer,
     compatibility: CompatibilityReport,
     #[cfg(feature = "onnx")]
-    models: Vec<logitfuse_onnx::SourceReport>,
+    models: Vec<logitfuse_onnx::LoadReport>,
     thread_plan: ThreadPlan,
     #[cfg(feature = "plugins")]
     plugin: Option<crate::PluginUse>,
@@ -67,7 +67,7 @@ pub(crate) struct Opened {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) compatibility: CompatibilityReport,
     #[cfg(feature = "onnx")]
-    pub(crate) reports: Vec<logitfuse_onnx::SourceReport>,
+    pub(crate) reports: Vec<logitfuse_onnx::LoadReport>,
     pub(crate) thread_plan: ThreadPlan,
     pub(crate) weights: Vec<u64>,
     pub(crate) strategy: Arc<dyn FusionStrategy>,
@@ -197,7 +197,7 @@ impl Pipeline {
 
     /// One report per opened model: provider, cache policy, threads.
     #[cfg(feature = "onnx")]
-    pub fn models(&self) -> &[logitfuse_onnx::SourceReport] {
+    pub fn models(&self) -> &[logitfuse_onnx::LoadReport] {
         &self.shared.models
     }
 

@@ -212,7 +212,7 @@ impl Profile {
 }
 
 fn sources(pipeline: &Pipeline, profiler: &StepProfiler<'_>) -> Result<Vec<SourceProfile>> {
-    let one = |(model, report): (usize, &logitfuse_onnx::SourceReport)| {
+    let one = |(model, report): (usize, &logitfuse_onnx::LoadReport)| {
         let roles = pipeline.parts().roles.iter().filter(|role| role.source == model).map(|role| role.role.clone());
         let alone = profiler.alone(model)?;
         let forward = pipeline.parts().pool.with_source(model, costs::time).flatten()?;

@@ -54,7 +54,7 @@ variables! {
     LD_LIBRARY_PATH = "LD_LIBRARY_PATH": "folders that are searched for a system-wide ONNX Runtime first";
 }
 
-/// What the process was started with: its variables, its folder, the machine's library folders.
+/// The environment of a process: its variables, its folder, the machine's library folders.
 ///
 /// Functions take one instead of reading `std::env`, so that a host application or a test decides what they see. Child
 /// processes get exactly these variables too.

@@ -13,7 +13,7 @@ use crate::{
     manifest::Manifest,
 };
 
-/// How much of a finished folder is looked at before it is taken for whole.
+/// How thoroughly a finished folder is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
     /// That every file directly in it has its size.
@@ -52,7 +52,7 @@ impl Check {
 ///
 /// A folder that is there, was made by the same `recipe` and passes `check` is left alone, even where nothing can be
 /// written. A folder that logitfuse did not make is refused. Two processes take turns, and the second finds the work
-/// done. What a killed process left behind is swept away by the next one. `make` may use the folder that the fresh one
+/// done. What a killed process left behind is removed by the next one. `make` may use the folder that the fresh one
 /// lies in for what is not to be kept.
 pub fn make_once(
     target: &Path,
@@ -76,7 +76,7 @@ pub fn make_once(
     }
 
     let prefix = hidden(name, "partial-");
-    sweep(parent, &prefix);
+    remove_stale(parent, &prefix);
     let staging = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).map_err(|e| cannot_write(parent, e))?;
     // Its permissions are those of a secret; what is made here is none.
     let fresh = staging.path().join("made");
@@ -94,7 +94,7 @@ fn hidden(name: &std::ffi::OsStr, suffix: &str) -> OsString {
     hidden
 }
 
-/// A folder with something in it that no manifest claims is the user's.
+/// Refuses a folder that is not empty and has no manifest: it is the user's.
 fn refuse_foreign(target: &Path) -> Result<()> {
     let occupied = match fs::read_dir(target) {
         Ok(mut entries) => entries.next().is_some(),
@@ -118,8 +118,8 @@ fn lock(parent: &Path, name: &OsString, progress: &mut dyn FnMut(&str)) -> Resul
     Ok(file)
 }
 
-/// Removes what killed processes left. We hold the lock, so nobody is at work on it.
-fn sweep(parent: &Path, prefix: &OsString) {
+/// Removes what killed processes left. The lock is held, so no other process works on it.
+fn remove_stale(parent: &Path, prefix: &OsString) {
     let prefix = prefix.as_encoded_bytes();
     let stale = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(prefix);
     for entry in fs::read_dir(parent).into_iter().flatten().flatten().filter(stale) {
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_elses_folder_is_refused_and_kept() {
+    fn a_foreign_folder_is_refused_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thesis.tex"), "years of work").unwrap();
         let error = make(dir.path(), "x").unwrap_err();

@@ -1,11 +1,10 @@
-//! Finds, and on request installs, what a fresh machine lacks: ONNX Runtime and a real language model.
+//! Finds and installs the prerequisites of logitfuse: ONNX Runtime and a real language model.
 //!
 //! # Why this crate exists
 //!
 //! logitfuse loads ONNX Runtime at start-up instead of linking it, so that one binary serves every build of it, CPU or
-//! GPU. The price is that somebody must find the library, and that a fresh machine has none. The same holds for a model:
-//! weights do not belong in a repository. This crate pays both prices with the one tool that such a machine has, Python
-//! with pip: wheels are downloaded with the user's own pip configuration, checked against the sha256 that is pinned
+//! GPU. So the library has to be found, and a fresh machine has none. The same holds for a model: weights do not belong in a
+//! repository. This crate gets both with the one tool that such a machine has, Python with pip: wheels are downloaded with the user's own pip configuration, checked against the sha256 that is pinned
 //! here, and unpacked without running any of their code.
 //!
 //! Everything that is made appears atomically and once: a folder either is there, complete and with a manifest of its

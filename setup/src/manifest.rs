@@ -13,8 +13,8 @@ use crate::cache::cannot_write;
 
 const NAME: &str = "logitfuse-manifest.json";
 
-/// What a finished folder holds and what it was made from. Its presence says that the folder is ours, its content that
-/// the folder is whole.
+/// The files of a finished folder and the recipe that made them. A folder with a manifest was made by logitfuse; the hashes
+/// tell whether it is whole.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {

@@ -83,7 +83,7 @@ pub fn default_model_dir(env: &Environment) -> Result<PathBuf> {
     if let Some(dir) = env.path(&env::MODELS) {
         return Ok(dir);
     }
-    // Only our own checkout has the converter at this place.
+    // Only a checkout of logitfuse has the converter at this place.
     let is_checkout = |dir: &&Path| dir.join("setup/python").join(CONVERTER).is_file();
     match env.current_dir().ancestors().find(is_checkout) {
         Some(root) => Ok(root.join("models")),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Environment, env};
 
-/// The folders of plugins of this machine, in the order in which they are searched, with who named them: those of
+/// The folders of plugins of this machine, in the order in which they are searched, each with its origin: those of
 /// `LOGITFUSE_PLUGIN_PATH`, the user's own, and the one that belongs to the program `executable`. They need not exist.
 ///
 /// ```

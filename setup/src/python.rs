@@ -74,7 +74,7 @@ impl Python {
         let version = self.run(["-c", "import sys; print(sys.version, sys.base_prefix)"])?;
         let recipe = format!("python packages {}", sha256_of_texts([requirements, &version]));
         make_once(dir, &recipe, Check::Sizes, progress, |fresh, progress| {
-            progress(&format!("pip: installing packages into an environment of our own, {}", dir.display()));
+            progress(&format!("pip: installing packages into an environment of their own, {}", dir.display()));
             self.run([OsStr::new("-m"), OsStr::new("venv"), OsStr::new("--without-pip"), fresh.as_os_str()]).map_err(
                 |e| e.with_help("Python's venv module is needed: on Debian and Ubuntu, `apt install python3-venv`"),
             )?;
@@ -82,7 +82,7 @@ impl Python {
             let packages = inside.run(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])?;
             let list = fresh.join("requirements.txt");
             fs::write(&list, requirements).map_err(|e| cache::cannot_write(fresh, e))?;
-            // Our pip installs into the folder that the new environment imports from: that needs no pip inside it.
+            // The user's pip installs into the folder that the new environment imports from: that needs no pip inside it.
             let args = ["install", "--only-binary=:all:", "--target", &packages, "--requirement"];
             self.pip(args.iter().map(OsStr::new).chain([list.as_os_str()]))
         })?;
@@ -146,7 +146,7 @@ fn program(env: &Environment) -> Option<PathBuf> {
     active.into_iter().chain(on_path).find(|program| program.is_file())
 }
 
-/// What a person would read first: the last `ERROR:` line, else the last line at all.
+/// The message of a failed program: the last `ERROR:` line, else the last line at all.
 fn last_line(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty());

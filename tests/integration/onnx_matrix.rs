@@ -344,10 +344,10 @@ fn folders_tell_what_they_hold() {
     let size = |path: &std::path::Path| std::fs::metadata(path).unwrap().len();
     let external = folder("genai_external");
     assert_eq!(external.weight_bytes(), size(external.onnx()) + size(&external.root().join("model.onnx.data")));
-    assert_eq!(folder("gqa_sliding_window").hints().sliding_window, Some(6));
+    assert_eq!(folder("gqa_sliding_window").config().sliding_window, Some(6));
     assert!(folder("plain_merged").onnx().ends_with("decoder_model_merged.onnx"));
     let direct = ModelFolder::open(&tiny("hf_variants").join("onnx/model_q4.onnx"), None).unwrap();
-    assert_eq!(direct.hints().end_of_sequence, [2]);
+    assert_eq!(direct.config().end_of_sequence, [2]);
 }
 
 fn open_default(name: &str) -> OnnxSource {

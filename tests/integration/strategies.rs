@@ -51,7 +51,7 @@ fn every_page_says_what_the_strategy_computes() {
         let mut words = vec![info.summary.clone(), info.equation.lines().next().unwrap_or_default().to_owned()];
         words.extend(info.roles.iter().flat_map(|role| [role.name.clone(), role.summary.clone()]));
         words.extend(info.trace.iter().map(|column| column.name.clone()));
-        words.extend(info.laws.iter().cloned());
+        words.extend(info.laws.iter().map(ToString::to_string));
         words.extend(parameters(&info).into_iter().flat_map(|p| [p.name, p.summary]));
         for word in words {
             assert!(page.contains(&word), "{}: no {word:?} in\n{page}", info.id);

@@ -3,55 +3,55 @@ use serde::Serialize;
 
 use crate::Tokenizer;
 
-/// How many differing ids a verdict lists; their number is always exact.
+/// How many differing ids a report lists; their number is always exact.
 const SHOWN: usize = 5;
 
-/// One source as [`compatibility`] sees it.
+/// The vocabulary of one source: the input of [`compatibility`].
 #[derive(Clone, Copy, Debug)]
 pub struct SourceVocabulary<'a> {
-    /// For messages: how the user calls it.
+    /// Its name in the configuration, for messages.
     pub name: &'a str,
-    /// What its ids mean.
+    /// Defines its ids.
     pub tokenizer: &'a Tokenizer,
-    /// The entries of each of its rows.
+    /// The number of entries of each row.
     pub logit_width: usize,
     /// The ids that end a text, as the model's configuration lists them.
     pub end_of_sequence: &'a [TokenId],
 }
 
-/// What [`compatibility`] found. Serialises for `--format json`.
+/// The result of [`compatibility`]. Serialises for `--format json`.
 #[derive(Clone, Debug, Serialize)]
 pub struct CompatibilityReport {
     /// Whether the sources may be fused.
     pub compatible: bool,
     /// One entry per source, in the order in which they were given.
-    pub sources: Vec<SourceReport>,
+    pub sources: Vec<VocabularyReport>,
     /// Ids that every source defines.
     pub shared: usize,
-    /// Shared ids by which two sources mean different tokens; each refuses the set.
+    /// Shared ids that stand for different tokens in two sources; one is enough to refuse the set.
     pub differing: usize,
     /// The first of these.
     pub differences: Vec<Difference>,
     /// Why the set is refused, a line for each reason; empty if it is compatible.
     pub refusals: Vec<String>,
-    /// What is good to know and no reason to refuse, a line each.
+    /// Remarks that are no reason to refuse, a line each.
     pub notes: Vec<String>,
     #[serde(skip)]
     vocabulary: SharedVocabulary,
 }
 
-/// The numbers of one source.
+/// The vocabulary of one source, in numbers.
 #[derive(Clone, Debug, Serialize)]
-pub struct SourceReport {
-    /// How the user calls it.
+pub struct VocabularyReport {
+    /// Its name in the configuration.
     pub name: String,
     /// Entries of each row.
     pub logit_width: usize,
     /// Ids that the tokenizer defines.
     pub tokens: usize,
-    /// Logit columns that no token stands behind.
+    /// Logit columns without a token.
     pub padded: usize,
-    /// Tokens that no logit column stands for.
+    /// Tokens without a logit column.
     pub beyond: usize,
     /// The ids that end a text.
     pub end_of_sequence: Vec<TokenId>,
@@ -59,14 +59,14 @@ pub struct SourceReport {
     pub fingerprint: String,
 }
 
-/// An id by which two sources mean different tokens.
+/// An id that stands for different tokens in two sources.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// The id.
     pub id: TokenId,
-    /// What the first source means by it.
+    /// Its token in the first source.
     pub first: String,
-    /// What the other source means by it.
+    /// Its token in the other source.
     pub other: String,
     /// The name of the first source.
     pub first_source: String,
@@ -94,12 +94,12 @@ impl CompatibilityReport {
     }
 }
 
-/// Compares what several sources mean by their token ids, token by token, and says whether their logits may be added up.
+/// Compares the vocabularies of several sources, token by token, and decides whether their logits may be combined.
 ///
 /// Equal sizes prove nothing: two unrelated tokenizers of 32 000 tokens fuse into fluent nonsense without any error. And
 /// unequal sizes refute nothing: models of one family pad their logits differently. So each id is looked up in each
-/// tokenizer. One by which two sources mean *different* tokens refuses the set. One that a source *lacks*, because its
-/// tokenizer has no such token or its logits no such column, is masked, with a note.
+/// tokenizer. If it stands for *different* tokens in two sources, the set is refused. If a source *lacks* it, because its
+/// tokenizer has no such token or its logits no such column, it is masked, with a note.
 ///
 /// A single source is checked too: a tokenizer with ordinary tokens beyond the last column belongs to another model.
 ///
@@ -114,13 +114,13 @@ impl CompatibilityReport {
 /// let wrong = words(r#"{"?": 0, "no": 1, "yes": 2}"#)?;
 /// let source = |name, tokenizer, logit_width| SourceVocabulary { name, tokenizer, logit_width, end_of_sequence: &[] };
 ///
-/// let verdict = compatibility(&[source("base", &base, 4), source("expert", &expert, 8)]);
-/// assert!(verdict.compatible);
-/// assert_eq!(verdict.vocabulary()?.width(), 3);
+/// let report = compatibility(&[source("base", &base, 4), source("expert", &expert, 8)]);
+/// assert!(report.compatible);
+/// assert_eq!(report.vocabulary()?.width(), 3);
 ///
-/// let verdict = compatibility(&[source("base", &base, 4), source("wrong", &wrong, 3)]);
+/// let report = compatibility(&[source("base", &base, 4), source("wrong", &wrong, 3)]);
 /// assert_eq!(
-///     verdict.vocabulary().unwrap_err().to_string(),
+///     report.vocabulary().unwrap_err().to_string(),
 ///     r#"base, wrong: 2 of 3 shared token ids differ, id 1: "yes" (base) / "no" (wrong), id 2: "no" (base) / "yes" (wrong)"#
 /// );
 /// # Ok::<(), logitfuse_core::Error>(())
@@ -169,13 +169,13 @@ impl SourceVocabulary<'_> {
     }
 }
 
-fn report(source: &SourceVocabulary<'_>) -> SourceReport {
+fn report(source: &SourceVocabulary<'_>) -> VocabularyReport {
     let defined = source.defined().count();
     let beyond = source.beyond().count();
     let mut end_of_sequence = source.end_of_sequence.to_vec();
     end_of_sequence.sort_unstable();
     end_of_sequence.dedup();
-    SourceReport {
+    VocabularyReport {
         name: source.name.to_owned(),
         logit_width: source.logit_width,
         tokens: defined + beyond,
@@ -213,7 +213,7 @@ fn shared_ids(sources: &[SourceVocabulary<'_>]) -> Vec<TokenId> {
     })
 }
 
-/// The number of shared ids by which some source means another token than the first, and the first of them.
+/// The number of shared ids that stand for another token in some source than in the first one, and the first of them.
 fn differences(sources: &[SourceVocabulary<'_>], shared: &[TokenId]) -> (usize, Vec<Difference>) {
     let mut count = 0;
     let mut shown = Vec::new();
@@ -254,10 +254,10 @@ fn vocabulary(shared: &[TokenId]) -> SharedVocabulary {
     SharedVocabulary::new(next as usize, missing)
 }
 
-fn notes(sources: &[SourceVocabulary<'_>], reports: &[SourceReport], shared: &[TokenId]) -> Vec<String> {
+fn notes(sources: &[SourceVocabulary<'_>], reports: &[VocabularyReport], shared: &[TokenId]) -> Vec<String> {
     let mut notes = Vec::new();
     for (source, report) in sources.iter().zip(reports) {
-        let SourceReport { name, logit_width, padded, beyond, .. } = report;
+        let VocabularyReport { name, logit_width, padded, beyond, .. } = report;
         if *padded > 0 {
             // Padding rounds up to a multiple of a power of two; a tenth of the columns is more than any rounding.
             let doubt = if *padded > logit_width / 10 { "; is this the tokenizer of this model?" } else { "" };
@@ -286,8 +286,8 @@ fn notes(sources: &[SourceVocabulary<'_>], reports: &[SourceReport], shared: &[T
 }
 
 fn notes_on_pair(
-    first: (&SourceVocabulary<'_>, &SourceReport),
-    other: (&SourceVocabulary<'_>, &SourceReport),
+    first: (&SourceVocabulary<'_>, &VocabularyReport),
+    other: (&SourceVocabulary<'_>, &VocabularyReport),
     shared: &[TokenId],
 ) -> Vec<String> {
     let ((first, first_report), (other, other_report)) = (first, other);

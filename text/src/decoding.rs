@@ -9,11 +9,11 @@ use std::{str, sync::Arc};
 use logitfuse_core::{Error, ErrorKind, Result};
 use tokenizers::{Decoder as _, DecoderWrapper};
 
-use crate::tokenizer::guarded;
+use crate::tokenizer::catch_panic;
 
-/// A tokenizer's decoder as stages that tokens flow through. A clone continues where the original stands.
+/// A tokenizer's decoder as stages that tokens flow through. A clone continues at the same place.
 #[derive(Clone)]
-pub(crate) struct Pipeline(Vec<Stage>);
+pub(crate) struct IncrementalDecoder(Vec<Stage>);
 
 #[derive(Clone)]
 enum Stage {
@@ -33,7 +33,7 @@ enum Stage {
     Whole { decoder: Arc<DecoderWrapper>, fused: bool, tokens: Vec<String> },
 }
 
-impl Pipeline {
+impl IncrementalDecoder {
     pub(crate) fn new(decoder: Option<&DecoderWrapper>) -> Result<Self> {
         let mut stages = Vec::new();
         let mut fused = false;
@@ -73,7 +73,7 @@ fn add(decoder: &DecoderWrapper, stages: &mut Vec<Stage>, fused: &mut bool) -> R
                 add(decoder, stages, fused)?;
             }
         }
-        // The library counts below zero where a token is shorter than what is stripped from its end. Nobody writes that.
+        // The library underflows where a token is shorter than what is stripped from its end. No published tokenizer has this.
         (D::Strip(strip), _) if strip.stop > 0 => {
             return Err(Error::new(ErrorKind::Unsupported, "a decoder that strips the end of tokens is not supported")
                 .with_help("set `stop` to 0 in the `Strip` decoder of the tokenizer.json"));
@@ -177,7 +177,7 @@ impl Stage {
 }
 
 fn chain(decoder: &DecoderWrapper, tokens: Vec<String>) -> Result<Vec<String>> {
-    guarded(|| decoder.decode_chain(tokens))
+    catch_panic(|| decoder.decode_chain(tokens))
         .map_err(|e| Error::new(ErrorKind::InvalidData, format!("the tokenizer's decoder failed: {e}")))
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn set_now(environment: &mut Environment<'_>, now: jiff::civil::DateT
     });
 }
 
-/// Our error for one of the template's: what failed, in which line.
+/// A template's error as an error of logitfuse, with the line that failed.
 pub(crate) fn error(origin: &str, e: minijinja::Error) -> Error {
     // An exception that the template raises on purpose lies below the call that raised it.
     let line = e.line().map_or_else(String::new, |line| format!("line {line}: "));
@@ -126,7 +126,7 @@ impl serde_json::ser::Formatter for PythonSpacing {
     }
 }
 
-/// Turns `{% generation %} … {% endgeneration %}`, which `transformers` adds to Jinja to mark what the assistant says,
+/// Turns `{% generation %} … {% endgeneration %}`, which `transformers` adds to Jinja to mark the assistant's turns,
 /// into a block that does nothing. The marks that trim white space stay in force.
 fn without_generation_tags(template: &str) -> String {
     let mut out = String::with_capacity(template.len());
@@ -137,13 +137,13 @@ fn without_generation_tags(template: &str) -> String {
         let name_at = tag.len() - tag.trim_start_matches(['-', '+']).trim_start().len();
         let (mark, name) = tag.split_at(name_at);
         let word = name.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
-        let stands_for = match word {
+        let replacement = match word {
             "generation" => "if true",
             "endgeneration" => "endif",
             other => other,
         };
         out.push_str(mark);
-        out.push_str(stands_for);
+        out.push_str(replacement);
         rest = &name[word.len()..];
     }
     out.push_str(rest);

@@ -1,12 +1,12 @@
-//! Everything between text and token ids: tokenizers, chat templates, streaming output, and the check that several
-//! models speak of the same tokens.
+//! Everything between text and token ids: tokenizers, chat templates, streaming output, and the check that several models
+//! have the same vocabulary.
 //!
 //! # Why this crate exists
 //!
 //! Fusion adds up logits column by column. That is only meaningful if column 523 is the same token in every model, so
 //! [`compatibility`] compares the tokenizers token by token before anything runs, and says which ids differ. Around it
 //! stand the things that every decode loop needs and that are easy to get nearly right: a [`ChatTemplate`] that renders
-//! what Python would have rendered, a [`TextStream`] whose pieces add up to exactly the text that decoding all tokens at
+//! what Python would have rendered, a [`TextStream`] whose deltas add up to exactly the text that decoding all tokens at
 //! once would give, and [`StopStrings`] that are found even when they straddle tokens.
 //!
 //! # From a prompt to streamed text
@@ -44,7 +44,7 @@ mod template;
 mod testing;
 mod tokenizer;
 
-pub use compatibility::{CompatibilityReport, Difference, SourceReport, SourceVocabulary, compatibility};
+pub use compatibility::{CompatibilityReport, Difference, SourceVocabulary, VocabularyReport, compatibility};
 pub use logitfuse_core::TextDelta;
 pub use output::{DetokenizeOptions, OutputText};
 pub use prompt_template::PromptTemplate;

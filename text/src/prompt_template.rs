@@ -6,7 +6,7 @@ use minijinja::{
 };
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-/// A piece of a prompt with places for a sample's fields: `"{{ passage }}\n\n{{ question }}"`.
+/// A prompt template with placeholders for a sample's fields: `"{{ passage }}\n\n{{ question }}"`.
 ///
 /// Jinja as everywhere in this field, with the methods of Python's strings, lists and dictionaries that templates written
 /// for Python use, and strict: a field that the sample lacks is an error, not an empty string.
@@ -25,7 +25,7 @@ use minijinja_contrib::pycompat::unknown_method_callback;
 pub struct PromptTemplate {
     origin: String,
     environment: Environment<'static>,
-    /// What is between the braces, if the whole text is one expression.
+    /// The expression between the braces, if the whole text is one.
     expression: Option<String>,
 }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-/// Finds stop strings in streamed text and cuts the text off before the first one.
+/// A search for stop strings in streamed text, which cuts the text off before the first one.
 ///
 /// A stop string may begin in one token and end in another. Text that could still turn out to be the beginning of one
 /// is held back, so nothing that is shown has to be taken back, and the result does not depend on how the text was

@@ -1,9 +1,9 @@
 use logitfuse_core::{Result, TokenId};
 
-use crate::{Tokenizer, decoding::Pipeline};
+use crate::{Tokenizer, decoding::IncrementalDecoder};
 
-/// Decodes tokens as they come. The pieces add up to exactly what [`Tokenizer::decode`] makes of all tokens at once, no
-/// piece ends inside a character, and the cost of a token does not grow with the text.
+/// A streaming decoder. The deltas add up to exactly what [`Tokenizer::decode`] returns for all tokens at once, none ends
+/// inside a character, and the cost of a token does not grow with the text.
 ///
 /// Decoding token by token is not enough: one emoji may be three tokens, `SentencePiece` drops the space before the first
 /// word but not before the others, and a run of byte tokens is text only if all of it is.
@@ -26,28 +26,28 @@ use crate::{Tokenizer, decoding::Pipeline};
 #[derive(Clone)]
 pub struct TextStream {
     tokenizer: Tokenizer,
-    pipeline: Pipeline,
+    decoder: IncrementalDecoder,
     skip_special: bool,
 }
 
 impl TextStream {
     /// A stream at its beginning. `skip_special` leaves control tokens out of the text.
     pub fn new(tokenizer: &Tokenizer, skip_special: bool) -> Self {
-        Self { tokenizer: tokenizer.clone(), pipeline: tokenizer.pipeline().clone(), skip_special }
+        Self { tokenizer: tokenizer.clone(), decoder: tokenizer.decoder().clone(), skip_special }
     }
 
     /// Takes the next token and returns the text that it completes; empty if it completes none, or if the tokenizer does
     /// not define the id.
     pub fn push(&mut self, token: TokenId) -> Result<String> {
         match self.tokenizer.visible(token, self.skip_special) {
-            Some(token) => self.pipeline.push(token).map_err(|e| e.context(self.tokenizer.origin())),
+            Some(token) => self.decoder.push(token).map_err(|e| e.context(self.tokenizer.origin())),
             None => Ok(String::new()),
         }
     }
 
     /// Ends the text and returns what was held back. A character that was never completed comes out as U+FFFD.
     pub fn finish(self) -> Result<String> {
-        self.pipeline.finish().map_err(|e| e.context(self.tokenizer.origin()))
+        self.decoder.finish().map_err(|e| e.context(self.tokenizer.origin()))
     }
 }
 

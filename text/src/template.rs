@@ -23,9 +23,9 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
-    /// `system`, `user`, `assistant`; what else is allowed, the template decides.
+    /// `system`, `user`, `assistant`; the template decides which others are allowed.
     pub role: String,
-    /// What is said.
+    /// The text of the message.
     pub content: String,
 }
 
@@ -36,7 +36,7 @@ impl Message {
     }
 }
 
-/// Writes a conversation the way a model was trained to read it.
+/// A chat template: renders a conversation into the prompt format that a model was trained on.
 ///
 /// An instruction-tuned model that gets its prompt in another form, or without one, answers worse and nothing says why;
 /// in fusion, each role may need a different form. Model folders carry theirs as a Jinja template, which is rendered here
@@ -173,11 +173,11 @@ fn find(folder: &Path, name: Option<&str>) -> Result<Option<(PathBuf, Templates)
     }
     for file in ["chat_template.json", "tokenizer_config.json"] {
         let Some((path, json)) = read_json(folder, file)? else { continue };
-        let Some(written) = json.get("chat_template").filter(|written| !written.is_null()) else { continue };
-        let templates = match Written::deserialize(written) {
-            Ok(Written::One(text)) => Templates::from([("default".to_owned(), text)]),
-            Ok(Written::Named(list)) => list.into_iter().map(|named| (named.name, named.template)).collect(),
-            Ok(Written::Map(map)) => map,
+        let Some(field) = json.get("chat_template").filter(|field| !field.is_null()) else { continue };
+        let templates = match TemplateField::deserialize(field) {
+            Ok(TemplateField::One(text)) => Templates::from([("default".to_owned(), text)]),
+            Ok(TemplateField::Named(list)) => list.into_iter().map(|named| (named.name, named.template)).collect(),
+            Ok(TemplateField::Map(map)) => map,
             Err(_) => {
                 let message =
                     format!("{}: `chat_template` is neither a text nor a list of named texts", path.display());
@@ -193,7 +193,7 @@ fn find(folder: &Path, name: Option<&str>) -> Result<Option<(PathBuf, Templates)
 /// The three ways in which `chat_template` is written.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum TemplateField {
     One(String),
     Named(Vec<Named>),
     Map(Templates),

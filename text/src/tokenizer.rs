@@ -12,12 +12,12 @@ use logitfuse_core::{Error, ErrorKind, Result, ResultExt, TokenId};
 use sha2::{Digest, Sha256};
 use tokenizers::Decoder as _;
 
-use crate::{SpecialTokens, decoding::Pipeline, special::read_text};
+use crate::{SpecialTokens, decoding::IncrementalDecoder, special::read_text};
 
-/// Turns text into token ids and back, as the model's own `tokenizer.json` says.
+/// A tokenizer: turns text into token ids and back, as the model's own `tokenizer.json` defines.
 ///
-/// A tokenizer is the authority on what an id means. The width of a model's logits is not: exports pad it (151 936
-/// columns for 151 665 tokens are common), so ids that no token stands behind give `None` here instead of a guess.
+/// The tokenizer defines which ids exist. The width of a model's logits does not: exports pad it (151 936 columns for
+/// 151 665 tokens are common), so ids without a token give `None` here.
 ///
 /// Cloning is cheap, and clones may be used from several threads at once.
 ///
@@ -43,8 +43,8 @@ struct Inner {
     /// For messages: the file it came from.
     origin: String,
     library: tokenizers::Tokenizer,
-    pipeline: Pipeline,
-    /// Ids that a token stands behind, as ascending, separated ranges: a file may name an id near `u32::MAX`, so nothing
+    decoder: IncrementalDecoder,
+    /// Ids that have a token, as ascending, separated ranges: a file may name an id near `u32::MAX`, so nothing
     /// here is indexed by id.
     defined: Vec<RangeInclusive<TokenId>>,
     added: BTreeMap<TokenId, Added>,
@@ -77,7 +77,7 @@ impl Tokenizer {
     fn build(json: &str, origin: String, special: SpecialTokens) -> Result<Self> {
         // The library panics on some files that are cut off, so what is no JSON at all is found before.
         let syntax = serde_json::from_str::<serde::de::IgnoredAny>(json).map_err(|e| e.to_string());
-        let parsed = syntax.and_then(|_| guarded(|| json.parse::<tokenizers::Tokenizer>()));
+        let parsed = syntax.and_then(|_| catch_panic(|| json.parse::<tokenizers::Tokenizer>()));
         let mut library = parsed.map_err(|e| {
             let help = if json.starts_with("version https://git-lfs") {
                 "this is a Git LFS pointer, not the file itself; run `git lfs pull` in the repository it came from"
@@ -90,7 +90,7 @@ impl Tokenizer {
         // is refused for its length.
         library.with_padding(None);
         library.with_truncation(None).or_err(ErrorKind::InvalidData, &origin)?;
-        let pipeline = Pipeline::new(library.get_decoder()).map_err(|e| e.context(&origin))?;
+        let decoder = IncrementalDecoder::new(library.get_decoder()).map_err(|e| e.context(&origin))?;
 
         let added: BTreeMap<_, _> = library
             .get_added_tokens_decoder()
@@ -103,14 +103,14 @@ impl Tokenizer {
                 .with_help("take the tokenizer.json that belongs to the model"));
         }
         let defined = ranges(ids);
-        Ok(Self(Arc::new(Inner { origin, library, pipeline, defined, added, special, fingerprint: OnceLock::new() })))
+        Ok(Self(Arc::new(Inner { origin, library, decoder, defined, added, special, fingerprint: OnceLock::new() })))
     }
 
     /// Text to ids. Special tokens that are written out in the text, as chat templates do, become their ids in any
     /// case; `add_special_tokens` asks for those that the model expects around a plain text (often one at the beginning).
     /// Leave it off for rendered chat templates.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<TokenId>> {
-        let encoding = guarded(|| self.0.library.encode_fast(text, add_special_tokens)).map_err(|e| {
+        let encoding = catch_panic(|| self.0.library.encode_fast(text, add_special_tokens)).map_err(|e| {
             Error::new(ErrorKind::InvalidData, format!("{}: cannot encode the text: {e}", self.0.origin)).with_help(
                 "a tokenizer of this kind needs an unknown token, or the file is damaged; check it with `models inspect`",
             )
@@ -118,7 +118,7 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Ids to text. Ids that no token stands behind are left out, and so are special tokens if `skip_special` is set.
+    /// Ids to text. Ids without a token are left out, and so are special tokens if `skip_special` is set.
     /// Bytes that are no UTF-8 come out as U+FFFD.
     pub fn decode(&self, ids: &[TokenId], skip_special: bool) -> Result<String> {
         let tokens: Vec<_> = ids.iter().filter_map(|&id| self.visible(id, skip_special)).collect();
@@ -128,7 +128,7 @@ impl Tokenizer {
         }
         match self.0.library.get_decoder() {
             None => Ok(tokens.join(" ")),
-            Some(decoder) => guarded(|| decoder.decode(tokens)).map_err(|e| {
+            Some(decoder) => catch_panic(|| decoder.decode(tokens)).map_err(|e| {
                 Error::new(ErrorKind::InvalidData, format!("{}: cannot decode: {e}", self.0.origin))
                     .with_help("the `decoder` section of the tokenizer.json is damaged; download the file again")
             }),
@@ -150,12 +150,12 @@ impl Tokenizer {
         self.0.defined.last().map_or(0, |last| *last.end() as usize + 1)
     }
 
-    /// The ids that a token stands behind, ascending.
+    /// The ids that have a token, ascending.
     pub fn defined_ids(&self) -> impl Iterator<Item = TokenId> {
         self.0.defined.iter().cloned().flatten()
     }
 
-    /// The ids below [`size`](Self::size) that no token stands behind, as ascending ranges.
+    /// The ids below [`size`](Self::size) that have no token, as ascending ranges.
     pub fn holes(&self) -> impl Iterator<Item = RangeInclusive<TokenId>> {
         let ends = self.0.defined.iter().map(|range| Some(*range.end()));
         let starts = self.0.defined.iter().map(|range| *range.start());
@@ -180,7 +180,7 @@ impl Tokenizer {
         self.0.added.get(&id).is_some_and(|added| added.special)
     }
 
-    /// The special tokens that the model folder gives names to.
+    /// The special tokens that the model folder names.
     pub fn special_tokens(&self) -> &SpecialTokens {
         &self.0.special
     }
@@ -220,12 +220,12 @@ impl Tokenizer {
         &self.0.origin
     }
 
-    /// The decoder's stages, as they stand before the first token.
-    pub(crate) fn pipeline(&self) -> &Pipeline {
-        &self.0.pipeline
+    /// The decoder before the first token.
+    pub(crate) fn decoder(&self) -> &IncrementalDecoder {
+        &self.0.decoder
     }
 
-    /// What decoding sees of an id: nothing, if it is undefined or skipped.
+    /// The token of an id; `None` if it is undefined or skipped.
     pub(crate) fn visible(&self, id: TokenId, skip_special: bool) -> Option<String> {
         let token = self.token(id)?;
         // By text, not by id, as the library does it: a control token may also stand in the plain vocabulary.
@@ -265,7 +265,7 @@ fn ranges(ids: BTreeSet<TokenId>) -> Vec<RangeInclusive<TokenId>> {
 }
 
 /// Runs a call into the library, which reports most damage in a file as an error but some as a panic.
-pub(crate) fn guarded<T, E: fmt::Display>(call: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+pub(crate) fn catch_panic<T, E: fmt::Display>(call: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     // Nothing that a panic could leave half-changed outlives the call: a tokenizer that fails to load is dropped, and
     // encoding and decoding change only caches that the library locks itself.
     let message = match catch_unwind(AssertUnwindSafe(call)) {

@@ -39,14 +39,14 @@ fn main() -> Result<()> {
     model.forward(&[Step { sequence, tokens: &prompt, rows: 1 }], &mut rows)?;
     let prefill = start.elapsed().as_secs_f64() * 1e3;
 
-    let mut tokens = vec![favourite(rows.row(0))];
+    let mut tokens = vec![most_probable_token(rows.row(0))];
     let mut steps = Vec::new();
     while tokens.len() < count {
         let last = tokens[tokens.len() - 1];
         let start = Instant::now();
         model.forward(&[Step { sequence, tokens: &[last], rows: 1 }], &mut rows)?;
         steps.push(start.elapsed().as_secs_f64() * 1e3);
-        tokens.push(favourite(rows.row(0)));
+        tokens.push(most_probable_token(rows.row(0)));
     }
     steps.sort_by(f64::total_cmp);
     println!("{tokens:?}");
@@ -56,8 +56,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The first of the largest entries.
-fn favourite(row: &[f32]) -> TokenId {
+/// The most probable token; of several the first.
+fn most_probable_token(row: &[f32]) -> TokenId {
     let best =
         row.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (id, &x)| if x > best.1 { (id, x) } else { best });
     TokenId::try_from(best.0).unwrap_or_default()

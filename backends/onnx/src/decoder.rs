@@ -1,5 +1,5 @@
-//! A loaded graph and how it is called: ids, mask and positions in, logits out. Where key/value caches lie is the cache
-//! policy's part.
+//! A loaded graph and how it is called: ids, mask and positions in, logits out. Key/value caches are the part of
+//! [`crate::kv`].
 
 use std::ffi::CString;
 
@@ -13,16 +13,16 @@ use ort::{
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    Element, fault,
-    memory::{HostMemory, Memory, Side, TensorDesc, as_i64},
-    port::Port,
+    Element, error,
+    memory::{CacheMemory, HostMemory, Side, TensorDesc, as_i64},
     signature::{CacheTensor, LogitRows, Signature},
+    tensor_info::TensorInfo,
 };
 
 /// A session, and the memory of its inputs and logits, which every call writes over.
 ///
 /// [`Binding`]s keep addresses of that memory from one call to the next. They are sound because nothing but the `run…`
-/// functions of this file runs a binding, and these first bind every input of [`Inputs`] and the logits anew
+/// functions of this file runs a binding, and these first bind every input of [`GraphInputs`] and the logits anew
 /// ([`bind_call`](Self::bind_call)), to memory that `&mut self` lends to the run.
 pub(crate) struct Decoder {
     session: Session,
@@ -34,30 +34,30 @@ pub(crate) struct Decoder {
     pub(crate) chunk_tokens: usize,
     host: MemoryInfo<'static>,
     // These two, and which of the inputs there are, are never exchanged: a name that was bound once is bound by every call.
-    inputs: Inputs,
+    inputs: GraphInputs,
     logits_name: CString,
     logits: HostMemory,
     /// Rows of each sequence that `logits` holds.
     logits_rows: usize,
 }
 
-/// Inputs of whole numbers, written over at every call.
-struct Inputs {
-    ids: Integers,
-    mask: Option<Integers>,
-    positions: Option<Integers>,
-    rows_to_keep: Option<Integers>,
+/// The integer inputs of the graph, written over at every call.
+struct GraphInputs {
+    ids: IntegerInput,
+    mask: Option<IntegerInput>,
+    positions: Option<IntegerInput>,
+    rows_to_keep: Option<IntegerInput>,
 }
 
-struct Integers {
+struct IntegerInput {
     name: CString,
     element: Element,
     memory: HostMemory,
 }
 
-impl Integers {
-    fn of(port: &Port) -> Self {
-        Self { name: c_name(&port.name), element: port.element, memory: HostMemory::empty() }
+impl IntegerInput {
+    fn of(input: &TensorInfo) -> Self {
+        Self { name: c_name(&input.name), element: input.element, memory: HostMemory::empty() }
     }
 
     #[expect(unsafe_code, reason = "see `Binding`")]
@@ -94,7 +94,7 @@ impl Binding {
     pub(crate) unsafe fn bind_in_place(
         &mut self,
         tensor: &CacheTensor,
-        memory: &Memory,
+        memory: &CacheMemory,
         offset: usize,
         desc: &TensorDesc<'_>,
         info: &MemoryInfo<'_>,
@@ -106,7 +106,7 @@ impl Binding {
     }
 }
 
-/// Names come out of a file in which a NUL would have ended them.
+/// A name for the C API. Names come out of a file in which a NUL would have ended them.
 fn c_name(name: &str) -> CString {
     CString::new(name.replace('\0', "")).unwrap_or_default()
 }
@@ -133,12 +133,12 @@ enum Outputs {
 impl Decoder {
     pub(crate) fn new(session: Session, signature: Signature, name: String, device: Option<i32>) -> Result<Self> {
         let host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)
-            .map_err(fault::backend(&name))?;
-        let inputs = Inputs {
-            ids: Integers::of(&signature.ids),
-            mask: signature.mask.as_ref().map(Integers::of),
-            positions: signature.positions.as_ref().map(Integers::of),
-            rows_to_keep: signature.rows_to_keep.as_ref().map(Integers::of),
+            .map_err(error::backend(&name))?;
+        let inputs = GraphInputs {
+            ids: IntegerInput::of(&signature.ids),
+            mask: signature.mask.as_ref().map(IntegerInput::of),
+            positions: signature.positions.as_ref().map(IntegerInput::of),
+            rows_to_keep: signature.rows_to_keep.as_ref().map(IntegerInput::of),
         };
         let logits_name = c_name(&signature.logits.name);
         Ok(Self {
@@ -157,7 +157,7 @@ impl Decoder {
 
     /// A binding to which nothing is bound yet.
     pub(crate) fn binding(&self) -> Result<Binding> {
-        let io = self.session.create_binding().map_err(fault::backend(&self.name))?;
+        let io = self.session.create_binding().map_err(error::backend(&self.name))?;
         Ok(Binding { io, session: self.session.ptr().addr() })
     }
 
@@ -165,7 +165,7 @@ impl Decoder {
     pub(crate) fn cache_memory(&self) -> Result<MemoryInfo<'static>> {
         match self.device {
             Some(id) => MemoryInfo::new(AllocationDevice::CUDA, id, AllocatorType::Device, MemoryType::Default)
-                .map_err(fault::backend(&self.name)),
+                .map_err(error::backend(&self.name)),
             None => Ok(self.host.clone()),
         }
     }
@@ -195,9 +195,9 @@ impl Decoder {
             let numbers = call.pasts.iter().flat_map(|&past| (past..past + count).map(as_i64));
             positions.bind(io, &[batch, count], numbers, host)?;
         }
-        if let Some(switch) = &signature.use_cache_branch {
+        if let Some(use_cache) = &signature.use_cache_branch {
             let cached = call.pasts.iter().any(|&past| past > 0);
-            io.bind_input(&*switch.name, &Tensor::from_array(([1usize], vec![cached]))?)?;
+            io.bind_input(&*use_cache.name, &Tensor::from_array(([1usize], vec![cached]))?)?;
         }
         if let Some(input) = &mut inputs.rows_to_keep {
             let rank = signature.rows_to_keep.as_ref().map_or(0, |keep| keep.dims.len());
@@ -207,7 +207,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Logits are written where we say: bindings of other sequences must not hold buffers of their own.
+    /// Binds the logits to one buffer for all bindings: each having its own would multiply the memory.
     #[expect(unsafe_code, reason = "see `Binding`")]
     fn bind_logits(&mut self, io: &mut IoBinding, call: &Call<'_>, outputs: Outputs) -> ort::Result<()> {
         let Signature { logits, width, .. } = &self.signature;
@@ -236,7 +236,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Positions whose logits a call puts out.
+    /// Positions whose logits a call returns.
     fn rows_out(&self, call: &Call<'_>) -> usize {
         match self.signature.rows {
             Some(LogitRows::All) => call.tokens.first().map_or(0, |tokens| tokens.len()),
@@ -248,14 +248,14 @@ impl Decoder {
     /// Runs a call. Caches must be bound; outputs stay where they are bound.
     #[expect(unsafe_code, reason = "ort's own call makes a value of each of some sixty outputs, every token")]
     pub(crate) fn run(&mut self, binding: &mut Binding, call: &Call<'_>) -> Result<()> {
-        self.bind_call(binding, call, Outputs::InPlace).map_err(fault::backend(&self.name))?;
+        self.bind_call(binding, call, Outputs::InPlace).map_err(error::backend(&self.name))?;
         let session = self.session.ptr_mut();
         // SAFETY: `session` is live and used by one thread, as `&mut self` proves; `binding` was made for it, as `bind_call`
         // has checked. What is bound is alive: inputs and logits were bound just now, caches by the promise of
         // `bind_in_place`, and ort keeps its own tensors. Null options mean the defaults. The status is consumed exactly once.
         unsafe {
             ort::Error::result_from_status((ort::api().RunWithBinding)(session, std::ptr::null(), binding.io.ptr()))
-                .map_err(fault::backend(&self.name))
+                .map_err(error::backend(&self.name))
         }
     }
 
@@ -266,7 +266,7 @@ impl Decoder {
         past: &[DynTensor],
         call: &Call<'_>,
     ) -> Result<Vec<DynTensor>> {
-        self.bind_call(binding, call, Outputs::HandedOver).map_err(fault::backend(&self.name))?;
+        self.bind_call(binding, call, Outputs::HandedOver).map_err(error::backend(&self.name))?;
         let present = self.bind_past(&mut binding.io, past).and_then(|()| self.run_taking_cache(&binding.io));
         // The binding would keep the old past alive beside the new.
         binding.io.clear();
@@ -280,12 +280,12 @@ impl Decoder {
             io.bind_output_to_device(&*tensor.present, &memory)
         };
         let mut tensors = self.signature.cache.iter().zip(past);
-        tensors.try_for_each(|(tensor, past)| bind(tensor, past)).map_err(fault::backend(&self.name))
+        tensors.try_for_each(|(tensor, past)| bind(tensor, past)).map_err(error::backend(&self.name))
     }
 
     fn run_taking_cache(&mut self, io: &IoBinding) -> Result<Vec<DynTensor>> {
         let Self { session, signature, name, .. } = self;
-        let mut outputs = session.run_binding(io).map_err(fault::backend(&name))?;
+        let mut outputs = session.run_binding(io).map_err(error::backend(&name))?;
         let take = |present: &str| {
             let value = outputs.remove(present);
             value.and_then(|value| value.downcast::<DynTensorValueType>().ok()).ok_or_else(|| {
@@ -304,12 +304,12 @@ impl Decoder {
     /// An empty past for one sequence.
     pub(crate) fn empty_cache(&self) -> Result<Vec<DynTensor>> {
         let memory = self.cache_memory()?;
-        let allocator = Allocator::new(&self.session, memory).map_err(fault::backend(&self.name))?;
+        let allocator = Allocator::new(&self.session, memory).map_err(error::backend(&self.name))?;
         let empty = |tensor: &CacheTensor| {
             let shape: Vec<i64> = tensor.shape(1, 0).into_iter().map(as_i64).collect();
             DynTensor::new(&allocator, tensor.element.to_ort(), shape)
         };
-        self.signature.cache.iter().map(empty).collect::<ort::Result<_>>().map_err(fault::backend(&self.name))
+        self.signature.cache.iter().map(empty).collect::<ort::Result<_>>().map_err(error::backend(&self.name))
     }
 
     /// Runs a call on the caches in `past` for the shapes of its outputs: the logits and each present cache.

@@ -2,10 +2,9 @@
 //!
 //! # Why this crate exists
 //!
-//! Decoders in the wild agree on little: some want positions, some a mask, some neither; caches are concatenated by the
-//! graph or shared in place; logits are f16 or f32, of every position or the last; configuration files lie. Everything
-//! that knows about this, and about ONNX Runtime, is in here, and nothing of it shows outside: no type of `ort` is in a
-//! public signature.
+//! Published decoders agree on little: some take positions, some a mask, some neither; caches are concatenated by the
+//! graph or written in place; logits are f16 or f32, of every position or the last; configuration files contradict the graph.
+//! This crate handles all of it, and is the only one that depends on `ort`, no type of which is in a public signature.
 //!
 //! ```no_run
 //! use logitfuse_core::LogitSource;
@@ -18,13 +17,13 @@
 //! # Ok::<(), logitfuse_core::Error>(())
 //! ```
 //!
-//! The way of a model: [`ModelFolder`] finds the file and its configuration and refuses what is broken; the graph's
+//! How a model is opened: [`ModelFolder`] finds the file and its configuration and refuses what is broken; the graph's
 //! inputs and outputs become a signature; [`Provider`]s are tried in order; the cache policy is chosen
-//! ([`KvChoice`]); [`SourceReport`] tells what was decided and why.
+//! ([`KvChoice`]); [`LoadReport`] tells what was decided and why.
 //!
 //! # GPUs
 //!
-//! `cuda` and `tensorrt` keep the key/value cache on the device; forks, growth and truncation of moved caches go
+//! `cuda` and `tensorrt` keep the key/value cache on the device; forks, growth and truncation of pass-through caches go
 //! through the host. The code for them was written and compiled on machines without a GPU: the ways to fail are tested
 //! with ONNX Runtime's own errors, the way to succeed by `cargo xtask gpu-check` where there is one.
 
@@ -32,13 +31,12 @@
 
 mod decoder;
 mod element;
-mod fault;
+mod error;
 mod folder;
 mod graph;
 mod kv;
 mod memory;
 mod options;
-mod port;
 mod probe;
 mod providers;
 mod report;
@@ -46,12 +44,13 @@ mod runtime;
 mod session;
 mod signature;
 mod source;
+mod tensor_info;
 
 pub use element::Element;
-pub use folder::{Hints, Layout, ModelFolder};
+pub use folder::{Layout, ModelConfig, ModelFolder};
 pub use options::{KvChoice, OnnxOptions, Spin};
-pub use port::{Dim, Port};
 pub use providers::Provider;
-pub use report::{KvPolicy, Refused, SourceReport};
+pub use report::{KvPolicy, LoadReport, RejectedProvider};
 pub use runtime::Runtime;
 pub use source::OnnxSource;
+pub use tensor_info::{Dim, TensorInfo};

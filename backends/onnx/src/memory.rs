@@ -2,7 +2,7 @@
 //!
 //! ONNX Runtime keeps the address of a tensor that is bound, not a borrow, so binding is `unsafe` here. Two types own memory
 //! together with the bindings that point into it, and are safe to use: [`Decoder`](crate::decoder::Decoder) for the
-//! inputs and logits of a call, [`Block`](crate::kv::block::Block) for key/value caches.
+//! inputs and logits of a call, [`KvBuffer`](crate::kv::buffer::KvBuffer) for key/value caches.
 
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
@@ -30,7 +30,7 @@ pub(crate) struct HostMemory {
 
 /// What memory is aligned to: a cache line, and the widest vector register.
 #[repr(align(64))]
-struct Line;
+struct CacheLine;
 
 // SAFETY: the memory is owned and has no tie to a thread.
 #[expect(unsafe_code, reason = "a raw pointer is not Send by itself")]
@@ -40,7 +40,7 @@ unsafe impl Send for HostMemory {}
 impl HostMemory {
     /// `None` if `bytes` is no size that memory can have.
     pub(crate) fn zeroed(bytes: usize) -> Option<Self> {
-        let layout = Layout::from_size_align(bytes.max(1), align_of::<Line>()).ok()?;
+        let layout = Layout::from_size_align(bytes.max(1), align_of::<CacheLine>()).ok()?;
         // SAFETY: the layout's size is at least 1.
         let start = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
@@ -49,7 +49,7 @@ impl HostMemory {
 
     /// Memory of size 0.
     pub(crate) fn empty() -> Self {
-        Self { start: NonNull::<Line>::dangling().cast(), layout: Layout::new::<()>() }
+        Self { start: NonNull::<CacheLine>::dangling().cast(), layout: Layout::new::<()>() }
     }
 
     /// Copies `bytes` bytes from `from`, at `source`, to `target`.
@@ -164,7 +164,7 @@ impl HostMemory {
         info: &MemoryInfo<'_>,
     ) -> ort::Result<()> {
         let value = tensor_at(self.start, self.bytes(), 0, desc, info)?;
-        // SAFETY: `value` is owned here: the binding takes a share of it, and ours is released once. `name` ends with a
+        // SAFETY: `value` is owned here: the binding takes a share of it, and the one of this function is released once. `name` ends with a
         // NUL, and `io` is live and borrowed for writing. That the memory outlives the runs is the caller's promise.
         unsafe {
             let bind = match side {
@@ -216,8 +216,8 @@ impl Drop for HostMemory {
     }
 }
 
-/// Where a cache that is written in place lives.
-pub(crate) enum Memory {
+/// The memory of a cache that is written in place.
+pub(crate) enum CacheMemory {
     Host(HostMemory),
     /// A tensor in the memory of a CUDA device.
     Device(DynTensor),
@@ -235,17 +235,17 @@ impl TensorDesc<'_> {
     }
 }
 
-impl Memory {
-    /// Moves what was written on the host to the CUDA device, if one is given.
-    pub(crate) fn place(host: HostMemory, desc: &TensorDesc<'_>, device: Option<i32>) -> ort::Result<Self> {
+impl CacheMemory {
+    /// Moves a cache that was assembled on the host to the CUDA device, if one is given.
+    pub(crate) fn on_device(host: HostMemory, desc: &TensorDesc<'_>, device: Option<i32>) -> ort::Result<Self> {
         match device {
             Some(_) => Ok(Self::Device(host.to_tensor(desc, device)?)),
             None => Ok(Self::Host(host)),
         }
     }
 
-    /// Reads the contents back to the host, if they are not there.
-    pub(crate) fn fetch(&self) -> ort::Result<Option<DynTensor>> {
+    /// A copy on the host; `None` if the memory is there already.
+    pub(crate) fn to_host(&self) -> ort::Result<Option<DynTensor>> {
         match self {
             Self::Host(_) => Ok(None),
             Self::Device(tensor) => tensor.to(AllocationDevice::CPU, 0).map(Some),
@@ -285,7 +285,7 @@ impl Memory {
     }
 }
 
-/// Copies a tensor that lies in host memory into memory of our own.
+/// Copies a tensor that lies in host memory into a [`HostMemory`].
 #[expect(unsafe_code, reason = "a tensor's bytes are reached through its data pointer")]
 pub(crate) fn bytes_of(tensor: &DynTensor) -> Option<HostMemory> {
     if !tensor.memory_info().is_cpu_accessible() {

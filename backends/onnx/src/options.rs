@@ -22,7 +22,7 @@ pub struct OnnxOptions {
     pub name: Option<String>,
     /// Threads that one operator is split over; 0 leaves it to ONNX Runtime (one a physical core).
     pub threads: usize,
-    /// Whether threads that wait for work burn their core meanwhile.
+    /// Whether threads spin while they wait for work.
     pub spin: Spin,
     /// Execution providers in order of preference: the first that works is used, and what failed before it is
     /// reported. Empty means the CPU.
@@ -35,13 +35,13 @@ pub struct OnnxOptions {
     pub context_length: Option<usize>,
 }
 
-/// When threads of a session burn their core while they wait for work. Waking a thread takes longer than many operators
-/// of a one-token step, so a session that spins is faster, and whatever else wants the core is slower.
+/// When threads of a session spin while they wait for work. Waking a thread takes longer than many operators of a one-token
+/// step, so a session that spins is faster, and everything else on these cores is slower.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Spin {
-    /// Never: they sleep, and are woken for every operator.
+    /// Never: threads sleep, and are woken for every operator.
     #[default]
     Never,
     /// From the beginning of a call to its end. Right for several models that take turns.
@@ -61,6 +61,6 @@ pub enum KvChoice {
     /// Past and present are the same buffer, which grows by doubling: no copy per token, free truncation, several
     /// sequences in one call. Needs `GroupQueryAttention` on every key/value pair.
     InPlace,
-    /// What a call returns is handed to the next one. Works for every graph with a cache.
+    /// The present that a call returns is the past of the next one. Works for every graph with a cache.
     PassThrough,
 }

@@ -6,7 +6,7 @@ use logitfuse_core::{Error, ErrorKind, Result};
 
 use crate::{
     decoder::{Call, Decoder},
-    fault,
+    error,
     signature::LogitRows,
 };
 
@@ -24,12 +24,14 @@ impl Decoder {
         if stated {
             return self.probe_once();
         }
-        // Whatever the configuration says comes first; the graph has the last word.
-        let hinted = self.signature.cache.clone();
+        // The value of the configuration is tried first; the graph has the last word.
+        let configured = self.signature.cache.clone();
         for size in std::iter::once(None).chain(HEAD_SIZES.iter().copied().map(Some)) {
-            for (tensor, hinted) in self.signature.cache.iter_mut().zip(&hinted).filter(|(tensor, _)| !tensor.stated) {
+            for (tensor, configured) in
+                self.signature.cache.iter_mut().zip(&configured).filter(|(tensor, _)| !tensor.stated)
+            {
                 let head = tensor.axis + 1;
-                tensor.dims[head] = size.or(hinted.dims[head]);
+                tensor.dims[head] = size.or(configured.dims[head]);
             }
             let known = self.signature.cache.iter().all(|tensor| tensor.dims[tensor.axis + 1].is_some());
             if known && self.probe_once().is_ok() {
@@ -44,7 +46,7 @@ impl Decoder {
     fn probe_once(&mut self) -> Result<()> {
         let past = self.empty_cache()?;
         let call = Call { tokens: &[&[0, 0]], pasts: &[0], rows: 1 };
-        let (logits, presents) = self.output_shapes(&past, &call).map_err(fault::backend(&self.name))?;
+        let (logits, presents) = self.output_shapes(&past, &call).map_err(error::backend(&self.name))?;
         // An empty past fits any head size; what comes out is what the graph really has.
         for (tensor, present) in self.signature.cache.iter_mut().zip(&presents) {
             for (dim, &found) in tensor.dims.iter_mut().zip(&present[..]) {

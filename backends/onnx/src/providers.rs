@@ -49,27 +49,27 @@ pub(crate) use self::profile::TensorRtProfile;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provider {
-    kind: &'static Known,
+    kind: &'static ProviderKind,
     options: BTreeMap<String, String>,
 }
 
-/// A provider that may be named: by our short name or ONNX Runtime's.
+/// A provider that may be named, by its short name or by ONNX Runtime's.
 #[derive(Debug, PartialEq, Eq)]
-struct Known {
+struct ProviderKind {
     name: &'static str,
-    /// What ONNX Runtime calls it.
-    canonical: &'static str,
-    /// What its generic registration function wants to hear, where that differs.
-    registered: &'static str,
+    /// ONNX Runtime's name.
+    ort_name: &'static str,
+    /// The name that ONNX Runtime's generic registration function takes; empty where ort has a type for the provider.
+    registration_name: &'static str,
 }
 
-macro_rules! known {
-    ($($name:literal $canonical:literal $registered:literal)*) => {
-        &[$(Known { name: $name, canonical: $canonical, registered: $registered }),*]
+macro_rules! providers {
+    ($($name:literal $ort:literal $registration:literal)*) => {
+        &[$(ProviderKind { name: $name, ort_name: $ort, registration_name: $registration }),*]
     };
 }
 
-const KNOWN: &[Known] = known! {
+const PROVIDERS: &[ProviderKind] = providers! {
     "cpu" "CPUExecutionProvider" ""
     "cuda" "CUDAExecutionProvider" ""
     "tensorrt" "TensorrtExecutionProvider" ""
@@ -87,9 +87,9 @@ impl Provider {
     pub fn new(name: &str, options: BTreeMap<String, String>) -> Result<Self> {
         let wanted = name.trim();
         let same =
-            |known: &&Known| known.name.eq_ignore_ascii_case(wanted) || known.canonical.eq_ignore_ascii_case(wanted);
-        let Some(kind) = KNOWN.iter().find(same) else {
-            let known: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
+            |kind: &&ProviderKind| kind.name.eq_ignore_ascii_case(wanted) || kind.ort_name.eq_ignore_ascii_case(wanted);
+        let Some(kind) = PROVIDERS.iter().find(same) else {
+            let known: Vec<&str> = PROVIDERS.iter().map(|kind| kind.name).collect();
             return Err(Error::new(ErrorKind::InvalidConfig, format!("{wanted}: no such execution provider"))
                 .with_help(format!("known are {}", known.join(", "))));
         };
@@ -106,7 +106,7 @@ impl Provider {
 
     /// The CPU: what is used when nothing is named.
     pub fn cpu() -> Self {
-        Self { kind: &KNOWN[0], options: BTreeMap::new() }
+        Self { kind: &PROVIDERS[0], options: BTreeMap::new() }
     }
 
     /// Its short name.
@@ -150,7 +150,7 @@ impl Provider {
 
     #[expect(unsafe_code, reason = "ort wraps each provider by a type of its own; the generic call is C only")]
     fn register_by_name(&self, mut builder: SessionBuilder) -> ort::Result<SessionBuilder> {
-        let name = CString::new(self.kind.registered)?;
+        let name = CString::new(self.kind.registration_name)?;
         let text = |text: &String| CString::new(text.as_str());
         let keys = self.options.keys().map(text).collect::<Result<Vec<_>, _>>()?;
         let values = self.options.values().map(text).collect::<Result<Vec<_>, _>>()?;

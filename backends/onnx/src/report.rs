@@ -2,26 +2,26 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::{Port, Spin};
+use crate::{Spin, TensorInfo};
 
-/// What became of a model when it was opened: what was found, what was decided, and why.
+/// How a model was opened: what its graph has, and what was decided about it and why.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
-pub struct SourceReport {
+pub struct LoadReport {
     /// The ONNX file.
     pub onnx: PathBuf,
     /// The execution provider that runs it.
     pub provider: String,
     /// Providers that were preferred and did not work, in the order they were tried.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RejectedProvider>,
     /// Threads of one operation; 0 is ONNX Runtime's own choice.
     pub threads: usize,
     /// When threads that wait for work spin.
     pub spin: Spin,
     /// The graph's inputs.
-    pub inputs: Vec<Port>,
+    pub inputs: Vec<TensorInfo>,
     /// The graph's outputs.
-    pub outputs: Vec<Port>,
+    pub outputs: Vec<TensorInfo>,
     /// How the key/value cache is kept.
     pub kv: KvPolicy,
     /// Why it is kept so.
@@ -30,12 +30,12 @@ pub struct SourceReport {
     pub chunk_tokens: usize,
 }
 
-/// A provider that was wanted and did not work.
+/// An execution provider of the user's list that did not work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Refused {
+pub struct RejectedProvider {
     /// Its name.
     pub provider: String,
-    /// ONNX Runtime's words.
+    /// ONNX Runtime's message.
     pub reason: String,
 }
 

@@ -8,14 +8,14 @@ use std::{
 use logitfuse_core::{Error, ErrorKind, Result};
 use ort::{LoadDynamicError, environment::Environment};
 
-use crate::fault;
+use crate::error;
 
 /// ONNX Runtime, loaded into this process.
 ///
 /// Why a value and not a side effect: which of several installed libraries runs a model changes numbers in the last
-/// digit, so who opens a model says which. Why only one: ONNX Runtime's environment is a singleton of the process.
+/// digit, so opening a model names it. Why only one: ONNX Runtime's environment is a singleton of the process.
 /// Clones are handles to the same runtime. It stays loaded until the process ends. Telemetry is turned off, and
-/// what ONNX Runtime would print is silenced: its errors come back as errors.
+/// ONNX Runtime prints nothing: its errors come back as errors.
 ///
 /// ```no_run
 /// use logitfuse_onnx::Runtime;
@@ -59,7 +59,7 @@ impl Runtime {
 
     /// Adopts the ONNX Runtime that the host application runs already, so that one process holds one runtime:
     /// `base` is what the host's `OrtGetApiBase()` returns. The host's environment is joined, not replaced; ONNX
-    /// Runtime keeps the settings of whoever created it first, except that telemetry is off from now on.
+    /// Runtime keeps the settings that it was created with, except that telemetry is off from now on.
     ///
     /// ```no_run
     /// use std::ffi::c_void;
@@ -141,7 +141,7 @@ impl Runtime {
         let (builder, version) = start()?;
         let shown = library.display();
         let environment =
-            builder.with_name("logitfuse").with_telemetry(false).build().map_err(fault::backend(shown))?;
+            builder.with_name("logitfuse").with_telemetry(false).build().map_err(error::backend(shown))?;
         if library != Path::new(BY_HOST) {
             environment.set_log_level(ort::logging::LogLevel::Fatal);
         }
@@ -159,7 +159,7 @@ fn load_error(library: &Path, error: &LoadDynamicError) -> Error {
         }
         LoadDynamicError::Dlopen { error, .. } => {
             let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-            (ErrorKind::InvalidData, format!("{shown}: cannot be loaded: {}", fault::one_line(&cause)))
+            (ErrorKind::InvalidData, format!("{shown}: cannot be loaded: {}", error::one_line(&cause)))
         }
         LoadDynamicError::MissingApi { .. } | LoadDynamicError::InvalidVersionString => {
             (ErrorKind::InvalidData, format!("{shown}: a library, but not ONNX Runtime"))

@@ -4,7 +4,7 @@ use ort::session::{
     builder::{AutoDevicePolicy, SessionBuilder},
 };
 
-use crate::{ModelFolder, OnnxOptions, Provider, Refused, Runtime, Spin, fault, providers::TensorRtProfile};
+use crate::{ModelFolder, OnnxOptions, Provider, RejectedProvider, Runtime, Spin, error, providers::TensorRtProfile};
 
 /// Loads the model on the first provider of the user's list that takes it.
 pub(crate) fn open(
@@ -12,14 +12,17 @@ pub(crate) fn open(
     folder: &ModelFolder,
     options: &OnnxOptions,
     profile: &TensorRtProfile<'_>,
-) -> Result<(Session, Provider, Vec<Refused>)> {
+) -> Result<(Session, Provider, Vec<RejectedProvider>)> {
     let wanted = if options.providers.is_empty() { vec![Provider::cpu()] } else { options.providers.clone() };
     let mut refused = Vec::new();
     for provider in wanted {
         match load(runtime, folder, options, &provider, profile) {
             Ok(session) => return Ok((session, provider, refused)),
             Err(e) => {
-                refused.push(Refused { provider: provider.name().to_owned(), reason: fault::one_line(e.message()) });
+                refused.push(RejectedProvider {
+                    provider: provider.name().to_owned(),
+                    reason: error::one_line(e.message()),
+                });
             }
         }
     }
@@ -45,9 +48,9 @@ fn load(
     provider.register(builder, profile)?.commit_from_file(folder.onnx())
 }
 
-fn all_refused(folder: &ModelFolder, refused: &[Refused]) -> Error {
+fn all_refused(folder: &ModelFolder, refused: &[RejectedProvider]) -> Error {
     let shown = folder.onnx().display();
-    if let [.., Refused { provider, reason }] = refused
+    if let [.., RejectedProvider { provider, reason }] = refused
         && provider == "cpu"
     {
         // What the CPU cannot load, nothing can: the file is at fault.

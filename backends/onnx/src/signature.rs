@@ -1,27 +1,27 @@
-//! What a decoder wants to be fed and gives back, discovered from the names, types and shapes of its inputs and
-//! outputs. Configuration files only fill in what the graph leaves open.
+//! The inputs and outputs of a decoder by purpose, discovered from their names, types and shapes. Configuration files only
+//! fill in what the graph leaves open.
 
 use std::path::Path;
 
 use logitfuse_core::{Error, ErrorKind, Result};
 
 use crate::{
-    Dim, Element, Port,
-    folder::{Hints, Names},
+    Dim, Element, TensorInfo,
+    folder::{ModelConfig, TensorNames},
 };
 
 /// A decoder's inputs and outputs by purpose.
 #[derive(Clone, Debug)]
 pub(crate) struct Signature {
-    pub(crate) ids: Port,
-    pub(crate) mask: Option<Port>,
-    pub(crate) positions: Option<Port>,
-    /// The switch of a merged decoder between its branches without and with a past.
-    pub(crate) use_cache_branch: Option<Port>,
+    pub(crate) ids: TensorInfo,
+    pub(crate) mask: Option<TensorInfo>,
+    pub(crate) positions: Option<TensorInfo>,
+    /// The Boolean input of a merged decoder that selects its branch without or with a past.
+    pub(crate) use_cache_branch: Option<TensorInfo>,
     /// How many logits rows are wanted, in graphs that ask.
-    pub(crate) rows_to_keep: Option<Port>,
+    pub(crate) rows_to_keep: Option<TensorInfo>,
     pub(crate) cache: Vec<CacheTensor>,
-    pub(crate) logits: Port,
+    pub(crate) logits: TensorInfo,
     /// Which positions' logits come out; `None` until probed.
     pub(crate) rows: Option<LogitRows>,
     /// Entries of a row; `None` until probed.
@@ -74,8 +74,13 @@ impl CacheTensor {
 }
 
 impl Signature {
-    pub(crate) fn discover(file: &Path, inputs: &[Port], outputs: &[Port], hints: &Hints) -> Result<Self> {
-        let names = &hints.names;
+    pub(crate) fn discover(
+        file: &Path,
+        inputs: &[TensorInfo],
+        outputs: &[TensorInfo],
+        config: &ModelConfig,
+    ) -> Result<Self> {
+        let names = &config.names;
         let wanted_ids = names.input_ids.as_deref().unwrap_or("input_ids");
         if !inputs.iter().any(|input| input.name == "input_ids" || input.name == wanted_ids) {
             return Err(no_decoder(file, &format!("no input `{wanted_ids}`"), inputs));
@@ -95,7 +100,7 @@ impl Signature {
                 () if is("use_cache_branch", &None) => &mut use_cache_branch,
                 () if is("num_logits_to_keep", &None) || is("logits_to_keep", &None) => &mut rows_to_keep,
                 () => {
-                    cache.push(cache_tensor(file, input, outputs, hints)?);
+                    cache.push(cache_tensor(file, input, outputs, config)?);
                     continue;
                 }
             };
@@ -123,14 +128,14 @@ impl Signature {
     }
 }
 
-fn no_decoder(file: &Path, what: &str, among: &[Port]) -> Error {
-    let names: Vec<&str> = among.iter().map(|port| &*port.name).collect();
+fn no_decoder(file: &Path, what: &str, among: &[TensorInfo]) -> Error {
+    let names: Vec<&str> = among.iter().map(|tensor| &*tensor.name).collect();
     let names = if names.is_empty() { "none".into() } else { names.join(", ") };
     Error::new(ErrorKind::InvalidData, format!("{}: not a text decoder: {what} among {names}", file.display()))
         .with_help("export the model for text generation, with token ids as input and logits as output")
 }
 
-fn find_logits(file: &Path, outputs: &[Port], names: &Names) -> Result<Port> {
+fn find_logits(file: &Path, outputs: &[TensorInfo], names: &TensorNames) -> Result<TensorInfo> {
     let wanted = names.logits.as_deref().unwrap_or("logits");
     let found =
         outputs.iter().find(|output| output.name == wanted).or_else(|| outputs.iter().find(|o| o.name == "logits"));
@@ -144,7 +149,7 @@ fn find_logits(file: &Path, outputs: &[Port], names: &Names) -> Result<Port> {
     Ok(logits.clone())
 }
 
-fn check_element(file: &Path, input: &Port) -> Result<()> {
+fn check_element(file: &Path, input: &TensorInfo) -> Result<()> {
     let fits = match input.name.as_str() {
         "use_cache_branch" => input.element == Element::Bool,
         _ => matches!(input.element, Element::I64 | Element::I32),
@@ -160,14 +165,14 @@ fn check_element(file: &Path, input: &Port) -> Result<()> {
 }
 
 /// An input that is none of the known ones: a key/value cache if an output answers it.
-fn cache_tensor(file: &Path, input: &Port, outputs: &[Port], hints: &Hints) -> Result<CacheTensor> {
+fn cache_tensor(file: &Path, input: &TensorInfo, outputs: &[TensorInfo], config: &ModelConfig) -> Result<CacheTensor> {
     let axis = match input.dims.len() {
         4 => 2,
         5 => 3,
         _ => 0,
     };
     let carried = matches!(input.element, Element::F32 | Element::F16 | Element::Bf16 | Element::I8 | Element::U8);
-    let answers = present_names(&input.name, &hints.names);
+    let answers = present_names(&input.name, &config.names);
     let present = outputs.iter().find(|output| answers.contains(&output.name) && output.element == input.element);
     let Some(present) = present.filter(|_| carried && axis > 0) else {
         let message = format!("{}: input `{}` is not one that logitfuse knows how to fill", file.display(), input.name);
@@ -183,8 +188,8 @@ fn cache_tensor(file: &Path, input: &Port, outputs: &[Port], hints: &Hints) -> R
         *dim = dim.or(known);
     }
     let stated = dims[axis - 1].is_some() && dims[axis + 1].is_some();
-    dims[axis - 1] = dims[axis - 1].or(hints.kv_heads);
-    dims[axis + 1] = dims[axis + 1].or(hints.head_size);
+    dims[axis - 1] = dims[axis - 1].or(config.kv_heads);
+    dims[axis + 1] = dims[axis + 1].or(config.head_size);
     if dims[axis - 1].is_none() {
         let message = format!("{}: the number of heads of input `{input}` is not known", file.display());
         return Err(Error::new(ErrorKind::InvalidData, message)
@@ -201,7 +206,7 @@ fn cache_tensor(file: &Path, input: &Port, outputs: &[Port], hints: &Hints) -> R
 }
 
 /// What the output for a past may be called.
-fn present_names(past: &str, names: &Names) -> Vec<String> {
+fn present_names(past: &str, names: &TensorNames) -> Vec<String> {
     let patterned = names.cache.iter().filter_map(|(past_pattern, present_pattern)| {
         let (before, after) = past_pattern.split_once("%d")?;
         let layer = past.strip_prefix(before)?.strip_suffix(after)?;

@@ -4,10 +4,10 @@ use logitfuse_core::{Error, ErrorKind, LogitSource, Result, Rows, SequenceId, So
 use smallvec::SmallVec;
 
 use crate::{
-    KvChoice, KvPolicy, ModelFolder, OnnxOptions, Port, Runtime, SourceReport,
+    KvChoice, KvPolicy, LoadReport, ModelFolder, OnnxOptions, Runtime, TensorInfo,
     decoder::Decoder,
     graph::GraphSummary,
-    kv::{Cache, InPlace, Job, PassThrough, Recompute},
+    kv::{Cache, InPlace, PassThrough, Recompute, SequenceStep},
     providers::TensorRtProfile,
     session,
     signature::Signature,
@@ -40,8 +40,8 @@ use crate::{
 /// ```
 pub struct OnnxSource {
     info: SourceInfo,
-    report: SourceReport,
-    // Before the decoder: bindings go before their session.
+    report: LoadReport,
+    // Before the decoder: bindings are dropped before their session.
     cache: Box<dyn Cache>,
     decoder: Decoder,
     next_sequence: u64,
@@ -57,16 +57,16 @@ impl OnnxSource {
     /// `InvalidData` for a graph that is no text decoder, `Unsupported` for one with inputs that are not known or
     /// where no provider of the list works, `Backend` where ONNX Runtime cannot load the file.
     pub fn open(runtime: &Runtime, folder: &ModelFolder, options: &OnnxOptions) -> Result<Self> {
-        let hints = folder.hints();
+        let config = folder.config();
         // From the file first: what is no decoder is refused before its weights are read.
-        let stated = Signature::discover(folder.onnx(), folder.inputs(), folder.outputs(), hints)?;
+        let stated = Signature::discover(folder.onnx(), folder.inputs(), folder.outputs(), config)?;
         let context_length = options.context_length.or_else(|| context_length(folder));
         let chunk_tokens = options.chunk_tokens.unwrap_or_else(|| chunk_tokens(&stated)).max(1);
         let profile = TensorRtProfile { signature: &stated, context_length, chunk_tokens };
         let (session, provider, refused) = session::open(runtime, folder, options, &profile)?;
-        let inputs: Vec<Port> = session.inputs().iter().map(Port::from_outlet).collect();
-        let outputs: Vec<Port> = session.outputs().iter().map(Port::from_outlet).collect();
-        let signature = Signature::discover(folder.onnx(), &inputs, &outputs, hints)?;
+        let inputs: Vec<TensorInfo> = session.inputs().iter().map(TensorInfo::from_outlet).collect();
+        let outputs: Vec<TensorInfo> = session.outputs().iter().map(TensorInfo::from_outlet).collect();
+        let signature = Signature::discover(folder.onnx(), &inputs, &outputs, config)?;
         let name = options.name.clone().unwrap_or_else(|| default_name(folder));
         let mut decoder = Decoder::new(session, signature, name.clone(), provider.cuda_device())?;
         decoder.probe(folder.onnx())?;
@@ -81,11 +81,11 @@ impl OnnxSource {
             name,
             logit_width: decoder.signature.width.unwrap_or_default(),
             context_length,
-            end_of_sequence: hints.end_of_sequence.clone(),
+            end_of_sequence: config.end_of_sequence.clone(),
             kv_bytes_per_token: decoder.signature.kv_bytes_per_token(),
             chunk_tokens: decoder.chunk_tokens,
         };
-        let report = SourceReport {
+        let report = LoadReport {
             onnx: folder.onnx().to_owned(),
             provider: provider.to_string(),
             refused,
@@ -101,7 +101,7 @@ impl OnnxSource {
     }
 
     /// What was found and decided when the model was opened.
-    pub fn report(&self) -> &SourceReport {
+    pub fn report(&self) -> &LoadReport {
         &self.report
     }
 
@@ -134,19 +134,19 @@ impl OnnxSource {
     }
 
     /// Checks everything that can be wrong with a batch before anything runs.
-    fn jobs<'a>(&self, batch: &[Step<'a>]) -> Result<SmallVec<[Job<'a>; 16]>> {
+    fn steps<'a>(&self, batch: &[Step<'a>]) -> Result<SmallVec<[SequenceStep<'a>; 16]>> {
         let name = &self.info.name;
         let wrong = |what: String| {
             Error::new(ErrorKind::InvalidConfig, format!("{name}: {what}")).with_help("see `LogitSource::forward`")
         };
-        let mut jobs: SmallVec<[Job<'a>; 16]> = SmallVec::new();
+        let mut steps: SmallVec<[SequenceStep<'a>; 16]> = SmallVec::new();
         let mut first_row = 0;
         for &Step { sequence, tokens, rows } in batch {
             let len = self.length(sequence)?;
             if tokens.is_empty() || rows > tokens.len() {
                 return Err(wrong(format!("a step with {} tokens and {rows} rows", tokens.len())));
             }
-            if jobs.iter().any(|job| job.sequence == sequence) {
+            if steps.iter().any(|step| step.sequence == sequence) {
                 return Err(wrong(format!("sequence {} is twice in one batch", sequence.0)));
             }
             if let Some(limit) = self.info.context_length
@@ -157,10 +157,10 @@ impl OnnxSource {
                 return Err(Error::new(ErrorKind::ContextOverflow, message)
                     .with_help("shorten the prompt or ask for fewer tokens"));
             }
-            jobs.push(Job { sequence, tokens, rows, first_row });
+            steps.push(SequenceStep { sequence, tokens, rows, first_row });
             first_row += rows;
         }
-        Ok(jobs)
+        Ok(steps)
     }
 }
 
@@ -207,9 +207,9 @@ impl LogitSource for OnnxSource {
     }
 
     fn forward(&mut self, batch: &[Step<'_>], out: &mut Rows) -> Result<()> {
-        let jobs = self.jobs(batch)?;
-        out.reset(jobs.iter().map(|job| job.rows).sum(), self.info.logit_width);
-        self.cache.forward(&mut self.decoder, &jobs, out).map_err(|e| self.explain(e, batch))
+        let steps = self.steps(batch)?;
+        out.reset(steps.iter().map(|step| step.rows).sum(), self.info.logit_width);
+        self.cache.forward(&mut self.decoder, &steps, out).map_err(|e| self.explain(e, batch))
     }
 }
 
@@ -225,12 +225,12 @@ fn default_name(folder: &ModelFolder) -> String {
 
 /// What the configuration says, unless the rotary tables in the graph end before.
 fn context_length(folder: &ModelFolder) -> Option<usize> {
-    [folder.hints().context_length, folder.graph.rotary_positions].into_iter().flatten().min()
+    [folder.config().context_length, folder.graph.rotary_positions].into_iter().flatten().min()
 }
 
 fn chunk_tokens(signature: &Signature) -> usize {
     let row = signature.width.unwrap_or(1 << 16) * signature.logits.element.bytes();
-    // A power of two, so that it divides the pieces in which an engine feeds prompts.
+    // A power of two, so that it divides the chunks in which an engine feeds prompts.
     1 << (CHUNK_BYTES / row.max(1)).clamp(16, 512).ilog2()
 }
 

@@ -23,7 +23,7 @@
 //! let mut source = SyntheticSource::new("toy", 100, 42);
 //! let mut rows = Rows::new();
 //!
-//! // Greedy decoding: feed what is new, take the favourite.
+//! // Greedy decoding: feed what is new, take the most probable token.
 //! let sequence = source.open()?;
 //! let mut tokens = vec![1, 2, 3];
 //! let mut fed = 0;

@@ -7,7 +7,7 @@ use crate::{PrefixModel, PrefixSource};
 /// A deterministic toy language model: every row is a pure function of the seed, the settings and the tokens so far.
 ///
 /// Rows have the shape that matters to fusion: a Zipfian background over the ids, noise that changes with every token,
-/// and a *contested head* of a few ids that stand out and compete. Two sources with one seed are the same model. A source
+/// and a few *peaks*: ids that stand out and compete. Two sources with one seed are the same model. A source
 /// that is [`related_to`](Self::related_to) another agrees with it in part, like a small model with a large one, or a
 /// tuned model with the untuned.
 ///
@@ -23,10 +23,10 @@ use crate::{PrefixModel, PrefixSource};
 /// };
 /// let large = row(SyntheticSource::new("large", 1000, 1));
 /// let small = row(SyntheticSource::new("small", 1000, 2).related_to(1, 0.8));
-/// let stranger = row(SyntheticSource::new("stranger", 1000, 3));
+/// let unrelated = row(SyntheticSource::new("unrelated", 1000, 3));
 ///
 /// let divergence = |q: &[f32]| kl_divergence(&large, log_sum_exp(&large), q, log_sum_exp(q));
-/// assert!(divergence(&small) < 0.5 * divergence(&stranger));
+/// assert!(divergence(&small) < 0.5 * divergence(&unrelated));
 /// ```
 pub type SyntheticSource = PrefixSource<ToyModel>;
 
@@ -45,14 +45,14 @@ impl SyntheticSource {
     }
 
     /// Takes the part `share` (0 to 1) of every row's token-dependent logits from the model with `seed`, and the rest from
-    /// its own: 0 is a stranger, 1 a twin.
+    /// its own: 0 is an unrelated model, 1 the same one.
     #[must_use]
     pub fn related_to(mut self, seed: u64, share: f32) -> Self {
         self.model.relative = Some((seed, share));
         self
     }
 
-    /// Scales the logits: an inverse temperature. 1 leaves some doubt about most tokens, 3 hardly any.
+    /// Scales the logits: an inverse temperature. At 1 most rows have several probable tokens, at 3 one.
     #[must_use]
     pub fn sharpness(mut self, sharpness: f32) -> Self {
         self.model.sharpness = sharpness;
@@ -69,7 +69,7 @@ impl PrefixModel for ToyModel {
         let (relative, share) = self.relative.unwrap_or((self.seed, 0.0));
         for (seed, weight) in [(self.seed, 1.0 - share), (relative, share)] {
             if weight != 0.0 {
-                add_opinion(seed, context, weight, out);
+                add_logits(seed, context, weight, out);
             }
         }
         for x in out {
@@ -79,29 +79,29 @@ impl PrefixModel for ToyModel {
     }
 }
 
-/// Adds what the model of this seed thinks in this context: noise of unit variance on every id, and six top_logprobs.
-fn add_opinion(seed: u64, context: u64, weight: f32, out: &mut [f32]) {
-    const TOP_LOGPROBS: u32 = 6;
+/// Adds the logits of the model of this seed in this context: noise of unit variance on every id, and six peaks.
+fn add_logits(seed: u64, context: u64, weight: f32, out: &mut [f32]) {
+    const PEAKS: u32 = 6;
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&context.to_le_bytes());
     let mut random = ChaCha8Rng::from_seed(key);
     for x in out.iter_mut() {
-        *x += weight * bell(random.next_u32());
+        *x += weight * approximate_normal(random.next_u32());
     }
-    for _ in 0..TOP_LOGPROBS {
+    for _ in 0..PEAKS {
         let (place, strength) = (random.next_u32(), random.next_u32());
         // The product of the two is uniform on the ids.
         let id = (u64::from(place) * out.len() as u64) >> 32;
         if let Some(x) = out.get_mut(id as usize) {
-            // A favourite can compete with the most frequent ids from wherever it is on the Zipfian slope.
-            *x += weight * (9.0 + 1.5 * bell(strength));
+            // A peak can compete with the most frequent ids from wherever it is on the Zipfian slope.
+            *x += weight * (9.0 + 1.5 * approximate_normal(strength));
         }
     }
 }
 
 /// Roughly a standard normal variable, from 32 random bits: the sum of four uniform bytes, centred and scaled.
-fn bell(bits: u32) -> f32 {
+fn approximate_normal(bits: u32) -> f32 {
     let sum: u16 = bits.to_le_bytes().into_iter().map(u16::from).sum();
     (f32::from(sum) - 510.0) / 147.8
 }

@@ -229,7 +229,7 @@ fn a_tape_that_was_cut_anywhere_is_gone_on_with() {
     for cut in (0..whole.len()).step_by(61) {
         fs::write(&path, &whole[..cut]).unwrap();
         let Ok(tape) = Tape::open(&path) else {
-            // The head is not whole: there is nothing to go on with, which an error says, and an empty file is no error.
+            // The header is not whole: there is nothing to go on with, which an error says, and an empty file is no error.
             assert_eq!(TapeWriter::open(&path, &header(RowKind::TopK(2))).is_ok(), cut == 0, "{cut}");
             continue;
         };

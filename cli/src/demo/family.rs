@@ -47,15 +47,14 @@ pub(super) fn show(global: &Global, models: &Path, runtime: &Runtime, cancel: &C
         ("expert: small, 0.27 M, tuned for sums", &["S-math"]),
         ("fused: base + α · (expert − small untuned)", &["L", "S-math", "S"]),
     ] {
-        let pipeline = decode::wire(global, config(models, roles), runtime)?;
+        let mut opened = decode::open_on(global, &config(models, roles), runtime)?;
         let print = PrintArgs { format: None, trace: true, timings: false };
-        let decoded =
-            decode::sample(global, &pipeline, &mut pipeline.decoder(), 0, &sample, print, Format::Jsonl, cancel)?;
+        let decoded = decode::sample(global, &mut opened, 0, &sample, print, Format::Jsonl, cancel)?;
         if cancel.is_cancelled() {
             return Ok(());
         }
         columns.push(Column { title, text: decoded.generation.text.trim().to_owned() });
-        trace = strengths::strip(&pipeline, &decoded.tokens, terminal_width())?;
+        trace = strengths::strip(&opened.pipeline, &decoded.tokens, terminal_width())?;
     }
     output::write_all(side_by_side(&columns, terminal_width()).as_bytes())?;
     output::write_all(

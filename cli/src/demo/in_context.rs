@@ -33,19 +33,18 @@ pub(super) fn show(global: &Global, model: &Path, alpha: f64, runtime: &Runtime,
         ("with it in the prompt".to_owned(), both, None),
         (format!("fused, alpha = {alpha}"), both, Some(alpha)),
     ] {
-        let pipeline = decode::wire(global, config(model, user, alpha), runtime)?;
+        let mut opened = decode::open_on(global, &config(model, user, alpha), runtime)?;
         let print = PrintArgs { format: None, trace: true, timings: false };
-        let decoded =
-            decode::sample(global, &pipeline, &mut pipeline.decoder(), 0, &sample, print, Format::Jsonl, cancel)?;
+        let decoded = decode::sample(global, &mut opened, 0, &sample, print, Format::Jsonl, cancel)?;
         output::line(&format!("{label:<22} {}", decoded.generation.text.trim()))?;
         if cancel.is_cancelled() {
             return Ok(());
         }
         if alpha.is_some() {
-            let table = Table::new(&pipeline);
+            let table = Table::new(&opened.pipeline);
             let rows: String = decoded.tokens.iter().map(|report| table.row(report)).collect();
             output::write_all(format!("\n{}{rows}{LEGEND}", table.header()).as_bytes())?;
-            output::say(global.quiet, &decode::summary(&pipeline, &decoded.generation));
+            output::say(global.quiet, &decode::summary(&opened.pipeline, &decoded.generation));
         }
     }
     Ok(())

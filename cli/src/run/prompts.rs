@@ -11,14 +11,14 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use logitfuse_config::Experiment;
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
-use logitfuse_engine::{Cancel, Decoder, FinishReason};
-use logitfuse_pipeline::{Pipeline, Sample};
+use logitfuse_engine::{Cancel, FinishReason};
+use logitfuse_pipeline::Sample;
 use serde_json::Value;
 
 use crate::{
     args::{Format, Global, RunArgs},
     batch,
-    decode::{self, Decoded},
+    decode::{self, Decoded, Opened},
     output, plugin,
     signal::{self, INTERRUPTED},
 };
@@ -62,8 +62,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> a
     }
 
     let cancel = signal::cancel_on_interrupt()?;
-    let pipeline = decode::open(global, config)?;
-    let mut decoder = pipeline.decoder();
+    let mut opened = decode::open(global, &config)?;
     let bar = bar(global, todo.len());
     let mut count = 0;
     let mut write = |record: &Value| match &mut log {
@@ -81,13 +80,14 @@ pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> a
     // Streaming and times are of one sample each.
     let one_by_one = format == Format::Text || args.print.timings || batch <= 1;
     let complete = if one_by_one {
-        each(global, args, format, &pipeline, &mut decoder, &todo, &cancel, &mut |finished| {
+        each(global, args, format, &mut opened, &todo, &cancel, &mut |finished| {
             write(&finished.0)?;
             progress(&finished.1, &finished.2);
             Ok(())
         })?
     } else {
-        batch::samples(&pipeline, &mut decoder, &todo, batch, args.print, &cancel, &mut |finished| {
+        let Opened { pipeline, decoder } = &mut opened;
+        batch::samples(pipeline, decoder, &todo, batch, args.print, &cancel, &mut |finished| {
             write(&finished.record)?;
             progress(&finished.id, &format!("[{} tokens]", finished.tokens));
             Ok(())
@@ -95,7 +95,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> a
     };
     if complete {
         bar.finish_and_clear();
-        plugin::print_summary(global, &pipeline);
+        plugin::print_summary(global, &opened.pipeline);
         return Ok(ExitCode::SUCCESS);
     }
     bar.abandon();
@@ -108,8 +108,7 @@ fn each(
     global: &Global,
     args: &RunArgs,
     format: Format,
-    pipeline: &Pipeline,
-    decoder: &mut Decoder,
+    opened: &mut Opened,
     todo: &[(usize, &Sample)],
     cancel: &Cancel,
     done: &mut dyn FnMut((Value, String, String)) -> Result<()>,
@@ -119,11 +118,11 @@ fn each(
             output::line(&format!("## {}", sample.id))?;
         }
         let Decoded { generation, record, .. } =
-            decode::sample(global, pipeline, decoder, *index, sample, args.print, format, cancel)?;
+            decode::sample(global, opened, *index, sample, args.print, format, cancel)?;
         if generation.finish == FinishReason::Cancelled {
             return Ok(false);
         }
-        done((record, sample.id.clone(), decode::summary(pipeline, &generation)))?;
+        done((record, sample.id.clone(), decode::summary(&opened.pipeline, &generation)))?;
     }
     Ok(true)
 }

@@ -1,7 +1,7 @@
 //! Group claimed-laws: the metadata say it, so it is held against them.
 
 use logitfuse_conformance::{Violation, strategy_laws};
-use logitfuse_core::FusionStrategy;
+use logitfuse_core::{FusionStrategy, Law};
 use logitfuse_plugin_host::OnError;
 use serde_json::{Value, json};
 
@@ -12,26 +12,25 @@ use crate::{
     subject::{self, StepOutput},
 };
 
-pub(crate) fn run(law: &str, context: CaseContext<'_>) -> Outcome {
+pub(crate) fn run(name: &str, context: CaseContext<'_>) -> Outcome {
+    let law = Law::from(name);
     // The metadata are those of the default parameters; an instance may say otherwise.
-    if !context.1.info().laws.iter().any(|claimed| claimed == law) {
+    if !context.1.info().laws.contains(&law) {
         return Outcome::Skipped("not claimed with these parameters".to_owned());
     }
-    match law {
-        "deterministic" => {
+    match &law {
+        Law::Deterministic => {
             hold(context, |strategy, case| same("deterministic", &play(strategy, case)?, &play(strategy, case)?))
         }
-        "stateless" => hold(context, stateless),
-        "shift-invariant" => hold(context, strategy_laws::shift_invariant),
-        "vocab-equivariant" => hold(context, strategy_laws::vocab_equivariant),
-        "mask-preserving" => hold(context, strategy_laws::mask_preserving),
-        "argmax-invariant" => hold(context, strategy_laws::argmax_invariant),
-        _ => match law.split_once(": ") {
-            Some(("linear-in", role)) => hold(context, |strategy, case| strategy_laws::linear_in(strategy, case, role)),
-            Some(("identity-at", params)) => identity(context, params),
-            Some(("monotone-kl-in", param)) => monotone(context, param),
-            _ => unknown(law),
-        },
+        Law::Stateless => hold(context, stateless),
+        Law::ShiftInvariant => hold(context, strategy_laws::shift_invariant),
+        Law::VocabEquivariant => hold(context, strategy_laws::vocab_equivariant),
+        Law::MaskPreserving => hold(context, strategy_laws::mask_preserving),
+        Law::ArgmaxInvariant => hold(context, strategy_laws::argmax_invariant),
+        Law::LinearIn(role) => hold(context, |strategy, case| strategy_laws::linear_in(strategy, case, role)),
+        Law::IdentityAt(params) => identity(context, params),
+        Law::MonotoneKlIn(param) => monotone(context, param),
+        _ => unknown(name),
     }
 }
 

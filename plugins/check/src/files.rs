@@ -3,14 +3,9 @@
 use object::Object;
 
 use crate::{CaseResult, Group, Outcome};
+use logitfuse_core::Law;
 use logitfuse_plugin_host::{PluginFile, StrategyMetadata};
 use logitfuse_schema::Schema;
-
-/// Laws that are checked.
-const LAWS: &[&str] =
-    &["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving", "argmax-invariant"];
-/// Laws with something behind a colon.
-const LAWS_OF: &[&str] = &["identity-at: ", "linear-in: ", "monotone-kl-in: "];
 
 pub(crate) fn results(file: &PluginFile) -> Vec<CaseResult> {
     let mut results = vec![
@@ -134,9 +129,8 @@ fn defaults(schema: &Schema) -> Outcome {
 }
 
 fn laws(strategy: &StrategyMetadata) -> Outcome {
-    let checked =
-        |law: &&String| !LAWS.contains(&law.as_str()) && !LAWS_OF.iter().any(|prefix| law.starts_with(prefix));
-    let unknown: Vec<_> = strategy.info.laws.iter().filter(checked).map(String::as_str).collect();
+    let unknown: Vec<String> =
+        strategy.info.laws.iter().filter(|law| matches!(law, Law::Other(_))).map(ToString::to_string).collect();
     if unknown.is_empty() {
         Outcome::passed()
     } else {

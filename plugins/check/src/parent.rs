@@ -81,13 +81,14 @@ fn plan(file: &PluginFile, options: &Options) -> Vec<Request> {
                 nonce: format!("{:x}-{}", std::process::id(), all.len()),
             });
         };
+        let claimed: Vec<String> = strategy.info.laws.iter().map(ToString::to_string).collect();
         let groups: [(Group, Vec<&str>); 8] = [
             (Group::Load, load::CASES.to_vec()),
             (Group::Config, config::CASES.to_vec()),
             (Group::Memory, memory::CASES.to_vec()),
             (Group::Numeric, numeric::CASES.to_vec()),
             (Group::StateLaws, laws::cases(&strategy.info).collect()),
-            (Group::ClaimedLaws, strategy.info.laws.iter().map(String::as_str).collect()),
+            (Group::ClaimedLaws, claimed.iter().map(String::as_str).collect()),
             (Group::Threads, threads::CASES.to_vec()),
             (Group::Environment, environment::CASES.to_vec()),
         ];

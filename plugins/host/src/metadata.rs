@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use logitfuse_core::{
-    Arity, CalibrationSpec, Error, ErrorKind, PromptReading, Result, RoleSpec, StrategyInfo, TraceColumn, params,
+    Arity, CalibrationSpec, Error, ErrorKind, Law, PromptReading, Result, RoleSpec, StrategyInfo, TraceColumn, params,
 };
 use logitfuse_schema::Schema;
 use serde::Deserialize;
@@ -282,7 +282,7 @@ impl RawStrategy {
             .with_summary(&text::printable(self.summary.as_bytes()))
             .with_equation(&lines(&self.equation))
             .with_reference(&text::printable(self.reference.as_bytes()));
-        info.laws = self.laws.iter().map(|law| text::printable(law.as_bytes())).collect();
+        info.laws = self.laws.iter().map(|law| Law::from(text::printable(law.as_bytes()).as_str())).collect();
         info.trace = trace;
         info.lead_role = self.lead;
         info.prompt = match self.prompt {

@@ -19,7 +19,7 @@
 //! use logitfuse_plugin::numerics::{Contrast, entropy, linear_combination};
 //! use logitfuse_plugin::serde_json::Value;
 //! use logitfuse_plugin::{
-//!     Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, RoleSpec, SessionInfo,
+//!     Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec, SessionInfo,
 //!     StrategyInfo, params,
 //! };
 //!
@@ -41,7 +41,7 @@
 //!             .with_params_schema(
 //!                 r#"{"type":"object","additionalProperties":false,"properties":{"entropy_nats":{"type":"number","minimum":0}}}"#,
 //!             )
-//!             .with_laws(["deterministic", "stateless", "mask-preserving"])
+//!             .with_laws([Law::Deterministic, Law::Stateless, Law::MaskPreserving])
 //!             .with_trace("entropy", "nats");
 //!         Ok(Self { entropy, info })
 //!     }
@@ -149,7 +149,7 @@ pub mod testing;
 
 #[doc(no_inline)]
 pub use logitfuse_core::{
-    Arity, CalibrationRows, CalibrationSpec, Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy,
+    Arity, CalibrationRows, CalibrationSpec, Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Law,
     Memoryless, PromptReading, PromptScore, Result, ResultExt, RoleBinding, RoleRow, RoleSpec, SessionInfo,
     SharedVocabulary, StrategyInfo, TokenId, TraceColumn, numerics, params,
 };

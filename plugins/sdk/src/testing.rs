@@ -21,7 +21,8 @@ const COUNTS: [usize; 3] = [1, 2, 3];
 /// ```
 /// use logitfuse_plugin::numerics::{Contrast, linear_combination};
 /// use logitfuse_plugin::{
-///     FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, RoleSpec, SessionInfo, StrategyInfo, testing,
+///     FusedRow, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec, SessionInfo, StrategyInfo,
+///     testing,
 /// };
 ///
 /// struct Mean(StrategyInfo);
@@ -46,10 +47,10 @@ const COUNTS: [usize; 3] = [1, 2, 3];
 /// }
 ///
 /// let info = StrategyInfo::new("mean", [RoleSpec::one("base"), RoleSpec::one("expert")]);
-/// assert_eq!(testing::check_in_process(&Mean(info.clone().with_laws(["mask-preserving"])), 64), Ok(()));
+/// assert_eq!(testing::check_in_process(&Mean(info.clone().with_laws([Law::MaskPreserving])), 64), Ok(()));
 ///
 /// // The mean changes which token is the most probable, and a claim to the contrary is found out.
-/// let broken = testing::check_in_process(&Mean(info.with_laws(["argmax-invariant"])), 64).unwrap_err();
+/// let broken = testing::check_in_process(&Mean(info.with_laws([Law::ArgmaxInvariant])), 64).unwrap_err();
 /// assert!(broken.contains("argmax-invariant"));
 /// ```
 pub fn check_in_process(strategy: &dyn FusionStrategy, cases: u32) -> Result<(), String> {

@@ -179,12 +179,12 @@ fn sample(words: &Words, variant: &str, index: usize) -> SampleRecord {
 }
 
 fn token(words: &Words, variant: &str, index: usize, position: u32) -> TokenRecord {
-    let favourite = |token: u32| logitfuse_rundir::TopLogprob { token, text: words.text.clone(), log_prob: -0.5 };
+    let top = |token: u32| logitfuse_rundir::TopLogprob { token, text: words.text.clone(), log_prob: -0.5 };
     let role = |role: &str, source: &str, token: u32| BindingToken {
         role: role.into(),
         source: source.into(),
         log_prob: Some(-f64::from(token) / 3.0),
-        top_logprobs: vec![favourite(token), favourite(9)],
+        top_logprobs: vec![top(token), top(9)],
     };
     let alone = matches!(variant, "large" | "expert" | "large-tuned");
     let roles = match variant {
@@ -202,7 +202,7 @@ fn token(words: &Words, variant: &str, index: usize, position: u32) -> TokenReco
         token: position,
         text: words.text.clone(),
         log_prob: -0.25,
-        top_logprobs: vec![favourite(position)],
+        top_logprobs: vec![top(position)],
         trace: if alone { BTreeMap::new() } else { trace.into() },
         roles,
     }

@@ -31,7 +31,7 @@ pub fn runtime_candidates(env: &Environment, explicit: Option<&Path>) -> Vec<Can
     Origin::ALL.into_iter().map(|origin| look(env, explicit, origin)).collect()
 }
 
-/// Whether the user left the choice of the library to us.
+/// Whether neither the caller nor a variable names a library.
 pub(super) fn nothing_named(env: &Environment, explicit: Option<&Path>) -> bool {
     explicit.is_none() && env.get(&env::ORT_LIB).is_none() && env.get(&env::ORT_DYLIB_PATH).is_none()
 }
@@ -64,7 +64,7 @@ fn named(path: Option<PathBuf>, absent: &str, prefix: &str) -> Looked {
     (place, outcome)
 }
 
-/// The CUDA build serves the CPU as well, so whoever installed it gets it.
+/// The CUDA build runs on the CPU as well, so it goes first where it is installed.
 fn in_cache(env: &Environment) -> Looked {
     let Ok(cache) = cache_dir(env) else { return ("no cache folder".to_owned(), Ok(None)) };
     let folders = [true, false].into_iter().filter_map(|cuda| install::installed(&cache, cuda));

@@ -77,7 +77,7 @@ pub fn find_or_install_runtime(
     progress: &mut dyn FnMut(&str),
 ) -> Result<FoundRuntime> {
     match find_runtime(env, explicit) {
-        // A place that the user named and that holds nothing is their mistake to mend, not ours to paper over.
+        // A place that the user named and that holds nothing is an error: installing another library would hide it.
         Err(e) if e.kind() == ErrorKind::NotFound && find::nothing_named(env, explicit) => {
             progress("no ONNX Runtime on this machine, installing one");
             install_runtime(env, false, progress)

@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use logitfuse_core::{
-    CalibrationRows, FusionState, FusionStrategy, PromptReading, Result, RoleSpec, SessionInfo, StrategyInfo,
+    CalibrationRows, FusionState, FusionStrategy, Law, PromptReading, Result, RoleSpec, SessionInfo, StrategyInfo,
     params::invalid,
 };
 
@@ -13,9 +13,6 @@ use crate::{
     select::{Fingerprints, MakeSelector},
     state::{Awaits, State},
 };
-
-/// The law of a strategy that keeps nothing between tokens.
-const STATELESS: &str = "stateless";
 
 /// The strategy; see the [crate's page](crate) for what it computes.
 #[derive(Clone)]
@@ -59,7 +56,7 @@ impl DynamicKl {
              arXiv:2406.15480, Algorithm 1; pooling of several experts is ours",
         )
         .with_params_schema(schemars::schema_for!(Params).as_value().to_string())
-        .with_laws(["deterministic", "mask-preserving"])
+        .with_laws([Law::Deterministic, Law::MaskPreserving])
         .with_trace("alpha", "1")
         .with_trace("kl_fused_base", "nats")
         .with_trace("kl_base_fused", "nats")
@@ -72,7 +69,7 @@ impl DynamicKl {
         .with_trace("top_expert", "1")
         .with_trace("top_weight", "1");
         if params.is_stateless() {
-            info = info.with_laws([STATELESS]);
+            info = info.with_laws([Law::Stateless]);
         }
         let mut awaits = Awaits::Nothing;
         if let Some(spec) = params.calibration() {
@@ -106,7 +103,7 @@ impl DynamicKl {
         self.awaits = Awaits::Nothing;
         (self.info.prompt, self.info.calibration) = (PromptReading::End, None);
         if self.params.experts == Experts::Pool {
-            self.info.laws.retain(|law| law != STATELESS);
+            self.info.laws.retain(|law| *law != Law::Stateless);
         }
         self
     }

@@ -1,5 +1,6 @@
 use logitfuse_core::{
-    Error, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, RoleSpec, SessionInfo, StrategyInfo,
+    Error, FusedRow, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec, SessionInfo,
+    StrategyInfo,
     numerics::{Contrast, kl_divergence, linear_combination, mask_implausible},
     params,
 };
@@ -83,14 +84,20 @@ impl Contrastive {
         )
         .with_reference("contrastive decoding (arXiv 2210.15097), as weighted in 2309.09117")
         .with_params_schema(schemars::schema_for!(ContrastiveParams).as_value().to_string())
-        .with_laws(["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving"])
-        .with_laws(["linear-in: anti"])
+        .with_laws([
+            Law::Deterministic,
+            Law::Stateless,
+            Law::ShiftInvariant,
+            Law::VocabEquivariant,
+            Law::MaskPreserving,
+        ])
+        .with_laws([Law::linear_in("anti")])
         .with_trace("kl_fused_base", "nats")
         .with_trace("kl_base_fused", "nats")
         .with_trace("kl_base_anti", "nats")
         .with_trace("plausible", "1");
         if params.plausibility <= 0.0 {
-            info = info.with_laws(["identity-at: beta=0"]);
+            info = info.with_laws([Law::identity_at("beta=0")]);
         }
         Ok(Self { params, info })
     }

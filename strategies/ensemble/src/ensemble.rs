@@ -1,6 +1,6 @@
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, RoleSpec, SessionInfo,
-    StrategyInfo,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec,
+    SessionInfo, StrategyInfo,
     numerics::{Contrast, kl_divergence, linear_combination},
     params,
 };
@@ -126,12 +126,18 @@ impl Ensemble {
              multi-objective decoding with f-means (arXiv 2406.18853)",
         )
         .with_params_schema(schemars::schema_for!(EnsembleParams).as_value().to_string())
-        .with_laws(["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving"])
+        .with_laws([
+            Law::Deterministic,
+            Law::Stateless,
+            Law::ShiftInvariant,
+            Law::VocabEquivariant,
+            Law::MaskPreserving,
+        ])
         .with_trace("kl_fused_base", "nats")
         .with_trace("kl_base_fused", "nats")
         .with_trace("disagreement", "nats");
         if exponent.is_none() {
-            info = info.with_laws(["linear-in: expert"]);
+            info = info.with_laws([Law::linear_in("expert")]);
         }
         Ok(Self { params, exponent, info })
     }

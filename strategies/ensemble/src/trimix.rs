@@ -1,5 +1,5 @@
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, PromptReading, PromptScore,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Law, Memoryless, PromptReading, PromptScore,
     Result, RoleRow, RoleSpec, SessionInfo, StrategyInfo, TokenId,
     numerics::{Contrast, kl_divergence, linear_combination},
     params,
@@ -89,14 +89,19 @@ impl TriMix {
         .with_equation("fused = alpha · base + beta · expert + (1 − alpha − beta) · anti")
         .with_reference("TriMix (arXiv 2604.18106)")
         .with_params_schema(schemars::schema_for!(TriMixParams).as_value().to_string())
-        .with_laws(["deterministic", "mask-preserving"])
+        .with_laws([Law::Deterministic, Law::MaskPreserving])
         .with_trace("kl_fused_base", "nats")
         .with_trace("kl_base_fused", "nats")
         .with_trace("kl_expert_anti", "nats");
         info = match params.calibration {
-            TriMixCalibration::None => info
-                .with_laws(["stateless", "shift-invariant", "vocab-equivariant"])
-                .with_laws(["linear-in: base", "linear-in: expert", "linear-in: anti", "identity-at: alpha=1, beta=0"]),
+            TriMixCalibration::None => {
+                info.with_laws([Law::Stateless, Law::ShiftInvariant, Law::VocabEquivariant]).with_laws([
+                    Law::linear_in("base"),
+                    Law::linear_in("expert"),
+                    Law::linear_in("anti"),
+                    Law::identity_at("alpha=1, beta=0"),
+                ])
+            }
             TriMixCalibration::Prompt => {
                 info.with_prompt(PromptReading::Rows).with_trace("alpha", "1").with_trace("beta", "1")
             }

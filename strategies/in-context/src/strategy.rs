@@ -1,7 +1,7 @@
 use logitfuse_core::numerics::{Contrast, kl_both, kl_divergence, linear_combination, log_sum_exp, mask_implausible};
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, RoleSpec, SessionInfo,
-    StrategyInfo,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec,
+    SessionInfo, StrategyInfo,
 };
 
 use crate::{Mode, Params, divergence::jensen_shannon, params::Strength};
@@ -29,22 +29,28 @@ impl InContext {
                  classifier-free guidance for language models (2306.17806)",
             )
             .with_params_schema(schemars::schema_for!(Params).as_value().to_string())
-            .with_laws(["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving"])
+            .with_laws([
+                Law::Deterministic,
+                Law::Stateless,
+                Law::ShiftInvariant,
+                Law::VocabEquivariant,
+                Law::MaskPreserving,
+            ])
             .with_trace("alpha", "1")
             .with_trace("kl_fused_base", "nats")
             .with_trace("kl_base_fused", "nats")
             .with_trace("kl_with_without", "nats");
         let neutral = match params.mode {
-            Mode::Cad | Mode::IclExpert => Some("identity-at: alpha=0"),
-            Mode::Cfg => Some("identity-at: gamma=1"),
+            Mode::Cad | Mode::IclExpert => Some(Law::identity_at("alpha=0")),
+            Mode::Cfg => Some(Law::identity_at("gamma=1")),
             Mode::Adacad => None,
         };
         if params.plausibility.is_none() {
             info = info.with_laws(neutral);
         }
         info = match params.mode {
-            Mode::Cad | Mode::Cfg => info.with_laws(["linear-in: anti"]),
-            Mode::IclExpert => info.with_laws(["linear-in: expert", "linear-in: anti"]),
+            Mode::Cad | Mode::Cfg => info.with_laws([Law::linear_in("anti")]),
+            Mode::IclExpert => info.with_laws([Law::linear_in("expert"), Law::linear_in("anti")]),
             Mode::Adacad => info,
         };
         Ok(Self { params, strength, info })

@@ -1,6 +1,6 @@
 use logitfuse_core::numerics::{Contrast, kl_both, kl_divergence, linear_combination, log_sum_exp, mask_implausible};
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, ProxyRows, Result, RoleSpec,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Law, Memoryless, ProxyRows, Result, RoleSpec,
     SessionInfo, StrategyInfo,
 };
 use smallvec::SmallVec;
@@ -40,15 +40,21 @@ impl StaticProxy {
         .with_equation("fused = base_weight · base + alpha · Σ weights[t] · (expert[t] − anti[t])")
         .with_reference("DExperts (arXiv 2105.03023), emulated fine-tuning (2310.12962), proxy tuning (2401.08565)")
         .with_params_schema(schemars::schema_for!(Params).as_value().to_string())
-        .with_laws(["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving"])
-        .with_laws(["linear-in: expert", "linear-in: anti"])
+        .with_laws([
+            Law::Deterministic,
+            Law::Stateless,
+            Law::ShiftInvariant,
+            Law::VocabEquivariant,
+            Law::MaskPreserving,
+        ])
+        .with_laws([Law::linear_in("expert"), Law::linear_in("anti")])
         .with_trace("alpha", "1")
         .with_trace("kl_fused_base", "nats")
         .with_trace("kl_base_fused", "nats")
         .with_trace("kl_expert_anti", "nats");
         #[expect(clippy::float_cmp, reason = "the law is about bits, which any other weight changes")]
         if params.base_weight == 1.0 && params.plausibility.is_none() && params.top_p.is_none() {
-            info = info.with_laws(["identity-at: alpha=0"]);
+            info = info.with_laws([Law::identity_at("alpha=0")]);
         }
         Ok(Self { params, info })
     }

@@ -214,7 +214,7 @@ fn the_schema_describes_the_parameters() {
 
 #[test]
 fn the_identity_is_claimed_where_it_holds() {
-    let claims = |params| strategy(params).info().laws.iter().any(|law| law == "identity-at: alpha=0");
+    let claims = |params| strategy(params).info().laws.iter().any(|law| law.to_string() == "identity-at: alpha=0");
     assert!(claims(Params::default()));
     assert!(!claims(Params { base_weight: 0.5, ..Params::default() }));
     assert!(!claims(Params { plausibility: Some(0.1), ..Params::default() }));

@@ -1,4 +1,4 @@
-use logitfuse_core::{FusionState, FusionStrategy, Result, RoleSpec, SessionInfo, StrategyInfo};
+use logitfuse_core::{FusionState, FusionStrategy, Law, Result, RoleSpec, SessionInfo, StrategyInfo};
 
 use crate::{Params, Strength, merge::Merge, state::State};
 
@@ -42,7 +42,7 @@ impl TaskArithmetic {
              combined with dynamic fusion: Fan et al., NeurIPS 2024, arXiv:2406.15480; here on logits",
         )
         .with_params_schema(schemars::schema_for!(Params).as_value().to_string())
-        .with_laws(["deterministic", "stateless", "mask-preserving"])
+        .with_laws([Law::Deterministic, Law::Stateless, Law::MaskPreserving])
         .with_trace("alpha", "1")
         .with_trace("kl_fused_base", "nats")
         .with_trace("kl_base_fused", "nats")
@@ -51,7 +51,7 @@ impl TaskArithmetic {
         .with_trace("saturated", "1")
         .with_trace("inactive", "1");
         if params.strength == Strength::Fixed {
-            info = info.with_laws(["shift-invariant", "vocab-equivariant", "identity-at: alpha=0"]);
+            info = info.with_laws([Law::ShiftInvariant, Law::VocabEquivariant, Law::identity_at("alpha=0")]);
         }
         Ok(Self { params, info })
     }

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use logitfuse_core::{
-    CalibrationRows, Error, FusedRow, FusionState, FusionStep, FusionStrategy, PromptScore, Result, RoleRow,
+    CalibrationRows, Error, FusedRow, FusionState, FusionStep, FusionStrategy, Law, PromptScore, Result, RoleRow,
     SessionInfo, StrategyInfo, TokenId, numerics::argmax, params,
 };
 use schemars::JsonSchema;
@@ -84,7 +84,8 @@ impl Gate {
     /// is out of range.
     pub fn new(params: GateParams, inner: Arc<dyn FusionStrategy>) -> Result<Self> {
         params.check().map_err(help)?;
-        let mut info = describe(inner.info(), Self::about(), &["argmax-invariant", "monotone-kl-in"]);
+        let mut info =
+            describe(inner.info(), Self::about(), |law| matches!(law, Law::ArgmaxInvariant | Law::MonotoneKlIn(_)));
         if !params.disagreement && !params.audit {
             info.lead_role = base_role(&info).map(str::to_owned);
         }

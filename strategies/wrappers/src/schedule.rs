@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use logitfuse_core::{
-    CalibrationRows, Error, FusedRow, FusionState, FusionStep, FusionStrategy, PromptScore, Result, RoleRow,
+    CalibrationRows, Error, FusedRow, FusionState, FusionStep, FusionStrategy, Law, PromptScore, Result, RoleRow,
     SessionInfo, StrategyInfo, TokenId,
     numerics::{Contrast, linear_combination},
     params,
@@ -124,7 +124,7 @@ impl Schedule {
     /// is out of range.
     pub fn new(params: ScheduleParams, inner: Arc<dyn FusionStrategy>) -> Result<Self> {
         params.check().map_err(help)?;
-        let mut info = describe(inner.info(), Self::about(), &["linear-in: "]);
+        let mut info = describe(inner.info(), Self::about(), |law| matches!(law, Law::LinearIn(_)));
         // A lead role makes all other sources wait for it, which only pays where they are idle now and then.
         info.lead_role = base_role(&info)
             .filter(|base| params.uses_base_alone() || inner.info().lead_role.as_deref() == Some(base))

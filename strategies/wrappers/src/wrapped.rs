@@ -1,16 +1,16 @@
 //! The description of a wrapped strategy.
 
-use logitfuse_core::{Arity, Error, ErrorKind, Result, SessionInfo, StrategyInfo};
+use logitfuse_core::{Arity, Error, ErrorKind, Law, Result, SessionInfo, StrategyInfo};
 
-/// Laws that no wrapper breaks: they hold for the base and for the wrapped strategy alike.
-const KEPT: [&str; 5] = ["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving"];
+/// Whether no wrapper breaks a law, because it holds for the base and for the wrapped strategy alike.
+fn is_kept(law: &Law) -> bool {
+    use Law::{Deterministic, IdentityAt, MaskPreserving, ShiftInvariant, Stateless, VocabEquivariant};
+    matches!(law, Deterministic | Stateless | ShiftInvariant | VocabEquivariant | MaskPreserving | IdentityAt(_))
+}
 
-/// The wrapped strategy's description, extended by the wrapper's own; `also` are further laws of the wrapped strategy
-/// that this wrapper keeps, by their beginnings.
-pub(crate) fn describe(inner: &StrategyInfo, wrapper: StrategyInfo, also: &[&str]) -> StrategyInfo {
-    let kept = |law: &&String| {
-        KEPT.contains(&law.as_str()) || law.starts_with("identity-at") || also.iter().any(|a| law.starts_with(a))
-    };
+/// The wrapped strategy's description, extended by the wrapper's own; `keeps` picks further laws of the wrapped
+/// strategy that this wrapper does not break.
+pub(crate) fn describe(inner: &StrategyInfo, wrapper: StrategyInfo, keeps: fn(&Law) -> bool) -> StrategyInfo {
     StrategyInfo {
         id: format!("{}+{}", inner.id, wrapper.id),
         summary: format!("{}; {}", inner.summary, wrapper.summary),
@@ -18,7 +18,7 @@ pub(crate) fn describe(inner: &StrategyInfo, wrapper: StrategyInfo, also: &[&str
         reference: join(&inner.reference, &wrapper.reference, "; "),
         roles: inner.roles.clone(),
         params_schema: inner.params_schema.clone(),
-        laws: inner.laws.iter().filter(kept).cloned().collect(),
+        laws: inner.laws.iter().filter(|law| is_kept(law) || keeps(law)).cloned().collect(),
         trace: [inner.trace.clone(), wrapper.trace].concat(),
         lead_role: None,
         prompt: inner.prompt,

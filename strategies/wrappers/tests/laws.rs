@@ -7,7 +7,8 @@ use std::sync::Arc;
 use logitfuse_conformance::{Case, generators, oracles, strategy_laws};
 use logitfuse_core::numerics::{argmax, entropy, log_sum_exp};
 use logitfuse_core::{
-    ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleSpec, SessionInfo, StrategyInfo, TokenId,
+    ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Law, Result, RoleSpec, SessionInfo, StrategyInfo,
+    TokenId,
 };
 use logitfuse_static_proxy::{Params, StaticProxy};
 use logitfuse_wrappers::{Gate, GateParams, Schedule, ScheduleParams, Shape};
@@ -36,7 +37,7 @@ struct Bank {
 
 fn banking() -> Arc<dyn FusionStrategy> {
     let roles = ["base", "expert", "anti"].map(RoleSpec::one);
-    Arc::new(Banking(StrategyInfo::new("banking", roles).with_laws(["mask-preserving"]).with_trace("spent", "1")))
+    Arc::new(Banking(StrategyInfo::new("banking", roles).with_laws([Law::MaskPreserving]).with_trace("spent", "1")))
 }
 
 impl FusionStrategy for Banking {
@@ -255,7 +256,8 @@ fn descriptions_add_up() {
     assert_eq!(info.roles, proxy().info().roles);
     assert!(info.equation.contains("expert[t]") && info.equation.contains("s(tokens)"), "{}", info.equation);
     let laws = ["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving"];
-    assert_eq!(info.laws, [&laws[..], &["identity-at: alpha=0"]].concat());
+    let claimed: Vec<String> = info.laws.iter().map(ToString::to_string).collect();
+    assert_eq!(claimed, [&laws[..], &["identity-at: alpha=0"]].concat());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Templates as model families write them: our own short versions that use the same features, with the expected text
+//! Templates as model families write them: short versions written for these tests that use the same features, with the expected text
 //! worked out by hand.
 
 use std::fs;

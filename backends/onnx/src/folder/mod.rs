@@ -1,6 +1,6 @@
-//! Finds what a model folder holds before anything is loaded.
+//! Model folders: which ONNX file, which configuration, whether all files are there. Loads no weights.
 
-mod hints;
+mod model_config;
 
 use std::{
     fs, io,
@@ -10,10 +10,10 @@ use std::{
 use logitfuse_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 
-pub use self::hints::Hints;
-pub(crate) use self::hints::Names;
+pub use self::model_config::ModelConfig;
+pub(crate) use self::model_config::TensorNames;
 use crate::{
-    Port,
+    TensorInfo,
     graph::{self, GraphSummary},
 };
 
@@ -30,8 +30,8 @@ pub enum Layout {
     Bare,
 }
 
-/// What may stand beside a model and say something of it.
-const BESIDE: &[(&str, &str)] = &[
+/// Files beside a model that configure it.
+const SIDE_FILES: &[(&str, &str)] = &[
     ("config.json", "config"),
     ("genai_config.json", "config"),
     ("generation_config.json", "config"),
@@ -60,15 +60,15 @@ pub struct ModelFolder {
     root: PathBuf,
     onnx: PathBuf,
     layout: Layout,
-    hints: Hints,
+    config: ModelConfig,
     weight_bytes: u64,
     variants: Vec<String>,
     pub(crate) graph: GraphSummary,
 }
 
-/// Names that exporters give to decoders, without `.onnx`, best first.
+/// File names that exporters give to decoders, without `.onnx`, best first.
 const STEMS: &[&str] = &["model", "decoder_model_merged", "decoder_with_past_model", "decoder_model"];
-/// What is tried where nobody chose: full precision, then the smallest loss.
+/// The variants that are tried where none is chosen: full precision, then the smallest loss.
 const VARIANTS: &[&str] = &["", "quantized", "int8", "uint8", "fp16", "q8", "q4f16", "q4", "int4", "bnb4"];
 
 impl ModelFolder {
@@ -85,10 +85,10 @@ impl ModelFolder {
                 .with_help("name a folder that holds an ONNX model, or make one with `cargo xtask models smollm2`"));
         }
         let (root, direct) = if path.is_dir() { (path.to_owned(), None) } else { (root_of(path), Some(path)) };
-        let hints = Hints::read(&root)?;
+        let config = ModelConfig::read(&root)?;
         let genai = root.join("genai_config.json").exists();
         let candidates = onnx_files(&root)?;
-        let onnx = match (direct, variant, &hints.file_name) {
+        let onnx = match (direct, variant, &config.file_name) {
             (Some(file), _, _) => file.to_owned(),
             (None, None, Some(name)) => named_by_genai(&root, name)?,
             (None, Some(variant), _) => choose_variant(&root, &candidates, variant)?,
@@ -106,7 +106,7 @@ impl ModelFolder {
         })?;
         let weight_bytes = weight_bytes(&onnx, &graph)?;
         let variants = candidates.iter().filter_map(|file| variant_of(file)).collect();
-        Ok(Self { root, onnx, layout, hints, weight_bytes, variants, graph })
+        Ok(Self { root, onnx, layout, config, weight_bytes, variants, graph })
     }
 
     /// The folder; for an ONNX file, the one that its configuration was looked for in.
@@ -129,9 +129,9 @@ impl ModelFolder {
         self.layout
     }
 
-    /// What the configuration files say.
-    pub fn hints(&self) -> &Hints {
-        &self.hints
+    /// What the configuration files say of the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
     }
 
     /// Bytes of the ONNX file and of its external data.
@@ -144,8 +144,9 @@ impl ModelFolder {
     pub fn files(&self) -> Vec<(PathBuf, &'static str)> {
         let folder = self.onnx.parent().unwrap_or(Path::new(""));
         let external = self.graph.external.keys().map(|location| (folder.join(location), "model"));
-        let beside = BESIDE.iter().map(|(name, kind)| (self.root.join(name), *kind)).filter(|(file, _)| file.is_file());
-        std::iter::once((self.onnx.clone(), "model")).chain(external).chain(beside).collect()
+        let side_files =
+            SIDE_FILES.iter().map(|(name, kind)| (self.root.join(name), *kind)).filter(|(file, _)| file.is_file());
+        std::iter::once((self.onnx.clone(), "model")).chain(external).chain(side_files).collect()
     }
 
     /// The variants that may be chosen in this folder: `fp16`, `q4`, …
@@ -154,12 +155,12 @@ impl ModelFolder {
     }
 
     /// The graph's inputs, as the file states them.
-    pub fn inputs(&self) -> &[Port] {
+    pub fn inputs(&self) -> &[TensorInfo] {
         &self.graph.inputs
     }
 
     /// The graph's outputs, as the file states them.
-    pub fn outputs(&self) -> &[Port] {
+    pub fn outputs(&self) -> &[TensorInfo] {
         &self.graph.outputs
     }
 }

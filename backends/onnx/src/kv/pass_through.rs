@@ -3,19 +3,19 @@ use std::{collections::BTreeMap, sync::Arc};
 use logitfuse_core::{Error, ErrorKind, Result, Rows, SequenceId};
 use ort::value::DynTensor;
 
-use super::{Cache, Job, copy_rows, pieces};
+use super::{Cache, SequenceStep, chunks, copy_rows};
 use crate::{
     decoder::{Binding, Call, Decoder},
-    fault,
+    error,
     memory::{HostMemory, TensorDesc, bytes_of},
     signature::{CacheTensor, LogitRows},
 };
 
-/// What a call returns as present is the past of the next: tensors are handed over, not copied. For graphs that
+/// The present caches that one call returns are the past of the next: tensors are handed over, not copied. For graphs that
 /// concatenate past and new themselves.
 ///
-/// Sequences run one by one, which makes their rows independent of their company. The tensors are never written again,
-/// so a fork shares them; what a truncation cuts off is copied away when the sequence next grows.
+/// Sequences run one by one, which makes their rows independent of the batch. The tensors are never written again, so a fork
+/// shares them; after a truncation the tokens that are left are copied when the sequence next grows.
 pub(crate) struct PassThrough {
     sequences: BTreeMap<SequenceId, Sequence>,
     empty: Arc<Vec<DynTensor>>,
@@ -36,10 +36,10 @@ impl PassThrough {
         Ok(Self { sequences: BTreeMap::new(), empty, binding: decoder.binding()? })
     }
 
-    /// Runs one job and returns what its sequence becomes.
-    fn run(&mut self, decoder: &mut Decoder, job: &Job<'_>, out: &mut Rows) -> Result<Sequence> {
-        let Some(mut sequence) = self.sequences.get(&job.sequence).cloned() else {
-            return Err(Error::new(ErrorKind::Internal, format!("{}: a sequence is gone", decoder.name)));
+    /// Runs one step and returns the sequence after it.
+    fn run(&mut self, decoder: &mut Decoder, step: &SequenceStep<'_>, out: &mut Rows) -> Result<Sequence> {
+        let Some(mut sequence) = self.sequences.get(&step.sequence).cloned() else {
+            return Err(Error::new(ErrorKind::Internal, format!("{}: a sequence is missing", decoder.name)));
         };
         if sequence.len < sequence.held {
             sequence.past =
@@ -47,15 +47,15 @@ impl PassThrough {
             sequence.held = sequence.len;
         }
         let rows = decoder.signature.rows.unwrap_or(LogitRows::Last);
-        for piece in pieces(job.tokens.len(), job.rows, decoder.chunk_tokens, rows) {
-            let tokens = &job.tokens[piece.tokens.clone()];
-            let call = Call { tokens: &[tokens], pasts: &[sequence.len], rows: piece.rows };
+        for chunk in chunks(step.tokens.len(), step.rows, decoder.chunk_tokens, rows) {
+            let tokens = &step.tokens[chunk.tokens.clone()];
+            let call = Call { tokens: &[tokens], pasts: &[sequence.len], rows: chunk.rows };
             let present = decoder.run_with_past(&mut self.binding, &sequence.past, &call)?;
             sequence.past = Arc::new(present);
             sequence.len += tokens.len();
             sequence.held = sequence.len;
             check(decoder, &sequence)?;
-            copy_rows(decoder, 0, job, &piece, out);
+            copy_rows(decoder, 0, step, &chunk, out);
         }
         Ok(sequence)
     }
@@ -87,15 +87,15 @@ impl Cache for PassThrough {
         self.sequences.get(&sequence).map(|sequence| sequence.len)
     }
 
-    fn forward(&mut self, decoder: &mut Decoder, jobs: &[Job<'_>], out: &mut Rows) -> Result<()> {
+    fn forward(&mut self, decoder: &mut Decoder, steps: &[SequenceStep<'_>], out: &mut Rows) -> Result<()> {
         let grown =
-            jobs.iter().map(|job| Ok((job.sequence, self.run(decoder, job, out)?))).collect::<Result<Vec<_>>>()?;
+            steps.iter().map(|step| Ok((step.sequence, self.run(decoder, step, out)?))).collect::<Result<Vec<_>>>()?;
         self.sequences.extend(grown);
         Ok(())
     }
 }
 
-/// A cache that silently forgets (a window inside the graph) cannot be truncated or trusted: say so at once.
+/// Refuses a cache that drops tokens (a sliding window inside the graph): it cannot be truncated.
 fn check(decoder: &Decoder, sequence: &Sequence) -> Result<()> {
     for (tensor, present) in decoder.signature.cache.iter().zip(&*sequence.past) {
         let tokens = present.shape().get(tensor.axis).copied().unwrap_or_default();
@@ -131,5 +131,5 @@ fn prefix(decoder: &Decoder, sequence: &Sequence) -> Result<Vec<DynTensor>> {
         target.to_tensor(&TensorDesc { element: tensor.element, shape: &to }, decoder.device)
     };
     let tensors = decoder.signature.cache.iter().zip(&*sequence.past);
-    tensors.map(cut).collect::<ort::Result<_>>().map_err(fault::backend(&decoder.name))
+    tensors.map(cut).collect::<ort::Result<_>>().map_err(error::backend(&decoder.name))
 }

@@ -2,13 +2,13 @@ use std::collections::BTreeMap;
 
 use logitfuse_core::{Result, Rows, SequenceId, TokenId};
 
-use super::{Cache, Job, Piece, copy_rows};
+use super::{Cache, Chunk, SequenceStep, copy_rows};
 use crate::{
     decoder::{Binding, Call, Decoder},
     signature::LogitRows,
 };
 
-/// For graphs without a cache: every call runs the whole sequence. Slow, and right.
+/// No cache, for graphs that have none: every call runs the whole sequence.
 pub(crate) struct Recompute {
     sequences: BTreeMap<SequenceId, Vec<TokenId>>,
     binding: Binding,
@@ -19,25 +19,25 @@ impl Recompute {
         Ok(Self { sequences: BTreeMap::new(), binding: decoder.binding()? })
     }
 
-    fn run(&mut self, decoder: &mut Decoder, job: &Job<'_>, tokens: &[TokenId], rows: usize) -> Result<()> {
+    fn run(&mut self, decoder: &mut Decoder, step: &SequenceStep<'_>, tokens: &[TokenId], rows: usize) -> Result<()> {
         decoder.run(&mut self.binding, &Call { tokens: &[tokens], pasts: &[0], rows })?;
-        debug_assert!(rows <= job.rows.max(1), "more rows than were asked for");
+        debug_assert!(rows <= step.rows.max(1), "more rows than were asked for");
         Ok(())
     }
 
-    fn forward_one(&mut self, decoder: &mut Decoder, job: &Job<'_>, out: &mut Rows) -> Result<Vec<TokenId>> {
-        let mut tokens = self.sequences.get(&job.sequence).cloned().unwrap_or_default();
+    fn forward_one(&mut self, decoder: &mut Decoder, step: &SequenceStep<'_>, out: &mut Rows) -> Result<Vec<TokenId>> {
+        let mut tokens = self.sequences.get(&step.sequence).cloned().unwrap_or_default();
         let past = tokens.len();
-        tokens.extend_from_slice(job.tokens);
-        let end = job.tokens.len();
+        tokens.extend_from_slice(step.tokens);
+        let end = step.tokens.len();
         if decoder.signature.rows == Some(LogitRows::Last) {
-            for wanted in end - job.rows..end {
-                self.run(decoder, job, &tokens[..=past + wanted], 1)?;
-                copy_rows(decoder, 0, job, &Piece { tokens: wanted..wanted + 1, rows: 1 }, out);
+            for wanted in end - step.rows..end {
+                self.run(decoder, step, &tokens[..=past + wanted], 1)?;
+                copy_rows(decoder, 0, step, &Chunk { tokens: wanted..wanted + 1, rows: 1 }, out);
             }
-        } else if job.rows > 0 {
-            self.run(decoder, job, &tokens, job.rows)?;
-            copy_rows(decoder, 0, job, &Piece { tokens: 0..end, rows: job.rows }, out);
+        } else if step.rows > 0 {
+            self.run(decoder, step, &tokens, step.rows)?;
+            copy_rows(decoder, 0, step, &Chunk { tokens: 0..end, rows: step.rows }, out);
         }
         Ok(tokens)
     }
@@ -69,10 +69,10 @@ impl Cache for Recompute {
         self.sequences.get(&sequence).map(Vec::len)
     }
 
-    fn forward(&mut self, decoder: &mut Decoder, jobs: &[Job<'_>], out: &mut Rows) -> Result<()> {
-        let grown = jobs
+    fn forward(&mut self, decoder: &mut Decoder, steps: &[SequenceStep<'_>], out: &mut Rows) -> Result<()> {
+        let grown = steps
             .iter()
-            .map(|job| Ok((job.sequence, self.forward_one(decoder, job, out)?)))
+            .map(|step| Ok((step.sequence, self.forward_one(decoder, step, out)?)))
             .collect::<Result<Vec<_>>>()?;
         self.sequences.extend(grown);
         Ok(())

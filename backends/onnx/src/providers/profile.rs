@@ -21,12 +21,12 @@ impl TensorRtProfile<'_> {
     /// The user's options in ONNX Runtime's words, with the shape profiles unless the user has written them.
     pub(crate) fn options(&self, given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut options = given.clone();
-        for (ours, switch, path) in [
+        for (short, enable, path) in [
             ("engine_cache", "trt_engine_cache_enable", "trt_engine_cache_path"),
             ("timing_cache", "trt_timing_cache_enable", "trt_timing_cache_path"),
         ] {
-            if let Some(folder) = options.remove(ours) {
-                options.insert(switch.into(), "1".into());
+            if let Some(folder) = options.remove(short) {
+                options.insert(enable.into(), "1".into());
                 options.insert(path.into(), folder);
             }
         }
@@ -75,25 +75,25 @@ mod tests {
     use std::{collections::BTreeMap, path::Path};
 
     use super::TensorRtProfile;
-    use crate::{Dim, Element, Port, folder::Hints, signature::Signature};
+    use crate::{Dim, Element, TensorInfo, folder::ModelConfig, signature::Signature};
 
-    fn port(name: &str, element: Element, dims: &[&str]) -> Port {
+    fn tensor(name: &str, element: Element, dims: &[&str]) -> TensorInfo {
         let dim = |text: &&str| text.parse().map_or_else(|_| Dim::Named((*text).into()), Dim::Fixed);
-        Port { name: name.into(), element, dims: dims.iter().map(dim).collect() }
+        TensorInfo { name: name.into(), element, dims: dims.iter().map(dim).collect() }
     }
 
     fn options(given: &[(&str, &str)]) -> BTreeMap<String, String> {
         let inputs = [
-            port("input_ids", Element::I64, &["batch", "tokens"]),
-            port("attention_mask", Element::I64, &["batch", "total"]),
-            port("position_ids", Element::I64, &["batch", "tokens"]),
-            port("past_key_values.0.key", Element::F16, &["batch", "2", "past", "64"]),
+            tensor("input_ids", Element::I64, &["batch", "tokens"]),
+            tensor("attention_mask", Element::I64, &["batch", "total"]),
+            tensor("position_ids", Element::I64, &["batch", "tokens"]),
+            tensor("past_key_values.0.key", Element::F16, &["batch", "2", "past", "64"]),
         ];
         let outputs = [
-            port("logits", Element::F16, &["batch", "tokens", "97"]),
-            port("present.0.key", Element::F16, &["batch", "2", "total", "64"]),
+            tensor("logits", Element::F16, &["batch", "tokens", "97"]),
+            tensor("present.0.key", Element::F16, &["batch", "2", "total", "64"]),
         ];
-        let signature = Signature::discover(Path::new("x"), &inputs, &outputs, &Hints::default()).unwrap();
+        let signature = Signature::discover(Path::new("x"), &inputs, &outputs, &ModelConfig::default()).unwrap();
         let profile = TensorRtProfile { signature: &signature, context_length: Some(4096), chunk_tokens: 128 };
         profile.options(&given.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect())
     }

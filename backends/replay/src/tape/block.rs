@@ -12,13 +12,13 @@ use super::{
 /// Bytes of rows that one block holds: what a reader needs of memory.
 const BLOCK_BYTES: usize = 32 << 20;
 
-/// What a strategy is shown of the ids that a tape of the best `k` left out.
+/// How a row of a top-k tape is completed for the ids that were not stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rest {
-    /// Each has an equal share of their mass: rows stay distributions, and of all that is known this says the least.
+    /// Each has an equal share of their mass: rows stay distributions, with the largest entropy that fits what is stored.
     #[default]
     Spread,
-    /// They are impossible, as if the vocabulary were what was kept.
+    /// They are impossible, as if the vocabulary were the stored ids.
     Masked,
 }
 
@@ -33,16 +33,16 @@ pub struct Block {
     prompts: Option<Vec<PromptScore>>,
     /// `[source, position]`: of the rows as they came.
     log_normalisers: Vec<f64>,
-    kept: Kept,
+    rows: RowData,
 }
 
-/// Rows, `[source, position, …]`.
+/// The rows as they are stored, `[source, position, …]`.
 #[derive(Clone, Debug)]
-enum Kept {
+enum RowData {
     F32(Vec<f32>),
     F16(Vec<f16>),
     /// The ids of position `p` are `ids[offsets[p]..offsets[p + 1]]`, ascending; all sources keep the same.
-    Best {
+    TopK {
         offsets: Vec<u32>,
         ids: Vec<TokenId>,
         log_probs: Vec<f32>,
@@ -109,11 +109,11 @@ pub(super) struct BlockBuilder {
     ids: Vec<TokenId>,
     of_source: Vec<SourceColumns>,
     scratch: Vec<f32>,
-    /// One per source, where somebody scored the prompts.
+    /// One per source; empty if the prompts were not scored.
     pub(super) prompts: Vec<PromptScore>,
 }
 
-/// What one source adds.
+/// The columns of one source.
 #[derive(Clone, Default)]
 struct SourceColumns {
     log_normalisers: Vec<f64>,
@@ -183,7 +183,7 @@ impl BlockBuilder {
     /// Description and payload of what was collected, and an empty builder.
     pub(super) fn finish(&mut self, shape: &Shape, text: &TextInfo, first: usize) -> Result<(Vec<u8>, Vec<u8>)> {
         let mut full = std::mem::replace(self, Self::new(shape));
-        // Every block says it, so that each can be read by itself.
+        // Every block repeats them, so that each can be read by itself.
         self.prompts.clone_from(&full.prompts);
         let (sources, positions, kept) = (shape.sources, full.tokens.len(), full.ids.len());
         let width = shape.vocabulary.width();
@@ -227,7 +227,7 @@ fn nearest_half(x: f32) -> f16 {
 }
 
 impl Block {
-    /// Unpacks a block. An error says what is wrong with it; where it lies is the reader's to say.
+    /// Unpacks a block. An error says what is wrong with it; the reader adds where it lies.
     pub(super) fn unpack(shape: &Shape, description: Description, payload: &[u8]) -> Result<Self, String> {
         let Description { text, first, columns } = description;
         let length = |name: &str| {
@@ -238,7 +238,7 @@ impl Block {
         if positions == 0 || first.checked_add(positions).is_none_or(|end| end > text.tokens) {
             return Err(format!("it holds positions {first} and {positions} on of a text of {} tokens", text.tokens));
         }
-        // Products of these stay far from overflowing: the width is bounded by the head, the sources are too.
+        // Products of these stay far from overflowing: the width is bounded by the header, the sources are too.
         if positions > 1 << 24 || kept > 1 << 40 || columns != shape.columns(positions, kept) {
             return Err("its columns are not those of this tape".to_owned());
         }
@@ -270,9 +270,9 @@ impl Block {
         if !log_normalisers.iter().all(|z| z.is_finite()) {
             return wrong("it holds a normaliser that is not finite");
         }
-        let kept = match shape.kind {
-            RowKind::F32 => Kept::F32(columns.take(cells * width)?),
-            RowKind::F16 => Kept::F16(columns.take(cells * width)?),
+        let rows = match shape.kind {
+            RowKind::F32 => RowData::F32(columns.take(cells * width)?),
+            RowKind::F16 => RowData::F16(columns.take(cells * width)?),
             RowKind::TopK(_) => {
                 let offsets: Vec<u32> = columns.take(positions + 1)?;
                 let ids: Vec<TokenId> = columns.take(kept)?;
@@ -290,10 +290,10 @@ impl Block {
                     }
                 }
                 let (log_probs, log_rests) = (columns.take(shape.sources * kept)?, columns.take(cells)?);
-                Kept::Best { offsets, ids, log_probs, log_rests }
+                RowData::TopK { offsets, ids, log_probs, log_rests }
             }
         };
-        Ok(Self { text, first, tokens, prompts, log_normalisers, kept })
+        Ok(Self { text, first, tokens, prompts, log_normalisers, rows })
     }
 
     /// The tokens that the text has at these positions.
@@ -313,8 +313,10 @@ impl Block {
 
     /// The ids whose log-probabilities are known at a position of this block, ascending; `None` where all are.
     pub fn known(&self, position: usize) -> Option<&[TokenId]> {
-        match &self.kept {
-            Kept::Best { offsets, ids, .. } => Some(&ids[offsets[position] as usize..offsets[position + 1] as usize]),
+        match &self.rows {
+            RowData::TopK { offsets, ids, .. } => {
+                Some(&ids[offsets[position] as usize..offsets[position + 1] as usize])
+            }
             _ => None,
         }
     }
@@ -343,15 +345,15 @@ impl Block {
         let (positions, width) = (self.tokens.len(), shape.vocabulary.width());
         assert!(source < shape.sources && position < positions, "row {position} of source {source}");
         let cell = source * positions + position;
-        match &self.kept {
-            Kept::F32(logits) => {
+        match &self.rows {
+            RowData::F32(logits) => {
                 out.copy_from_slice(&logits[cell * width..(cell + 1) * width]);
                 numerics::check_row(out)?;
                 // Not computed anew: the very bits that a strategy saw are part of what is promised.
                 return Ok(self.log_normalisers[cell]);
             }
-            Kept::F16(log_probs) => log_probs[cell * width..(cell + 1) * width].convert_to_f32_slice(out),
-            Kept::Best { offsets, ids, log_probs, log_rests } => {
+            RowData::F16(log_probs) => log_probs[cell * width..(cell + 1) * width].convert_to_f32_slice(out),
+            RowData::TopK { offsets, ids, log_probs, log_rests } => {
                 let (from, to) = (offsets[position] as usize, offsets[position + 1] as usize);
                 let unknown = shape.vocabulary.count() - (to - from);
                 let each = match rest {
@@ -404,15 +406,15 @@ mod tests {
             tokens: 1,
             sha256: String::new(),
         };
-        let block = |kept| Block {
+        let block = |rows| Block {
             text: text.clone(),
             first: 0,
             tokens: vec![0],
             prompts: None,
             log_normalisers: vec![0.0],
-            kept,
+            rows,
         };
-        let best = |log_probs: Vec<f32>, log_rest: f64| Kept::Best {
+        let top_k = |log_probs: Vec<f32>, log_rest: f64| RowData::TopK {
             offsets: vec![0, 2],
             ids: vec![0, 5],
             log_probs,
@@ -424,12 +426,12 @@ mod tests {
                 let mut row = vec![-1.0; WIDTH];
                 row[id] = wrong;
                 let half = row.iter().map(|&x| f16::from_f32(x)).collect();
-                assert!(read(RowKind::F16, Kept::F16(half)).is_err(), "{wrong} at {id}");
-                assert!(read(RowKind::F32, Kept::F32(row)).is_err(), "{wrong} at {id}");
+                assert!(read(RowKind::F16, RowData::F16(half)).is_err(), "{wrong} at {id}");
+                assert!(read(RowKind::F32, RowData::F32(row)).is_err(), "{wrong} at {id}");
             }
         }
-        assert!(read(RowKind::TopK(1), best(vec![-1.0, -2.0], -1.0)).is_ok());
-        assert!(read(RowKind::TopK(1), best(vec![-1.0, f32::NAN], -1.0)).is_err());
-        assert!(read(RowKind::TopK(1), best(vec![-1.0, -2.0], f64::NAN)).is_err());
+        assert!(read(RowKind::TopK(1), top_k(vec![-1.0, -2.0], -1.0)).is_ok());
+        assert!(read(RowKind::TopK(1), top_k(vec![-1.0, f32::NAN], -1.0)).is_err());
+        assert!(read(RowKind::TopK(1), top_k(vec![-1.0, -2.0], f64::NAN)).is_err());
     }
 }

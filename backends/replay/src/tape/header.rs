@@ -1,4 +1,4 @@
-//! What a tape says of itself, once, before its first row.
+//! The header of a tape: what its rows depend on.
 
 use std::{fmt, str::FromStr};
 
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 /// The version of the format that this crate writes and reads.
 pub const SCHEMA: u32 = 1;
 
-/// More ids than any model has; a file that claims more is damaged, and would have us allocate for it.
-const MOST_IDS: usize = 1 << 24;
+/// More ids than any model has. A file that claims more is damaged and is refused before memory is allocated for it.
+const MAX_IDS: usize = 1 << 24;
 /// Likewise for sources.
-const MOST_SOURCES: usize = 256;
+const MAX_SOURCES: usize = 256;
 
-/// The head of a tape: what its rows depend on. A tape that is continued must have an equal one.
+/// The header of a tape: what its rows depend on. A tape that is continued must have an equal one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TapeHeader {
@@ -41,7 +41,7 @@ pub struct TapeSource {
     pub name: String,
     /// The name of its session, which strategies are told.
     pub session: String,
-    /// The roles that it plays in the strategy that was configured; for the reader's eye.
+    /// The roles that it plays in the strategy that was configured. Informative only.
     pub roles: Vec<String>,
     /// The folder or file of its model.
     pub model: String,
@@ -72,13 +72,13 @@ impl TapeVocabulary {
         Self { width: vocabulary.width(), missing }
     }
 
-    fn effective(&self) -> SharedVocabulary {
+    fn to_shared(&self) -> SharedVocabulary {
         SharedVocabulary::new(self.width, self.missing.iter().flat_map(|&[first, last]| first..=last))
     }
 }
 
 impl TapeHeader {
-    /// Checks what a file says, and gives the vocabulary.
+    /// Checks the values of a file, and gives the vocabulary.
     pub(super) fn vocabulary(&self) -> Result<SharedVocabulary> {
         let wrong = |what: String| Err(Error::new(ErrorKind::InvalidData, what));
         if self.schema != SCHEMA {
@@ -89,10 +89,10 @@ impl TapeHeader {
             .with_help("use the version of logitfuse that wrote it, or record it again"));
         }
         let TapeVocabulary { width, missing } = &self.vocabulary;
-        if self.sources.is_empty() || self.sources.len() > MOST_SOURCES {
+        if self.sources.is_empty() || self.sources.len() > MAX_SOURCES {
             return wrong(format!("{} sources", self.sources.len()));
         }
-        if *width == 0 || *width > MOST_IDS {
+        if *width == 0 || *width > MAX_IDS {
             return wrong(format!("a vocabulary of {width} ids"));
         }
         // Ascending and apart, so that all together are no more than the ids.
@@ -103,14 +103,14 @@ impl TapeHeader {
             }
             free = u64::from(last) + 1;
         }
-        let vocabulary = self.vocabulary.effective();
+        let vocabulary = self.vocabulary.to_shared();
         if vocabulary.width() != *width || vocabulary.count() == 0 {
             return wrong(format!("a vocabulary of {width} ids whose last is missing"));
         }
         Ok(vocabulary)
     }
 
-    /// The first thing in which two heads differ, and both sides of it.
+    /// The first field in which two headers differ, and its values.
     pub(super) fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
         let json = |value: &dyn fmt::Debug| format!("{value:?}");
         let names = |header: &Self| json(&header.sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>());
@@ -187,7 +187,7 @@ impl From<RowKind> for String {
     }
 }
 
-/// What a block of rows belongs to.
+/// The text that a block of rows belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextInfo {
@@ -215,7 +215,7 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl TextInfo {
-    /// What a text is found by: sample and choice.
+    /// Identifies the text: sample and choice.
     pub fn key(&self) -> (&str, Option<usize>) {
         (&self.id, self.choice)
     }

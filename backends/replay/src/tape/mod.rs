@@ -2,9 +2,9 @@
 //!
 //! # Why
 //!
-//! A strategy is a function of rows. Whoever tunes its strength asks the models the same questions again and again, and
-//! waits for the same answers. A tape keeps the answers: every source's rows at every position of a text that was fed to
-//! it token by token. What a strategy would have made of them is then a matter of microseconds.
+//! A strategy is a function of rows. Tuning its strength runs the models on the same texts again and again, for the same rows.
+//! A tape stores these: every source's rows at every position of a text that was fed to it token by token. Fusing them takes
+//! microseconds.
 //!
 //! ```
 //! use logitfuse_core::{SharedVocabulary, RoleRow};
@@ -50,7 +50,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | `\x93LFTAPE\n` |
-//! | frame | the head: a [`TapeHeader`] as JSON, no payload |
+//! | frame | the header: a [`TapeHeader`] as JSON, no payload |
 //! | frame … | blocks: each some consecutive positions of one text, a [`TextInfo`] with its columns |
 //!
 //! | bytes of a frame | what |
@@ -64,7 +64,7 @@
 //! | column | shape | of | unit |
 //! |---|---|---|---|
 //! | `tokens` | position | all | ids of the text |
-//! | `prompt_log_probs` | source | all | nats; NaN where nobody scored the prompts |
+//! | `prompt_log_probs` | source | all | nats; NaN if the prompts were not scored |
 //! | `prompt_tokens` | source | all | how many tokens that is the sum of |
 //! | `log_normalisers` | source, position | all | nats; of the rows as they came |
 //! | `logits` | source, position, width | `f32` | as they came, `-inf` where masked |

@@ -12,10 +12,10 @@ use logitfuse_core::{Error, ErrorKind, Result, ResultExt, SharedVocabulary};
 use super::{
     Block, Rest, TapeHeader, TextInfo,
     block::{Description, Shape},
-    frame::{MAGIC, PREFIX, Prefix},
+    frame::{FRAME_HEADER, FrameHeader, MAGIC},
 };
 
-/// A tape that is read. Opening it walks over its blocks without reading their rows.
+/// A reader of a tape. Opening one indexes its blocks without reading their rows.
 #[derive(Debug)]
 pub struct Tape<R> {
     name: String,
@@ -36,7 +36,7 @@ pub struct TapeText {
     blocks: Vec<u64>,
 }
 
-/// What follows the last whole text: what a recorder that was killed leaves behind. Recording again cuts it off.
+/// The bytes after the last whole text, which a recorder that was killed leaves behind. Recording again cuts them off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail {
     /// Where it begins.
@@ -75,32 +75,32 @@ impl<R: Read + Seek> Tape<R> {
             return Err(Error::new(ErrorKind::InvalidData, format!("{name}: not a tape"))
                 .with_help("`logitfuse tape record` makes tapes"));
         }
-        let at = |e: Error| e.context(format_args!("{name}: its head"));
-        let Some((prefix, description)) = next(name, &mut input, MAGIC.len() as u64, end)? else {
-            return Err(Error::new(ErrorKind::InvalidData, format!("{name}: it ends before its head does"))
+        let at = |e: Error| e.context(format_args!("{name}: its header"));
+        let Some((frame, description)) = next(name, &mut input, MAGIC.len() as u64, end)? else {
+            return Err(Error::new(ErrorKind::InvalidData, format!("{name}: it ends before its header does"))
                 .with_help("nothing was recorded yet: delete it and record again"));
         };
-        if prefix.payload != 0 || !prefix.holds(&description, &[]) {
+        if frame.payload != 0 || !frame.holds(&description, &[]) {
             return Err(damaged(name, MAGIC.len() as u64, "its checksum does not match"));
         }
         let header: TapeHeader =
             serde_json::from_slice(&description).or_err(ErrorKind::InvalidData, "not JSON of a tape").map_err(at)?;
         let vocabulary = header.vocabulary().map_err(at)?;
         let shape = Shape { kind: header.rows, sources: header.sources.len(), vocabulary };
-        let start = MAGIC.len() as u64 + prefix.len();
+        let start = MAGIC.len() as u64 + frame.len();
         let mut tape = Self { name: name.to_owned(), input, header, shape, texts: Vec::new(), tail: None, end: start };
-        tape.walk(end)?;
+        tape.index(end)?;
         Ok(tape)
     }
 
     /// Finds the blocks of all whole texts, and what follows them.
-    fn walk(&mut self, end: u64) -> Result<()> {
+    fn index(&mut self, end: u64) -> Result<()> {
         let mut offset = self.end;
         let mut open: Option<(TapeText, usize)> = None;
         let mut keys = BTreeSet::new();
         while offset < end {
             let name = self.name.clone();
-            let Some((prefix, description)) = next(&name, &mut self.input, offset, end)? else {
+            let Some((frame, description)) = next(&name, &mut self.input, offset, end)? else {
                 self.tail = Some(Tail { offset: self.end, what: format!("the block at byte {offset} is cut off") });
                 return Ok(());
             };
@@ -117,7 +117,7 @@ impl<R: Read + Seek> Tape<R> {
             let positions = description.columns.first().and_then(|c| c.shape.first().copied()).unwrap_or(0);
             let held = held.saturating_add(positions);
             text.blocks.push(offset);
-            offset += prefix.len();
+            offset += frame.len();
             if positions > 0 && held < text.info.tokens {
                 open = Some((text, held));
                 continue;
@@ -135,7 +135,7 @@ impl<R: Read + Seek> Tape<R> {
         Ok(())
     }
 
-    /// What it says of itself.
+    /// Its header.
     pub fn header(&self) -> &TapeHeader {
         &self.header
     }
@@ -167,10 +167,10 @@ impl<R: Read + Seek> Tape<R> {
     pub fn block(&mut self, text: usize, number: usize) -> Result<Option<Block>> {
         let Some(&offset) = self.texts.get(text).and_then(|text| text.blocks.get(number)) else { return Ok(None) };
         let name = &self.name;
-        let Some((prefix, description)) = next(name, &mut self.input, offset, u64::MAX)? else { return Ok(None) };
+        let Some((frame, description)) = next(name, &mut self.input, offset, u64::MAX)? else { return Ok(None) };
         let mut payload = Vec::new();
-        self.input.by_ref().take(prefix.payload).read_to_end(&mut payload).or_err(ErrorKind::Io, name)?;
-        if !prefix.holds(&description, &payload) {
+        self.input.by_ref().take(frame.payload).read_to_end(&mut payload).or_err(ErrorKind::Io, name)?;
+        if !frame.holds(&description, &payload) {
             return Err(damaged(name, offset, "its checksum does not match"));
         }
         let whole = serde_json::from_slice(&description).map_err(|e| e.to_string());
@@ -200,20 +200,20 @@ fn damaged(name: &str, offset: u64, what: &str) -> Error {
         .with_help("record it again, or bring back a copy; what lies before that byte is whole")
 }
 
-/// The prefix and the description of the frame at `offset`; `None` if it does not end before `end`.
-fn next<R: Read + Seek>(name: &str, input: &mut R, offset: u64, end: u64) -> Result<Option<(Prefix, Vec<u8>)>> {
+/// The header and the description of the frame at `offset`; `None` if it does not end before `end`.
+fn next<R: Read + Seek>(name: &str, input: &mut R, offset: u64, end: u64) -> Result<Option<(FrameHeader, Vec<u8>)>> {
     input.seek(SeekFrom::Start(offset)).or_err(ErrorKind::Io, name)?;
     let left = end.saturating_sub(offset);
-    let mut bytes = [0; PREFIX];
-    if left < PREFIX as u64 {
+    let mut bytes = [0; FRAME_HEADER];
+    if left < FRAME_HEADER as u64 {
         return Ok(None);
     }
     input.read_exact(&mut bytes).or_err(ErrorKind::Io, name)?;
-    let prefix = Prefix::parse(bytes).map_err(|what| damaged(name, offset, what))?;
-    if prefix.len() > left {
+    let frame = FrameHeader::parse(bytes).map_err(|what| damaged(name, offset, what))?;
+    if frame.len() > left {
         return Ok(None);
     }
     let mut description = Vec::new();
-    input.by_ref().take(u64::from(prefix.description)).read_to_end(&mut description).or_err(ErrorKind::Io, name)?;
-    Ok(Some((prefix, description)))
+    input.by_ref().take(u64::from(frame.description)).read_to_end(&mut description).or_err(ErrorKind::Io, name)?;
+    Ok(Some((frame, description)))
 }

@@ -1,4 +1,4 @@
-//! Writing a tape, and going on with one.
+//! Writing a tape, and continuing one.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -14,19 +14,19 @@ use super::{
     frame::{MAGIC, frame},
 };
 
-/// A tape that grows by one text after the other.
+/// A writer that appends one text after the other.
 pub struct TapeWriter {
     name: String,
     file: File,
     shape: Shape,
     builder: BlockBuilder,
     done: Vec<TextInfo>,
-    text: Option<Growing>,
+    text: Option<OpenText>,
     end: u64,
 }
 
 /// A text that is being written.
-struct Growing {
+struct OpenText {
     info: TextInfo,
     /// Positions that are in the file.
     first: usize,
@@ -34,11 +34,11 @@ struct Growing {
 }
 
 impl TapeWriter {
-    /// Makes a tape, or goes on with one that has the same head. What a killed recorder left behind its last whole text is
-    /// cut off.
+    /// Makes a tape, or continues one that has the same header. What a killed recorder left behind its last whole text is cut
+    /// off.
     ///
     /// # Errors
-    /// [`ErrorKind::Incompatible`] for a tape with another head, with the first difference; [`ErrorKind::InvalidData`] for
+    /// [`ErrorKind::Incompatible`] for a tape with another header, with the first difference; [`ErrorKind::InvalidData`] for
     /// what is no tape or a damaged one, which is left as it is; [`ErrorKind::Io`], also if another process writes to it.
     pub fn open(path: &Path, header: &TapeHeader) -> Result<Self> {
         let name = path.display().to_string();
@@ -60,13 +60,13 @@ impl TapeWriter {
         }
         let mut done = Vec::new();
         let end = if file.metadata().or_err(ErrorKind::Io, &name)?.len() == 0 {
-            let head = serde_json::to_vec(header).or_err(ErrorKind::Internal, &name)?;
-            let bytes = [MAGIC.as_slice(), &frame(&head, &[])?].concat();
+            let json = serde_json::to_vec(header).or_err(ErrorKind::Internal, &name)?;
+            let bytes = [MAGIC.as_slice(), &frame(&json, &[])?].concat();
             file.write_all(&bytes).or_err(ErrorKind::Io, &name)?;
             bytes.len() as u64
         } else {
             let mut tape = Tape::read(&name, BufReader::new(&file))?;
-            same_head(&name, tape.header(), header)?;
+            same_header(&name, tape.header(), header)?;
             // A power cut may leave lengths without data; it is the last text that it hits.
             if let Some(last) = tape.texts().len().checked_sub(1) {
                 let mut number = 0;
@@ -98,11 +98,11 @@ impl TapeWriter {
             let what = if info.tokens == 0 { "has no token" } else { "is on the tape already" };
             return Err(Error::new(ErrorKind::InvalidConfig, format!("{}: text `{info}` {what}", self.name)));
         }
-        self.text = Some(Growing { info, first: 0, bytes: 0 });
+        self.text = Some(OpenText { info, first: 0, bytes: 0 });
         Ok(())
     }
 
-    /// Says how probable the prompts of the text that was begun were, one entry per source.
+    /// Sets how probable the prompts of the text that was begun were, one entry per source.
     pub fn prompts(&mut self, scores: &[PromptScore]) {
         self.builder.prompts = scores.to_vec();
     }
@@ -162,7 +162,7 @@ impl TapeWriter {
     }
 }
 
-fn same_head(name: &str, there: &TapeHeader, wanted: &TapeHeader) -> Result<()> {
+fn same_header(name: &str, there: &TapeHeader, wanted: &TapeHeader) -> Result<()> {
     match there.difference(wanted) {
         None => Ok(()),
         Some((what, there, wanted)) => {

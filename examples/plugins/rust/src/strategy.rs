@@ -15,7 +15,7 @@
 use logitfuse_plugin::numerics::{Contrast, kl_divergence, linear_combination, log_sum_exp};
 use logitfuse_plugin::serde_json::Value;
 use logitfuse_plugin::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleRow, RoleSpec, SessionInfo,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Law, Result, RoleRow, RoleSpec, SessionInfo,
     StrategyInfo, TokenId, params,
 };
 use schemars::JsonSchema;
@@ -68,7 +68,7 @@ impl Allowance {
             .with_params_schema(schemars::schema_for!(Params).as_value().to_string())
             // Not `shift-invariant` nor `vocab-equivariant`, although both hold on paper: other constants and another order
             // of the ids round a divergence differently, and a small allowance makes a visible strength of that.
-            .with_laws(["deterministic", "mask-preserving", "identity-at: alpha=0"])
+            .with_laws([Law::Deterministic, Law::MaskPreserving, Law::identity_at("alpha=0")])
             .with_lead_role("base")
             .with_trace("alpha", "1")
             .with_trace("kl_fused_base", "nats")
@@ -125,7 +125,7 @@ impl State {
     }
 
     fn report(&self, out: &mut FusedRow<'_>) {
-        // Empty if it was not requested.
+        // Empty unless a trace was asked for.
         for (column, value) in out.trace.iter_mut().zip([self.strength(), self.proposed, self.so_far()]) {
             *column = value;
         }

@@ -3,7 +3,7 @@
 use logitfuse_plugin::numerics::{Contrast, linear_combination};
 use logitfuse_plugin::serde_json::Value;
 use logitfuse_plugin::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Result, RoleRow, RoleSpec, SessionInfo,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Law, Result, RoleRow, RoleSpec, SessionInfo,
     StrategyInfo, TokenId, params,
 };
 
@@ -26,7 +26,7 @@ impl Probe {
             _ => {}
         }
         let info = StrategyInfo::new("probe", [RoleSpec::one("base"), RoleSpec::one("expert")])
-            .with_laws(["mask-preserving"])
+            .with_laws([Law::MaskPreserving])
             .with_lead_role("base")
             .with_trace("committed", "tokens")
             .with_equation(&format!("mode {mode}"));

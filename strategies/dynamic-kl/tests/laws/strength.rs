@@ -255,7 +255,7 @@ fn matched_and_crossed_differ() {
 
 #[test]
 fn memory_is_claimed_where_there_is_some() {
-    let stateless = |params: Params| strategy(params).info().laws.iter().any(|law| law == "stateless");
+    let stateless = |params: Params| strategy(params).info().laws.iter().any(|law| law.to_string() == "stateless");
     assert!(!stateless(Params::default()));
     assert!(stateless(Params { weights: Some(Weights::Uniform), ..Params::default() }));
     assert!(!stateless(Params { weights: Some(Weights::Uniform), ema: 0.5, ..Params::default() }));

@@ -3,7 +3,7 @@
 use logitfuse_plugin::numerics::{Contrast, kl_divergence, linear_combination, log_sum_exp};
 use logitfuse_plugin::serde_json::Value;
 use logitfuse_plugin::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result, RoleSpec, SessionInfo,
+    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec, SessionInfo,
     StrategyInfo, params,
 };
 use schemars::JsonSchema;
@@ -47,8 +47,8 @@ impl Rule {
             .with_equation("fused = base + alpha · (expert − anti)")
             .with_params_schema(schemars::schema_for!(Params).as_value().to_string())
             // Promises that `logitfuse plugin check` holds the strategy to. Remove those that your rule does not keep.
-            .with_laws(["deterministic", "stateless", "shift-invariant", "vocab-equivariant", "mask-preserving"])
-            .with_laws(["identity-at: alpha=0"])
+            .with_laws([Law::Deterministic, Law::Stateless, Law::ShiftInvariant])
+            .with_laws([Law::VocabEquivariant, Law::MaskPreserving, Law::identity_at("alpha=0")])
             .with_trace("kl_fused_base", "nats");
         Ok(Self { params, info })
     }
@@ -86,7 +86,7 @@ impl Memoryless for State {
         let [base, expert, anti] = [self.base, self.expert, self.anti].map(|row| step.row(row));
         // Masked ids are -inf, and -inf - (-inf) is NaN: the contrast knows.
         linear_combination(base.logits(), 1.0, &[Contrast::between(self.alpha, expert, anti)], out.logits);
-        // Empty if it was not requested: then its cost is spared.
+        // Empty unless a trace was asked for: then its cost is spared.
         if let [kl_fused_base] = out.trace {
             *kl_fused_base = kl_divergence(out.logits, log_sum_exp(out.logits), base.logits(), base.log_normaliser);
         }

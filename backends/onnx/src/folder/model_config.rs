@@ -4,14 +4,13 @@ use logitfuse_core::{Error, ErrorKind, Result, TokenId};
 use serde::Serialize;
 use serde_json::Value;
 
-/// What a model folder's configuration files say that the graph may not: hints, believed only where the graph is
-/// silent.
+/// What a model folder's configuration files say that the graph may not state. Where both speak, the graph is believed.
 ///
 /// Read from `genai_config.json`, `generation_config.json` and `config.json`; for each value the first file in that
 /// order that has it wins. A multi-modal `config.json` keeps its decoder's part under `text_config`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Hints {
+pub struct ModelConfig {
     /// Tokens that fit into one sequence.
     pub context_length: Option<usize>,
     /// Ids that end a text.
@@ -27,12 +26,12 @@ pub struct Hints {
     /// The file of the graph, as `genai_config.json` names it.
     pub(crate) file_name: Option<String>,
     /// Names of inputs and outputs, where `genai_config.json` renames them.
-    pub(crate) names: Names,
+    pub(crate) names: TensorNames,
 }
 
 /// Names of inputs and outputs; patterns hold `%d` for the layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Names {
+pub(crate) struct TensorNames {
     pub(crate) input_ids: Option<String>,
     pub(crate) attention_mask: Option<String>,
     pub(crate) position_ids: Option<String>,
@@ -41,22 +40,22 @@ pub(crate) struct Names {
     pub(crate) cache: Vec<(String, String)>,
 }
 
-impl Hints {
+impl ModelConfig {
     /// Reads what there is in `folder`; files that do not exist are no error, files that are no JSON are.
     pub(crate) fn read(folder: &Path) -> Result<Self> {
-        let mut hints = Self::default();
-        if let Some(file) = Config::read(folder, "genai_config.json")? {
-            hints.merge_genai(&file)?;
+        let mut config = Self::default();
+        if let Some(file) = ConfigFile::read(folder, "genai_config.json")? {
+            config.merge_genai(&file)?;
         }
         for name in ["generation_config.json", "config.json"] {
-            if let Some(file) = Config::read(folder, name)? {
-                hints.merge_hugging_face(&file)?;
+            if let Some(file) = ConfigFile::read(folder, name)? {
+                config.merge_hugging_face(&file)?;
             }
         }
-        Ok(hints)
+        Ok(config)
     }
 
-    fn merge_genai(&mut self, file: &Config<'_>) -> Result<()> {
+    fn merge_genai(&mut self, file: &ConfigFile<'_>) -> Result<()> {
         let model = &file.value["model"];
         let decoder = &model["decoder"];
         self.context_length = file.count(model, &["context_length"])?;
@@ -68,7 +67,7 @@ impl Hints {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let (inputs, outputs) = (&decoder["inputs"], &decoder["outputs"]);
         self.file_name = text(&decoder["filename"]);
-        self.names = Names {
+        self.names = TensorNames {
             input_ids: text(&inputs["input_ids"]),
             attention_mask: text(&inputs["attention_mask"]),
             position_ids: text(&inputs["position_ids"]),
@@ -85,7 +84,7 @@ impl Hints {
         Ok(())
     }
 
-    fn merge_hugging_face(&mut self, file: &Config<'_>) -> Result<()> {
+    fn merge_hugging_face(&mut self, file: &ConfigFile<'_>) -> Result<()> {
         for part in [&file.value, &file.value["text_config"]] {
             let merge = |known: &mut Option<usize>, keys: &[&str]| {
                 if known.is_none() {
@@ -111,13 +110,13 @@ impl Hints {
     }
 }
 
-struct Config<'a> {
+struct ConfigFile<'a> {
     folder: &'a Path,
     name: &'static str,
     value: Value,
 }
 
-impl<'a> Config<'a> {
+impl<'a> ConfigFile<'a> {
     fn read(folder: &'a Path, name: &'static str) -> Result<Option<Self>> {
         let path = folder.join(name);
         let text = match fs::read(&path) {
@@ -173,33 +172,33 @@ mod tests {
 
     use logitfuse_core::ErrorKind;
 
-    use super::Hints;
+    use super::ModelConfig;
 
-    fn read(files: &[(&str, &str)]) -> logitfuse_core::Result<Hints> {
+    fn read(files: &[(&str, &str)]) -> logitfuse_core::Result<ModelConfig> {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        Hints::read(folder.path())
+        ModelConfig::read(folder.path())
     }
 
     #[test]
     fn the_first_file_that_states_a_value_wins() {
-        let hints = read(&[
+        let config = read(&[
             ("genai_config.json", r#"{"model": {"eos_token_id": [2, 3], "decoder": {"head_size": 64}}}"#),
             ("generation_config.json", r#"{"eos_token_id": 9}"#),
             ("config.json", r#"{"max_position_embeddings": 512, "hidden_size": 96, "num_attention_heads": 3}"#),
         ])
         .unwrap();
-        assert_eq!(hints.end_of_sequence, [2, 3]);
-        assert_eq!((hints.head_size, hints.kv_heads, hints.context_length), (Some(64), Some(3), Some(512)));
+        assert_eq!(config.end_of_sequence, [2, 3]);
+        assert_eq!((config.head_size, config.kv_heads, config.context_length), (Some(64), Some(3), Some(512)));
     }
 
     #[test]
     fn nested_text_configurations_and_derived_head_sizes_are_read() {
         let text = r#"{"text_config": {"hidden_size": 96, "num_attention_heads": 3, "eos_token_id": 1}}"#;
-        let hints = read(&[("config.json", text)]).unwrap();
-        assert_eq!((hints.head_size, hints.end_of_sequence), (Some(32), vec![1]));
+        let config = read(&[("config.json", text)]).unwrap();
+        assert_eq!((config.head_size, config.end_of_sequence), (Some(32), vec![1]));
     }
 
     #[test]

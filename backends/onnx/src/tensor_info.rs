@@ -7,7 +7,7 @@ use crate::Element;
 
 /// One named input or output of a graph.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Port {
+pub struct TensorInfo {
     /// Its name in the graph.
     pub name: String,
     /// The type of its elements.
@@ -16,7 +16,7 @@ pub struct Port {
     pub dims: Vec<Dim>,
 }
 
-/// One dimension of a [`Port`].
+/// One dimension of a [`TensorInfo`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Dim {
@@ -24,7 +24,7 @@ pub enum Dim {
     Fixed(usize),
     /// Known by name only: `batch_size`, `past_sequence_length`, sometimes even the head size.
     Named(String),
-    /// Not known at all.
+    /// Not stated.
     Unknown,
 }
 
@@ -37,8 +37,8 @@ impl Dim {
     }
 }
 
-impl Port {
-    /// What a session says of one of its inputs or outputs.
+impl TensorInfo {
+    /// Of a session's input or output.
     pub(crate) fn from_outlet(outlet: &Outlet) -> Self {
         let name = outlet.name().to_owned();
         let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
@@ -63,7 +63,7 @@ impl fmt::Display for Dim {
     }
 }
 
-impl fmt::Display for Port {
+impl fmt::Display for TensorInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}[", self.name, self.element)?;
         for (i, dim) in self.dims.iter().enumerate() {

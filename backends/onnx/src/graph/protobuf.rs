@@ -1,4 +1,4 @@
-//! Reads protobuf's wire format from a file, seeking over what nobody asks for: a model with gigabytes of weights
+//! A reader of protobuf's wire format that seeks over fields that are not asked for: a model with gigabytes of weights
 //! inside is scanned without reading them.
 
 use std::{
@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-pub(super) struct Wire {
+pub(super) struct ProtobufReader {
     file: BufReader<File>,
     position: u64,
     length: u64,
@@ -27,11 +27,11 @@ pub(super) enum Value {
     Until(u64),
 }
 
-pub(super) fn broken(what: &str) -> io::Error {
+pub(super) fn malformed(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-impl Wire {
+impl ProtobufReader {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
@@ -46,7 +46,7 @@ impl Wire {
     /// must be skipped with [`skip_to`](Self::skip_to) first.
     pub(super) fn field(&mut self, end: u64) -> io::Result<Option<Field>> {
         if self.position >= end {
-            return if self.position == end { Ok(None) } else { Err(broken("a field runs past its message")) };
+            return if self.position == end { Ok(None) } else { Err(malformed("a field runs past its message")) };
         }
         let tag = self.varint()?;
         let value = match tag & 7 {
@@ -54,16 +54,16 @@ impl Wire {
             1 => Value::Until(self.position + 8),
             2 => {
                 let length = self.varint()?;
-                Value::Until(self.position.checked_add(length).ok_or_else(|| broken("a length overflows"))?)
+                Value::Until(self.position.checked_add(length).ok_or_else(|| malformed("a length overflows"))?)
             }
             5 => Value::Until(self.position + 4),
-            _ => return Err(broken("a field of unknown kind")),
+            _ => return Err(malformed("a field of unknown kind")),
         };
         match value {
             Value::Until(field_end) if field_end > self.length => {
-                Err(broken(&format!("ends after {} bytes, {} were announced", self.length, field_end)))
+                Err(malformed(&format!("ends after {} bytes, {} were announced", self.length, field_end)))
             }
-            Value::Until(field_end) if field_end > end => Err(broken("a field runs past its message")),
+            Value::Until(field_end) if field_end > end => Err(malformed("a field runs past its message")),
             _ => Ok(Some(Field { number: tag >> 3, value })),
         }
     }
@@ -71,7 +71,7 @@ impl Wire {
     pub(super) fn varint(&mut self) -> io::Result<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
-            let byte = *self.file.fill_buf()?.first().ok_or_else(|| broken("ends in the middle of a number"))?;
+            let byte = *self.file.fill_buf()?.first().ok_or_else(|| malformed("ends in the middle of a number"))?;
             self.file.consume(1);
             self.position += 1;
             value |= u64::from(byte & 0x7f) << shift;
@@ -79,17 +79,18 @@ impl Wire {
                 return Ok(value);
             }
         }
-        Err(broken("a number of more than 64 bits"))
+        Err(malformed("a number of more than 64 bits"))
     }
 
     /// The text from here to `end`. Names are short: what is longer than a megabyte is no name.
     pub(super) fn text(&mut self, end: u64) -> io::Result<String> {
         let length = end.saturating_sub(self.position);
-        let length = usize::try_from(length).ok().filter(|&n| n <= 1 << 20).ok_or_else(|| broken("a name too long"))?;
+        let length =
+            usize::try_from(length).ok().filter(|&n| n <= 1 << 20).ok_or_else(|| malformed("a name too long"))?;
         let mut bytes = vec![0; length];
         self.file.read_exact(&mut bytes)?;
         self.position = end;
-        String::from_utf8(bytes).map_err(|_| broken("a name that is not UTF-8"))
+        String::from_utf8(bytes).map_err(|_| malformed("a name that is not UTF-8"))
     }
 
     /// The numbers from here to `end`, packed.
@@ -102,8 +103,8 @@ impl Wire {
     }
 
     pub(super) fn skip_to(&mut self, end: u64) -> io::Result<()> {
-        let by = end.checked_sub(self.position).ok_or_else(|| broken("a field runs past its message"))?;
-        self.file.seek_relative(i64::try_from(by).map_err(|_| broken("a length overflows"))?)?;
+        let by = end.checked_sub(self.position).ok_or_else(|| malformed("a field runs past its message"))?;
+        self.file.seek_relative(i64::try_from(by).map_err(|_| malformed("a length overflows"))?)?;
         self.position = end;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! ONNX Runtime's errors, made ours.
+//! ONNX Runtime's errors as errors of logitfuse.
 
 use std::fmt::Display;
 
