@@ -165,7 +165,7 @@ fn d5_only_composition_roots_join_the_parts() {
     w.only("logitfuse-metrics", &[CORE]);
     w.only("logitfuse-rundir", &[CORE, "logitfuse-metrics"]);
     w.only("logitfuse-report", &[CORE, "logitfuse-metrics", "logitfuse-rundir"]);
-    w.only("logitfuse-config", &[CORE, "logitfuse-schema", "logitfuse-metrics", "logitfuse-pipeline"]);
+    w.only("logitfuse-config", &[CORE, "logitfuse-metrics", "logitfuse-pipeline", "logitfuse-schema"]);
     // No front end depends on another, and nothing depends on one.
     for (name, edges) in &w.edges {
         for front in ["logitfuse-cli", "logitfuse-tests", "xtask"] {
@@ -189,8 +189,7 @@ fn the_minimal_facade_is_small() {
         let crates: BTreeSet<&str> = crates.lines().filter_map(|line| line.split(' ').next()).collect();
         assert!(crates.contains("logitfuse-pipeline"), "{}", String::from_utf8_lossy(&output.stderr));
         let ours = words.iter().map(|word| format!("logitfuse-{word}"));
-        let foreign =
-            ["serde-saphyr", "resvg", "usvg", "maud", "proptest", "criterion", "clap"].map(str::to_owned);
+        let foreign = ["serde-saphyr", "resvg", "usvg", "maud", "proptest", "criterion", "clap"].map(str::to_owned);
         let extra: Vec<String> = ours.chain(foreign).filter(|name| crates.contains(name.as_str())).collect();
         assert!(extra.is_empty(), "{features}: the façade builds {extra:?}");
     }

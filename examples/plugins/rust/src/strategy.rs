@@ -125,7 +125,7 @@ impl State {
     }
 
     fn report(&self, out: &mut FusedRow<'_>) {
-        // Empty if it was not requested.
+        // Empty unless a trace was asked for.
         for (column, value) in out.trace.iter_mut().zip([self.strength(), self.proposed, self.so_far()]) {
             *column = value;
         }

@@ -86,7 +86,7 @@ impl Memoryless for State {
         let [base, expert, anti] = [self.base, self.expert, self.anti].map(|row| step.row(row));
         // Masked ids are -inf, and -inf - (-inf) is NaN: the contrast knows.
         linear_combination(base.logits(), 1.0, &[Contrast::between(self.alpha, expert, anti)], out.logits);
-        // Empty if it was not requested: then its cost is spared.
+        // Empty unless a trace was asked for: then its cost is spared.
         if let [kl_fused_base] = out.trace {
             *kl_fused_base = kl_divergence(out.logits, log_sum_exp(out.logits), base.logits(), base.log_normaliser);
         }
