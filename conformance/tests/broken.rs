@@ -403,7 +403,7 @@ impl FusionStrategy for Fits {
 struct Adds(f32);
 
 impl Memoryless for Adds {
-    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         out.logits.copy_from_slice(step.row(0).logits());
         out.logits[0] = self.0;
         Ok(())

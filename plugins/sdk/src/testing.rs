@@ -39,7 +39,7 @@ const COUNTS: [usize; 3] = [1, 2, 3];
 /// }
 ///
 /// impl Memoryless for MeanState {
-///     fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+///     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
 ///         let (base, expert) = (step.row(0), step.row(1));
 ///         linear_combination(base.logits(), 1.0, &[Contrast::between(0.5, expert, base)], out.logits);
 ///         Ok(())

@@ -146,7 +146,7 @@ struct State {
 }
 
 impl Memoryless for State {
-    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let (base, anti) = (step.row(self.base), step.row(self.anti));
         let contrast = Contrast::between(self.weight, base, anti);
         linear_combination(base.logits(), self.base_weight, &[contrast], out.logits);

@@ -133,7 +133,7 @@ struct State {
 }
 
 impl Memoryless for State {
-    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let [base, towards, away] = [self.base, self.towards, self.away].map(|row| step.row(row));
         let strength = match self.strength {
             Strength::Fixed(strength) => strength,

@@ -118,7 +118,7 @@ impl Plan {
 }
 
 impl Memoryless for Plan {
-    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let Plan { alpha, base_weight, plausibility, top_p, base, terms } = self;
         let base = step.row(*base);
         // Inline: a step allocates nothing for up to eight experts.
