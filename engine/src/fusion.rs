@@ -96,7 +96,7 @@ impl Fusion {
         let mut end_of_sequence: Vec<TokenId> = ids.into_iter().chain(declared).collect();
         end_of_sequence.sort_unstable();
         end_of_sequence.dedup();
-        let session = SessionInfo { bindings, vocabulary: pool.vocabulary().clone() };
+        let session = SessionInfo::new(bindings, pool.vocabulary().clone());
         let bound = Bound { pool: pool.clone(), strategy, session, sources, lead, end_of_sequence };
         Ok(Self { bound: Arc::new(bound), speculation: None })
     }

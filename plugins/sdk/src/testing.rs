@@ -81,7 +81,7 @@ fn session(shape: &Shape<'_>) -> SessionInfo {
     let bindings = shape.iter().flat_map(|&(role, count)| {
         (0..count).map(move |i| RoleBinding { role: role.to_owned(), source: format!("{role}-{i}") })
     });
-    SessionInfo { bindings: bindings.collect(), vocabulary: SharedVocabulary::new(8, []) }
+    SessionInfo::new(bindings, SharedVocabulary::new(8, []))
 }
 
 /// A case that a person can read, or how large it is.

@@ -74,7 +74,9 @@ impl Contrastive {
             "contrastive",
             [
                 RoleSpec::one("base").with_summary("the model that speaks"),
-                RoleSpec::one("anti").with_summary("the amateur: a much smaller model of the same vocabulary"),
+                RoleSpec::one("anti")
+                    .with_alias("anti_expert")
+                    .with_summary("the amateur: a much smaller model of the same vocabulary"),
             ],
         )
         .with_summary("removes from a model what a much smaller one says as well")

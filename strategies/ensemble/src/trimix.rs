@@ -82,7 +82,7 @@ impl TriMix {
             [
                 RoleSpec::one("base").with_summary("the large model"),
                 RoleSpec::one("expert").with_summary("the small model that was tuned"),
-                RoleSpec::one("anti").with_summary("the small model before tuning"),
+                RoleSpec::one("anti").with_alias("anti_expert").with_summary("the small model before tuning"),
             ],
         )
         .with_summary("mixes large, small tuned and small untuned logits with free weights")

@@ -33,7 +33,9 @@ impl StaticProxy {
             [
                 RoleSpec::one("base").with_summary("the large model"),
                 RoleSpec::many("expert").with_summary("small models that were tuned"),
-                RoleSpec::many("anti").with_summary("the small model before tuning: one, or one for each expert"),
+                RoleSpec::many("anti")
+                    .with_alias("anti_expert")
+                    .with_summary("the small model before tuning: one, or one for each expert"),
             ],
         )
         .with_summary("steers a large model by what tuning changed in small ones, at a fixed strength")
@@ -103,7 +105,7 @@ struct Term {
 
 impl Plan {
     fn new(params: &Params, session: &SessionInfo) -> Result<Self> {
-        let ProxyRows { base, pairs } = ProxyRows::of(session, "static-proxy")?;
+        let ProxyRows { base, pairs, .. } = ProxyRows::of(session, "static-proxy")?;
         let weights = params.weights.clone().unwrap_or_else(|| vec![1.0; pairs.len()]);
         if weights.len() != pairs.len() {
             let what = format!("/weights: {} weights for {} experts", weights.len(), pairs.len());
