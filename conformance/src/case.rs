@@ -78,7 +78,11 @@ impl Case {
             .map(|(new, old)| (RoleBinding { role: new.to_owned(), ..self.session.bindings[old].clone() }, old))
             .unzip();
         let steps = self.steps.iter().map(|rows| places.iter().map(|&old| rows[old].clone()).collect()).collect();
-        Self { session: SessionInfo { bindings, ..self.session.clone() }, steps, tokens: self.tokens.clone() }
+        Self {
+            session: SessionInfo::new(bindings, self.session.vocabulary.clone()),
+            steps,
+            tokens: self.tokens.clone(),
+        }
     }
 
     /// The session of rows of these roles, each with a source of its own.
@@ -86,7 +90,7 @@ impl Case {
         let bindings = roles.iter().flat_map(|&(role, count)| {
             (0..count).map(move |i| RoleBinding { role: role.to_owned(), source: format!("{role}-{i}") })
         });
-        SessionInfo { bindings: bindings.collect(), vocabulary: SharedVocabulary::new(width, []) }
+        SessionInfo::new(bindings, SharedVocabulary::new(width, []))
     }
 
     /// Fuses one position, all earlier tokens being committed.

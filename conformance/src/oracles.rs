@@ -18,7 +18,7 @@
 //! #     }
 //! # }
 //! # impl Memoryless for State {
-//! #     fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+//! #     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
 //! #         out.logits.copy_from_slice(step.row(self.0).logits());
 //! #         Ok(())
 //! #     }

@@ -403,7 +403,7 @@ impl FusionStrategy for Fits {
 struct Adds(f32);
 
 impl Memoryless for Adds {
-    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         out.logits.copy_from_slice(step.row(0).logits());
         out.logits[0] = self.0;
         Ok(())
@@ -412,8 +412,7 @@ impl Memoryless for Adds {
 
 #[test]
 fn a_calibration_that_is_not_repeatable_is_caught() {
-    let spec =
-        CalibrationSpec { role: "expert".to_owned(), rows_of: vec!["base".to_owned()], prompts: 2, required: false };
+    let spec = CalibrationSpec::new("expert", ["base"], 2);
     let roles = || [RoleSpec::one("base"), RoleSpec::one("expert")];
     for (misfit, law) in [
         (Misfit::Nothing, None),
@@ -443,6 +442,6 @@ fn a_calibration_that_is_not_repeatable_is_caught() {
     };
     assert_eq!(forms(StrategyInfo::new("fits", roles())), (None, 1));
     assert_eq!(forms(StrategyInfo::new("fits", roles()).with_calibration(spec.clone())), (None, 2));
-    let required = CalibrationSpec { required: true, ..spec };
+    let required = spec.required();
     assert_eq!(forms(StrategyInfo::new("fits", roles()).with_calibration(required)), (None, 1));
 }

@@ -2,7 +2,16 @@ use crate::{RoleRow, numerics::log_sum_exp};
 
 /// The unlabelled prompts that a strategy is fitted to before it starts, see
 /// [`FusionStrategy::calibrated`](crate::FusionStrategy::calibrated).
+///
+/// ```
+/// use logitfuse_core::CalibrationSpec;
+///
+/// // Up to 16 prompts of each expert, and after each the rows of experts and antis.
+/// let spec = CalibrationSpec::new("expert", ["expert", "anti"], 16).required();
+/// assert!(spec.required);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CalibrationSpec {
     /// The role whose sources bring prompts, each its own.
     pub role: String,
@@ -12,6 +21,21 @@ pub struct CalibrationSpec {
     pub prompts: usize,
     /// Whether the strategy cannot start without.
     pub required: bool,
+}
+
+impl CalibrationSpec {
+    /// At most `prompts` prompts of each source of `role`, and the rows of the roles `rows_of` after each; not required.
+    pub fn new(role: &str, rows_of: impl IntoIterator<Item = impl Into<String>>, prompts: usize) -> Self {
+        let rows_of = rows_of.into_iter().map(Into::into).collect();
+        Self { role: role.to_owned(), rows_of, prompts, required: false }
+    }
+
+    /// The strategy cannot start without the prompts.
+    #[must_use]
+    pub fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
 }
 
 /// Rows after the calibration prompts of one source: for each prompt, the row at its end under each binding of the roles

@@ -31,7 +31,7 @@
 //! }
 //!
 //! impl Memoryless for MeanState {
-//!     fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+//!     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
 //!         let (a, b) = (step.row(0).logits(), step.row(1).logits());
 //!         for ((out, a), b) in out.logits.iter_mut().zip(a).zip(b) {
 //!             *out = 0.5 * (a + b);

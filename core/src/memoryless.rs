@@ -1,7 +1,10 @@
-use crate::{FusedRow, FusionState, FusionStep, Result, RoleRow, TokenId};
+use crate::{FusedRow, FusionState, FusionStep, PromptScore, Result, RoleRow, TokenId};
 
 /// The state of a rule that depends on the present position only, as most fusion strategies do. It is a [`FusionState`] whose
 /// `commit` and `rollback` do nothing and whose `fork` is a clone.
+///
+/// Methods take `&mut self` for buffers and for what the prompt decides. Nothing that a step writes may change what a later
+/// step computes.
 ///
 /// ```
 /// use logitfuse_core::{FusedRow, FusionState, FusionStep, Memoryless, Result, RoleRow};
@@ -10,7 +13,7 @@ use crate::{FusedRow, FusionState, FusionStep, Result, RoleRow, TokenId};
 /// struct Negate;
 ///
 /// impl Memoryless for Negate {
-///     fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+///     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
 ///         out.logits.iter_mut().zip(step.row(0).logits()).for_each(|(out, x)| *out = -x);
 ///         Ok(())
 ///     }
@@ -25,17 +28,37 @@ use crate::{FusedRow, FusionState, FusionStep, Result, RoleRow, TokenId};
 /// # Ok::<(), logitfuse_core::Error>(())
 /// ```
 pub trait Memoryless: Clone + Send + 'static {
+    /// See [`FusionState::read_prompt`].
+    fn read_prompt(&mut self, step: &FusionStep<'_>, next: TokenId) -> Result<()> {
+        let _ = (step, next);
+        Ok(())
+    }
+
+    /// See [`FusionState::begin`].
+    fn begin(&mut self, step: &FusionStep<'_>, prompt: &[PromptScore]) -> Result<()> {
+        let _ = (step, prompt);
+        Ok(())
+    }
+
     /// See [`FusionState::fuse`].
-    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()>;
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()>;
 
     /// See [`FusionState::early_exit`].
-    fn early_exit(&self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+    fn early_exit(&mut self, lead: &RoleRow<'_>, committed: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
         let _ = (lead, committed, out);
         Ok(false)
     }
 }
 
 impl<R: Memoryless> FusionState for R {
+    fn read_prompt(&mut self, step: &FusionStep<'_>, next: TokenId) -> Result<()> {
+        Memoryless::read_prompt(self, step, next)
+    }
+
+    fn begin(&mut self, step: &FusionStep<'_>, prompt: &[PromptScore]) -> Result<()> {
+        Memoryless::begin(self, step, prompt)
+    }
+
     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         Memoryless::fuse(self, step, out)
     }

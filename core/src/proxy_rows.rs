@@ -7,15 +7,13 @@ use crate::{Error, ErrorKind, Result, SessionInfo};
 /// use logitfuse_core::{SharedVocabulary, ProxyRows, RoleBinding, SessionInfo};
 ///
 /// let binding = |role: &str| RoleBinding { role: role.into(), source: "model".into() };
-/// let session = SessionInfo {
-///     bindings: ["base", "expert", "expert", "anti"].map(binding).into(),
-///     vocabulary: SharedVocabulary::new(10, []),
-/// };
+/// let session = SessionInfo::new(["base", "expert", "expert", "anti"].map(binding), SharedVocabulary::new(10, []));
 /// let rows = ProxyRows::of(&session, "my-strategy")?;
 /// assert_eq!((rows.base, rows.pairs), (0, vec![(1, 3), (2, 3)]));
 /// # Ok::<(), logitfuse_core::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ProxyRows {
     /// The row of the large model.
     pub base: usize,

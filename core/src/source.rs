@@ -5,7 +5,15 @@ use crate::{Result, Rows, TokenId};
 pub struct SequenceId(pub u64);
 
 /// The description of a source, fixed before its first token.
+///
+/// ```
+/// use logitfuse_core::SourceInfo;
+///
+/// let info = SourceInfo::new("toy", 32_000).with_context_length(4_096).with_end_of_sequence([2]);
+/// assert_eq!((info.logit_width, info.context_length, info.chunk_tokens), (32_000, Some(4_096), 1));
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SourceInfo {
     /// A name for messages and reports.
     pub name: String,
@@ -20,6 +28,49 @@ pub struct SourceInfo {
     /// Tokens that are run at once when more are fed. A text that is fed in several calls gives the same bits as in one if
     /// the calls are cut at multiples of this; 1 if every cut does.
     pub chunk_tokens: usize,
+}
+
+impl SourceInfo {
+    /// A source whose rows have `logit_width` entries: without a known context limit, end-of-sequence ids or cache, and with
+    /// the same bits however a text is cut.
+    pub fn new(name: impl Into<String>, logit_width: usize) -> Self {
+        Self {
+            name: name.into(),
+            logit_width,
+            context_length: None,
+            end_of_sequence: Vec::new(),
+            kv_bytes_per_token: 0,
+            chunk_tokens: 1,
+        }
+    }
+
+    /// Sets the tokens that fit into one sequence; `None` for no known limit.
+    #[must_use]
+    pub fn with_context_length(mut self, tokens: impl Into<Option<usize>>) -> Self {
+        self.context_length = tokens.into();
+        self
+    }
+
+    /// Sets the ids that end a text.
+    #[must_use]
+    pub fn with_end_of_sequence(mut self, ids: impl IntoIterator<Item = TokenId>) -> Self {
+        self.end_of_sequence = ids.into_iter().collect();
+        self
+    }
+
+    /// Sets the bytes of key/value cache of one token of one sequence.
+    #[must_use]
+    pub fn with_kv_bytes_per_token(mut self, bytes: u64) -> Self {
+        self.kv_bytes_per_token = bytes;
+        self
+    }
+
+    /// Sets the tokens that are run at once when more are fed.
+    #[must_use]
+    pub fn with_chunk_tokens(mut self, tokens: usize) -> Self {
+        self.chunk_tokens = tokens;
+        self
+    }
 }
 
 /// One sequence's part of a [`LogitSource::forward`] call.

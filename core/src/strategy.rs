@@ -18,9 +18,13 @@ pub struct Arity {
 
 /// A role of a strategy: the part that a source plays in the fusion.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RoleSpec {
     /// `base`, `expert`, `anti`, …
     pub name: String,
+    /// Other names that users may give for the role, such as `anti_expert` for `anti`; everything else uses
+    /// [`name`](Self::name).
+    pub aliases: Vec<String>,
     /// How many sources may take it.
     pub arity: Arity,
     /// One line for `--help` and error messages.
@@ -28,23 +32,36 @@ pub struct RoleSpec {
 }
 
 impl RoleSpec {
-    fn new(name: &str, min: usize, max: Option<usize>) -> Self {
-        Self { name: name.to_owned(), arity: Arity { min, max }, summary: String::new() }
+    /// A role that this many sources take.
+    pub fn new(name: &str, arity: Arity) -> Self {
+        Self { name: name.to_owned(), aliases: Vec::new(), arity, summary: String::new() }
     }
 
     /// A role that exactly one source takes.
     pub fn one(name: &str) -> Self {
-        Self::new(name, 1, Some(1))
+        Self::new(name, Arity { min: 1, max: Some(1) })
     }
 
     /// A role that one source takes or none.
     pub fn optional(name: &str) -> Self {
-        Self::new(name, 0, Some(1))
+        Self::new(name, Arity { min: 0, max: Some(1) })
     }
 
     /// A role that one source takes, or several.
     pub fn many(name: &str) -> Self {
-        Self::new(name, 1, None)
+        Self::new(name, Arity { min: 1, max: None })
+    }
+
+    /// Adds another name that users may give for the role.
+    #[must_use]
+    pub fn with_alias(mut self, alias: &str) -> Self {
+        self.aliases.push(alias.to_owned());
+        self
+    }
+
+    /// Whether `name` is the role's name or one of its aliases.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.aliases.iter().any(|alias| alias == name)
     }
 
     /// Adds the line that explains the role.
@@ -57,6 +74,7 @@ impl RoleSpec {
 
 /// The name and unit of a number that a strategy reports at every step.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TraceColumn {
     /// `alpha`, `kl_fused_base`, …
     pub name: String,
@@ -64,8 +82,16 @@ pub struct TraceColumn {
     pub unit: String,
 }
 
+impl TraceColumn {
+    /// A column with its unit.
+    pub fn new(name: &str, unit: &str) -> Self {
+        Self { name: name.to_owned(), unit: unit.to_owned() }
+    }
+}
+
 /// The description of a strategy: roles, parameters, laws and trace columns.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StrategyInfo {
     /// The kebab-case id that a TOML names.
     pub id: String,
@@ -108,6 +134,21 @@ impl StrategyInfo {
             prompt: PromptReading::End,
             calibration: None,
         }
+    }
+
+    /// The role with this name or alias.
+    ///
+    /// ```
+    /// use logitfuse_core::{RoleSpec, StrategyInfo};
+    ///
+    /// let roles = [RoleSpec::one("base"), RoleSpec::one("anti").with_alias("anti_expert")];
+    /// let info = StrategyInfo::new("contrastive", roles);
+    /// assert_eq!(info.role("anti_expert").unwrap().name, "anti");
+    /// assert_eq!(info.role("expert"), None);
+    /// ```
+    pub fn role(&self, name: &str) -> Option<&RoleSpec> {
+        // A name goes before an alias of another role.
+        self.roles.iter().find(|role| role.name == name).or_else(|| self.roles.iter().find(|role| role.is_named(name)))
     }
 
     /// Adds the summary line.
@@ -169,7 +210,7 @@ impl StrategyInfo {
     /// Adds a trace column.
     #[must_use]
     pub fn with_trace(mut self, name: &str, unit: &str) -> Self {
-        self.trace.push(TraceColumn { name: name.to_owned(), unit: unit.to_owned() });
+        self.trace.push(TraceColumn::new(name, unit));
         self
     }
 }
@@ -185,6 +226,7 @@ pub struct RoleBinding {
 
 /// The rows and the vocabulary of a run, fixed before its first step.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SessionInfo {
     /// One entry per row of a step, in the same order: grouped by role, in the order of [`StrategyInfo::roles`].
     pub bindings: Vec<RoleBinding>,
@@ -193,6 +235,11 @@ pub struct SessionInfo {
 }
 
 impl SessionInfo {
+    /// A session with these rows and this vocabulary.
+    pub fn new(bindings: impl IntoIterator<Item = RoleBinding>, vocabulary: SharedVocabulary) -> Self {
+        Self { bindings: bindings.into_iter().collect(), vocabulary }
+    }
+
     /// The rows that play `role`, as indices for [`FusionStep::row`].
     pub fn rows_of<'a>(&'a self, role: &'a str) -> impl Iterator<Item = usize> + 'a {
         self.bindings.iter().enumerate().filter(move |(_, b)| b.role == role).map(|(i, _)| i)
@@ -341,4 +388,20 @@ pub trait FusionState: Send {
 
     /// An independent copy: equal inputs give equal outputs from here on.
     fn fork(&self) -> Result<Box<dyn FusionState>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_found_by_its_name_before_another_ones_alias() {
+        let roles = [RoleSpec::one("anti").with_alias("anti_expert").with_alias("base"), RoleSpec::many("base")];
+        let info = StrategyInfo::new("test", roles);
+        let found = |name| info.role(name).map(|role| role.name.as_str());
+        assert_eq!(found("anti"), Some("anti"));
+        assert_eq!(found("anti_expert"), Some("anti"));
+        assert_eq!(found("base"), Some("base"));
+        assert_eq!(found("Anti"), None);
+    }
 }

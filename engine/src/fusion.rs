@@ -96,7 +96,7 @@ impl Fusion {
         let mut end_of_sequence: Vec<TokenId> = ids.into_iter().chain(declared).collect();
         end_of_sequence.sort_unstable();
         end_of_sequence.dedup();
-        let session = SessionInfo { bindings, vocabulary: pool.vocabulary().clone() };
+        let session = SessionInfo::new(bindings, pool.vocabulary().clone());
         let bound = Bound { pool: pool.clone(), strategy, session, sources, lead, end_of_sequence };
         Ok(Self { bound: Arc::new(bound), speculation: None })
     }
@@ -206,13 +206,13 @@ fn bind(pool: &SourcePool, info: &StrategyInfo, roles: &[Role]) -> Result<(Vec<R
         if role.source >= pool.len() {
             return wrong(format!("role `{}` names source {}, there are {}", role.role, role.source, pool.len()));
         }
-        if !info.roles.iter().any(|r| r.name == role.role) {
+        if info.role(&role.role).is_none() {
             return wrong(format!("strategy `{}` has no role `{}`; it has {}", info.id, role.role, known()));
         }
     }
     let (mut bindings, mut sources) = (Vec::new(), Vec::new());
     for spec in &info.roles {
-        let taken: Vec<&Role> = roles.iter().filter(|r| r.role == spec.name).collect();
+        let taken: Vec<&Role> = roles.iter().filter(|r| info.role(&r.role) == Some(spec)).collect();
         if taken.len() < spec.arity.min || spec.arity.max.is_some_and(|max| taken.len() > max) {
             let wanted = match (spec.arity.min, spec.arity.max) {
                 (min, Some(max)) if min == max => format!("exactly {min}"),

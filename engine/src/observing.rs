@@ -41,7 +41,7 @@ impl FusionStrategy for Observing {
 }
 
 impl Memoryless for State {
-    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         out.logits.copy_from_slice(step.row(0).logits());
         Ok(())
     }

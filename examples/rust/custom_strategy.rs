@@ -34,7 +34,7 @@ fn top_probability(row: &RoleRow<'_>) -> f64 {
 }
 
 impl Memoryless for State {
-    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let [base, expert, anti] = [0, 1, 2].map(|role| step.row(role));
         let alpha = if top_probability(expert) > self.threshold { 1.0 } else { 0.0 };
         let logits = base.logits().iter().zip(expert.logits()).zip(anti.logits());

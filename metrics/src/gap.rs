@@ -58,6 +58,7 @@ pub struct PgrScores<'a> {
 
 /// A gap and what part of it was closed.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Gap {
     /// (fused − floor) / (ceiling − floor); `None` where it is not defined: the 95 % interval of the denominator includes
     /// 0, or there are fewer than two items.

@@ -36,6 +36,7 @@ pub struct Item<'a, S> {
 
 /// Whether each way of choosing is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Accuracies {
     /// By log-likelihood.
     pub acc: bool,

@@ -45,6 +45,7 @@ pub struct Score {
 
 /// All four scores of one pair of texts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct RougeScores {
     /// Of words.
     pub rouge_1: Score,

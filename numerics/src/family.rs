@@ -45,6 +45,7 @@ pub struct TiltFamily {
 
 /// One member of a [`TiltFamily`].
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct TiltPoint {
     /// The strength that it is at.
     pub alpha: f64,

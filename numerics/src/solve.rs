@@ -25,6 +25,7 @@ impl Default for Bounds {
 
 /// The strength that a solver chose.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Solution {
     /// The strength.
     pub alpha: f64,

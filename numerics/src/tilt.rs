@@ -84,6 +84,7 @@ impl NullaryFnOnce for TiltInPlace<'_> {
 /// `alpha` needs, because `KL(P_α‖P) = α · mean − log_partition`, `KL(P‖P_α) = log_partition − α · E_P[d]`, and their
 /// derivatives are products of these numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct TiltMoments {
     /// `log E_P[exp(α d)]`, nats.
     pub log_partition: f64,

@@ -155,7 +155,7 @@ impl Pipeline {
     /// # Errors
     /// If it needs a role that no source plays.
     pub fn fusion_with(&self, strategy: Arc<dyn FusionStrategy>) -> Result<Fusion> {
-        let known = |role: &Role| strategy.info().roles.iter().any(|spec| spec.name == role.role);
+        let known = |role: &Role| strategy.info().role(&role.role).is_some();
         let roles: Vec<Role> = self.shared.parts.roles.iter().filter(|role| known(role)).cloned().collect();
         Fusion::new(self.fusion().pool(), strategy, roles)
     }

@@ -1,6 +1,6 @@
 //! The strategies that are built in, by id.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use logitfuse_core::{Error, ErrorKind, FusionStrategy, Result, StrategyInfo};
 use logitfuse_dynamic_kl::DynamicKl;
@@ -97,15 +97,26 @@ pub fn assign(options: &PipelineOptions, info: &StrategyInfo) -> Result<Vec<(Str
     let wrong = |message: String, help: String| Err(Error::new(ErrorKind::InvalidConfig, message).with_help(help));
     let known: Vec<_> = info.roles.iter().map(|r| r.name.as_str()).collect();
     let sources: Vec<_> = options.sources.keys().map(String::as_str).collect();
-    let expected = |role: &&String| !known.contains(&role.as_str()) && !options.inherited_roles.contains(role.as_str());
-    if let Some(role) = options.strategy.roles.keys().find(expected) {
+    let unknown = |role: &&String| info.role(role).is_none() && !options.inherited_roles.contains(role.as_str());
+    if let Some(role) = options.strategy.roles.keys().find(unknown) {
         let message = format!("strategy.roles: strategy `{}` has no role `{role}`", info.id);
         return wrong(message, format!("its roles are {}", known.join(", ")));
     }
     let mut assigned = Vec::new();
     for spec in &info.roles {
-        let by_name = || options.sources.contains_key(&spec.name).then(|| Names(vec![spec.name.clone()]));
-        let Some(Names(names)) = options.strategy.roles.get(&spec.name).cloned().or_else(by_name) else {
+        // A role may be written by its name or an alias, in the table of roles or as the name of a source.
+        let mut given = options.strategy.roles.iter().filter(|(role, _)| info.role(role) == Some(spec));
+        let first = given.next();
+        if let (Some((first, _)), Some((second, _))) = (first, given.next()) {
+            let message = format!("strategy.roles.{second}: the role is given as `{first}`, too");
+            return wrong(message, format!("list all of its sources in `{}`", spec.name));
+        }
+        let by_name = || {
+            let mut written = iter::once(&spec.name).chain(&spec.aliases);
+            let name = written.find(|name| options.sources.contains_key(*name))?;
+            Some(Names(vec![name.clone()]))
+        };
+        let Some(Names(names)) = first.map(|(_, names)| names.clone()).or_else(by_name) else {
             if spec.arity.min == 0 {
                 continue;
             }
@@ -126,4 +137,45 @@ pub fn assign(options: &PipelineOptions, info: &StrategyInfo) -> Result<Vec<(Str
         }
     }
     Ok(assigned)
+}
+
+#[cfg(test)]
+mod tests {
+    use logitfuse_core::RoleSpec;
+    use serde_json::json;
+
+    use super::*;
+
+    fn assigned(roles: &[(&str, &str)], sources: &[&str]) -> Result<Vec<(String, String)>> {
+        let source = || serde_json::from_value(json!({ "model": "models/m" })).expect("a source");
+        let sources = sources.iter().map(|name| ((*name).to_owned(), source())).collect();
+        let mut strategy = StrategyConfig::default();
+        for (role, source) in roles {
+            strategy.roles.insert((*role).to_owned(), Names(vec![(*source).to_owned()]));
+        }
+        let roles = [RoleSpec::one("base"), RoleSpec::one("anti").with_alias("anti_expert")];
+        assign(&PipelineOptions::new(sources, strategy), &StrategyInfo::new("contrastive", roles))
+    }
+
+    #[test]
+    fn a_role_may_be_written_by_its_alias() {
+        let pair = |role: &str, source: &str| (role.to_owned(), source.to_owned());
+        let expected = [pair("base", "large"), pair("anti", "small")];
+        for name in ["anti", "anti_expert"] {
+            assert_eq!(assigned(&[("base", "large"), (name, "small")], &["large", "small"]).unwrap(), expected);
+        }
+        let by_source = assigned(&[], &["base", "anti_expert"]).unwrap();
+        assert_eq!(by_source, [pair("base", "base"), pair("anti", "anti_expert")]);
+        // A source of the role's own name goes before one of its alias.
+        assert_eq!(assigned(&[], &["base", "anti", "anti_expert"]).unwrap()[1], pair("anti", "anti"));
+    }
+
+    #[test]
+    fn a_role_is_not_given_twice() {
+        let error = assigned(&[("anti", "a"), ("anti_expert", "b"), ("base", "a")], &["a", "b"]).unwrap_err();
+        assert_eq!(error.to_string(), "strategy.roles.anti_expert: the role is given as `anti`, too");
+        let error = assigned(&[("amateur", "a"), ("base", "a")], &["a"]).unwrap_err();
+        assert_eq!(error.to_string(), "strategy.roles: strategy `contrastive` has no role `amateur`");
+        assert_eq!(error.help(), Some("its roles are base, anti"));
+    }
 }

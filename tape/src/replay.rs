@@ -97,7 +97,7 @@ impl Replay {
             bindings.push(RoleBinding { role, source: tape.sources[place].session.clone() });
             sources.push(place);
         }
-        let session = SessionInfo { bindings, vocabulary: vocabulary.clone() };
+        let session = SessionInfo::new(bindings, vocabulary.clone());
         Ok(Candidate { settings: settings.to_vec(), strategy, session, sources })
     }
 

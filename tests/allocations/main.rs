@@ -84,7 +84,7 @@ fn allocations(strategy: &dyn FusionStrategy, experts: usize, trace: bool) -> us
     });
     let bindings: Vec<_> = roles.map(|role| RoleBinding { source: role.clone(), role }).collect();
     let steps: Vec<_> = (0..STEPS).map(|step| rows(bindings.len(), step)).collect();
-    let session = SessionInfo { bindings, vocabulary: SharedVocabulary::new(WIDTH, []) };
+    let session = SessionInfo::new(bindings, SharedVocabulary::new(WIDTH, []));
     let fitted = info.calibration.as_ref().filter(|spec| spec.required).map(|_| calibrated(strategy, &session));
     let strategy = fitted.as_deref().unwrap_or(strategy);
     let info = strategy.info();

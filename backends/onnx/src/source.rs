@@ -77,14 +77,11 @@ impl OnnxSource {
             KvPolicy::PassThrough => Box::new(PassThrough::new(&decoder)?),
             KvPolicy::Recompute => Box::new(Recompute::new(&decoder)?),
         };
-        let info = SourceInfo {
-            name,
-            logit_width: decoder.signature.width.unwrap_or_default(),
-            context_length,
-            end_of_sequence: config.end_of_sequence.clone(),
-            kv_bytes_per_token: decoder.signature.kv_bytes_per_token(),
-            chunk_tokens: decoder.chunk_tokens,
-        };
+        let info = SourceInfo::new(name, decoder.signature.width.unwrap_or_default())
+            .with_context_length(context_length)
+            .with_end_of_sequence(config.end_of_sequence.iter().copied())
+            .with_kv_bytes_per_token(decoder.signature.kv_bytes_per_token())
+            .with_chunk_tokens(decoder.chunk_tokens);
         let report = LoadReport {
             onnx: folder.onnx().to_owned(),
             provider: provider.to_string(),

@@ -50,14 +50,7 @@ pub struct PrefixSource<M> {
 impl<M: PrefixModel> PrefixSource<M> {
     /// A source of rows of `width` entries, without a context limit or end-of-sequence ids.
     pub fn with_model(name: &str, width: usize, model: M) -> Self {
-        let info = SourceInfo {
-            name: name.to_owned(),
-            logit_width: width,
-            context_length: None,
-            end_of_sequence: Vec::new(),
-            kv_bytes_per_token: size_of::<TokenId>() as u64,
-            chunk_tokens: 1,
-        };
+        let info = SourceInfo::new(name, width).with_kv_bytes_per_token(size_of::<TokenId>() as u64);
         Self { info, model, sequences: BTreeMap::new(), opened: 0 }
     }
 

@@ -50,7 +50,7 @@ fn sure(base: &RoleRow<'_>) -> bool {
 }
 
 impl Memoryless for State {
-    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let [base, expert] = [step.row(0), step.row(1)];
         out.logits.copy_from_slice(base.logits());
         if sure(base) {
@@ -62,7 +62,7 @@ impl Memoryless for State {
         Ok(())
     }
 
-    fn early_exit(&self, lead: &RoleRow<'_>, _: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
+    fn early_exit(&mut self, lead: &RoleRow<'_>, _: &[TokenId], out: &mut FusedRow<'_>) -> Result<bool> {
         out.logits.copy_from_slice(lead.logits());
         out.trace[0] = 0.0;
         Ok(self.lead && sure(lead))

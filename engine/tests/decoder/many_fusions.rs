@@ -129,6 +129,14 @@ fn texts_and_scores_share_a_batch() {
 }
 
 #[test]
+fn a_role_may_be_bound_by_its_alias() {
+    let pool = pool();
+    let roles = [Role::new("base", 0), Role::new("expert", 1), Role::new("anti_expert", 2)];
+    let fusion = Fusion::new(&pool, proxy(1.0), roles).unwrap();
+    assert_eq!(fusion.session().bindings[2].role, "anti");
+}
+
+#[test]
 fn a_fusion_of_another_pool_is_refused() {
     let (one, other) = (fusions(&pool()), fusions(&pool()));
     let request = Request::new([vec![1, 2]]).fusion(&other[0]);

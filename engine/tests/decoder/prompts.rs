@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use logitfuse_core::numerics::log_sum_exp;
 use logitfuse_core::{
-    ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, PromptReading, PromptScore, Result,
-    RoleRow, RoleSpec, Rows, SessionInfo, SharedVocabulary, Step, StrategyInfo, TokenId,
+    ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, LogitSource, Memoryless, PromptReading, PromptScore,
+    Result, RoleRow, RoleSpec, Rows, SessionInfo, SharedVocabulary, Step, StrategyInfo, TokenId,
 };
 use logitfuse_engine::{Cancel, Decoder, Draft, DraftLength, Event, Request, Role, ScoreRequest, Speculation};
 use logitfuse_ensemble::TriMix;
@@ -53,7 +53,7 @@ impl FusionStrategy for Listener {
     }
 }
 
-impl FusionState for Listening {
+impl Memoryless for Listening {
     fn read_prompt(&mut self, step: &FusionStep<'_>, next: TokenId) -> Result<()> {
         assert!(!self.begun && step.committed.is_empty());
         self.own.read.push((bits(step), next));
@@ -76,18 +76,6 @@ impl FusionState for Listening {
         }
         out.logits.copy_from_slice(step.row(0).logits());
         Ok(())
-    }
-
-    fn commit(&mut self, _tokens: &[TokenId]) -> Result<()> {
-        Ok(())
-    }
-
-    fn rollback(&mut self, _n: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn fork(&self) -> Result<Box<dyn FusionState>> {
-        Ok(Box::new(self.clone()))
     }
 }
 

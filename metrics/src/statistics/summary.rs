@@ -4,6 +4,7 @@ use logitfuse_core::Result;
 
 /// A mean and how sure it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Summary {
     /// How many scores.
     pub n: usize,

@@ -275,7 +275,8 @@ typedef struct lf_plugin_v1 {
  *       "summary": "...",                         one line: what it is good for
  *       "equation": "...",                        plain text, one or a few lines
  *       "reference": "...",                       papers, with equation or section
- *       "roles": [ { "name": "base", "min": 1, "max": 1, "summary": "..." } ],     max null: no limit
+ *       "roles": [ { "name": "base", "min": 1, "max": 1, "summary": "..." } ],     max null: no limit; also "aliases", a
+ *                                                                                list of other names
  *       "params": { "type": "object", "additionalProperties": false, ... },        JSON Schema, draft 2020-12; may
  *                                                                                be left out: no parameters
  *       "laws": [ "deterministic", "shift-invariant", ... ],                       what `plugin check` holds it to

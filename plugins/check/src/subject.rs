@@ -101,7 +101,7 @@ pub(crate) fn session(counts: &RoleCounts, width: usize) -> SessionInfo {
     let bindings = counts.iter().flat_map(|(role, count)| {
         (0..*count).map(move |i| RoleBinding { role: role.clone(), source: format!("{role}-{i}") })
     });
-    SessionInfo { bindings: bindings.collect(), vocabulary: SharedVocabulary::new(width, []) }
+    SessionInfo::new(bindings, SharedVocabulary::new(width, []))
 }
 
 /// A case of the generators of the laws.

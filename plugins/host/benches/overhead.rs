@@ -33,10 +33,7 @@ fn row(seed: usize) -> Vec<f32> {
 
 fn overhead(c: &mut Criterion) {
     let binding = |role: &str| RoleBinding { role: role.to_owned(), source: role.to_owned() };
-    let session = SessionInfo {
-        bindings: ["base", "expert", "anti"].map(binding).to_vec(),
-        vocabulary: SharedVocabulary::new(WIDTH, []),
-    };
+    let session = SessionInfo::new(["base", "expert", "anti"].map(binding), SharedVocabulary::new(WIDTH, []));
     let rows = [row(1), row(2), row(3)];
     let lent: Vec<RoleRow<'_>> = rows.iter().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0)).collect();
     let params = json!({});

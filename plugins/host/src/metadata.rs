@@ -148,6 +148,8 @@ struct RawRole {
     max: Option<usize>,
     #[serde(default)]
     summary: String,
+    #[serde(default)]
+    aliases: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -276,7 +278,7 @@ impl RawStrategy {
         let mut trace = Vec::new();
         for (index, column) in self.trace.into_iter().enumerate() {
             name(&format!("{at}/trace/{index}/name"), &column.name)?;
-            trace.push(TraceColumn { name: column.name, unit: text::printable(column.unit.as_bytes()) });
+            trace.push(TraceColumn::new(&column.name, &text::printable(column.unit.as_bytes())));
         }
         let mut info = StrategyInfo::new(&self.id, roles)
             .with_summary(&text::printable(self.summary.as_bytes()))
@@ -312,7 +314,8 @@ impl RawCalibration {
             return Err(format!("{at}/prompts: must be 1 or more"));
         }
         let Self { role, rows_of, prompts, required } = self;
-        Ok(CalibrationSpec { role, rows_of, prompts, required })
+        let spec = CalibrationSpec::new(&role, rows_of, prompts);
+        Ok(if required { spec.required() } else { spec })
     }
 }
 
@@ -323,11 +326,16 @@ fn roles(at: &str, raw: Vec<RawRole>) -> Result<Vec<RoleSpec>, String> {
         if role.max.is_some_and(|max| max < role.min || max == 0) {
             return Err(format!("{at}/{index}/max: below min, or 0"));
         }
-        if roles.iter().any(|other| other.name == role.name) {
+        if roles.iter().any(|other| other.is_named(&role.name)) {
             return Err(format!("{at}/{index}/name: {} is there twice", role.name));
         }
+        for (alias, text) in role.aliases.iter().enumerate() {
+            name(&format!("{at}/{index}/aliases/{alias}"), text)?;
+        }
         let summary = text::printable(role.summary.as_bytes());
-        roles.push(RoleSpec { name: role.name, arity: Arity { min: role.min, max: role.max }, summary });
+        let mut spec = RoleSpec::new(&role.name, Arity { min: role.min, max: role.max }).with_summary(&summary);
+        spec.aliases = role.aliases;
+        roles.push(spec);
     }
     if roles.is_empty() { Err(format!("{at}: there is none")) } else { Ok(roles) }
 }

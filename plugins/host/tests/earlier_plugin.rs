@@ -31,10 +31,7 @@ fn strategy(library: &Path) -> PluginStrategy {
 
 fn session() -> SessionInfo {
     let binding = |role: &str| RoleBinding { role: role.to_owned(), source: role.to_owned() };
-    SessionInfo {
-        bindings: ["base", "expert", "anti"].map(binding).to_vec(),
-        vocabulary: SharedVocabulary::new(WIDTH, []),
-    }
+    SessionInfo::new(["base", "expert", "anti"].map(binding), SharedVocabulary::new(WIDTH, []))
 }
 
 const ROWS: [[f32; WIDTH]; 3] =

@@ -11,7 +11,7 @@ use crate::libraries::{library, patched};
 
 fn session(width: usize) -> SessionInfo {
     let binding = |role: &str| RoleBinding { role: role.to_owned(), source: role.to_owned() };
-    SessionInfo { bindings: vec![binding("base"), binding("expert")], vocabulary: SharedVocabulary::new(width, []) }
+    SessionInfo::new(vec![binding("base"), binding("expert")], SharedVocabulary::new(width, []))
 }
 
 fn misbehaving(mode: &str, on_error: OnError) -> PluginStrategy {

@@ -73,8 +73,8 @@ fn a_plugin_refuses_bad_calibration_with_the_same_words() {
 
 fn session(roles: &[&str]) -> SessionInfo {
     let binding = |(i, role): (usize, &&str)| RoleBinding { role: (*role).to_owned(), source: format!("{role}-{i}") };
-    let bindings = roles.iter().enumerate().map(binding).collect();
-    SessionInfo { bindings, vocabulary: SharedVocabulary::new(WIDTH, []) }
+    let bindings = roles.iter().enumerate().map(binding);
+    SessionInfo::new(bindings, SharedVocabulary::new(WIDTH, []))
 }
 
 fn sources(roles: &[&str]) -> Vec<SyntheticSource> {

@@ -28,7 +28,7 @@ fn prompts() -> PluginStrategy {
 
 fn session(roles: &[&str]) -> SessionInfo {
     let binding = |role: &&str| RoleBinding { role: (*role).to_owned(), source: (*role).to_owned() };
-    SessionInfo { bindings: roles.iter().map(binding).collect(), vocabulary: SharedVocabulary::new(2, []) }
+    SessionInfo::new(roles.iter().map(binding), SharedVocabulary::new(2, []))
 }
 
 fn rows() -> [RoleRow<'static>; 3] {
@@ -57,8 +57,7 @@ fn begin(state: &mut dyn FusionState) {
 fn the_metadata_say_what_is_wanted() {
     let strategy = prompts();
     assert_eq!(strategy.info().prompt, PromptReading::Rows);
-    let spec =
-        CalibrationSpec { role: "expert".to_owned(), rows_of: vec!["base".to_owned()], prompts: 8, required: false };
+    let spec = CalibrationSpec::new("expert", ["base"], 8);
     assert_eq!(strategy.info().calibration, Some(spec));
 }
 

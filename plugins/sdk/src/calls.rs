@@ -183,7 +183,7 @@ pub(crate) unsafe fn session_info(session: *const lf_session) -> Result<SessionI
     if vocabulary.width() != width {
         return Err(Failure::argument("lf_session.masked: holds the last id; rows end at an id that exists"));
     }
-    Ok(SessionInfo { bindings, vocabulary })
+    Ok(SessionInfo::new(bindings, vocabulary))
 }
 
 fn agrees(what: &str, is: u64, should: usize) -> Result<(), Failure> {

@@ -69,7 +69,7 @@
 //! }
 //!
 //! impl Memoryless for State {
-//!     fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+//!     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
 //!         let [base, expert, anti] = [self.base, self.expert, self.anti].map(|row| step.row(row));
 //!         let uncertainty = entropy(base.logits(), base.log_normaliser);
 //!         let strength = if uncertainty >= self.least { 1.0 } else { 0.0 };

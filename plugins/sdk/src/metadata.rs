@@ -119,13 +119,21 @@ pub fn describe(info: &StrategyInfo) -> Result<Value> {
     }
     let params: Value = serde_json::from_str(&info.params_schema)
         .map_err(|e| wrong(format!("the schema of its parameters is no JSON: {e}")))?;
-    let role = |role: &RoleSpec| json!({ "name": role.name, "min": role.arity.min, "max": role.arity.max, "summary": role.summary });
+    let role = |role: &RoleSpec| {
+        let mut described = json!({
+            "name": role.name, "min": role.arity.min, "max": role.arity.max, "summary": role.summary,
+        });
+        if !role.aliases.is_empty() {
+            described["aliases"] = json!(role.aliases);
+        }
+        described
+    };
     let prompt = match info.prompt {
         PromptReading::End => "end",
         PromptReading::LogProbs => "log_probs",
         PromptReading::Rows => "rows",
     };
-    let calibration = info.calibration.as_ref().map(|CalibrationSpec { role, rows_of, prompts, required }| {
+    let calibration = info.calibration.as_ref().map(|CalibrationSpec { role, rows_of, prompts, required, .. }| {
         json!({ "role": role, "rows_of": rows_of, "prompts": prompts, "required": required })
     });
     Ok(json!({

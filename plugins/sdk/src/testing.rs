@@ -39,7 +39,7 @@ const COUNTS: [usize; 3] = [1, 2, 3];
 /// }
 ///
 /// impl Memoryless for MeanState {
-///     fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+///     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
 ///         let (base, expert) = (step.row(0), step.row(1));
 ///         linear_combination(base.logits(), 1.0, &[Contrast::between(0.5, expert, base)], out.logits);
 ///         Ok(())
@@ -81,7 +81,7 @@ fn session(shape: &Shape<'_>) -> SessionInfo {
     let bindings = shape.iter().flat_map(|&(role, count)| {
         (0..count).map(move |i| RoleBinding { role: role.to_owned(), source: format!("{role}-{i}") })
     });
-    SessionInfo { bindings: bindings.collect(), vocabulary: SharedVocabulary::new(8, []) }
+    SessionInfo::new(bindings, SharedVocabulary::new(8, []))
 }
 
 /// A case that a person can read, or how large it is.

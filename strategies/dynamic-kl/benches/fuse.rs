@@ -43,8 +43,8 @@ fn fuse(c: &mut Criterion) {
             let strategy = DynamicKl::new(params.clone()).expect("the parameters are valid");
             let roles = [("base", 1), ("expert", *experts), ("anti", 1)];
             let binding = |role: &str| RoleBinding { role: role.to_owned(), source: role.to_owned() };
-            let bindings = roles.iter().flat_map(|&(role, count)| (0..count).map(move |_| binding(role))).collect();
-            let session = SessionInfo { bindings, vocabulary: SharedVocabulary::new(width, []) };
+            let bindings = roles.iter().flat_map(|&(role, count)| (0..count).map(move |_| binding(role)));
+            let session = SessionInfo::new(bindings, SharedVocabulary::new(width, []));
             let mut state = strategy.start(&session).expect("the roles fit");
             let rows = rows(width, *experts);
             let rows: Vec<RoleRow<'_>> = rows.iter().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0)).collect();

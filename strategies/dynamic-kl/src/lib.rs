@@ -26,10 +26,7 @@
 //! let strategy = DynamicKl::new(Params { bounds: [0.0, 4.0], ..Params::default() })?;
 //!
 //! let binding = |role: &str| RoleBinding { role: role.into(), source: format!("model of {role}") };
-//! let session = SessionInfo {
-//!     bindings: ["base", "expert", "anti"].map(binding).into(),
-//!     vocabulary: SharedVocabulary::new(2, []),
-//! };
+//! let session = SessionInfo::new(["base", "expert", "anti"].map(binding), SharedVocabulary::new(2, []));
 //! let mut state = strategy.start(&session)?;
 //!
 //! // Tuning turned an odds of e to 1 around; the base has an odds of e² to 1.
@@ -68,10 +65,7 @@
 //!     let text_so_far = [-5.0, -2.0, -9.0, -8.0];
 //!     let strategy = DynamicKl::new(Params { experts, ..Params::default() })?;
 //! #   let binding = |role: &str| RoleBinding { role: role.into(), source: role.into() };
-//! #   let session = SessionInfo {
-//! #       bindings: ["base", "expert", "expert", "anti"].map(binding).into(),
-//! #       vocabulary: SharedVocabulary::new(4, []),
-//! #   };
+//! #   let session = SessionInfo::new(["base", "expert", "expert", "anti"].map(binding), SharedVocabulary::new(4, []));
 //! #   let row = |i: usize| RoleRow::new(&rows[i], log_sum_exp(&rows[i]), text_so_far[i]);
 //! #   let rows = [row(0), row(1), row(2), row(3)];
 //! #   let mut logits = [0.0; 4];
@@ -124,10 +118,7 @@
 //!     [[0.0, 0.0, 0.0, 0.5], [0.0, 0.0, 5.0, 0.0], [0.0, 0.0, 0.0, 5.0], anti] // base, two experts, anti
 //! };
 //! # let binding = |role: &str| RoleBinding { role: role.into(), source: role.into() };
-//! # let session = SessionInfo {
-//! #     bindings: ["base", "expert", "expert", "anti"].map(binding).into(),
-//! #     vocabulary: SharedVocabulary::new(4, []),
-//! # };
+//! # let session = SessionInfo::new(["base", "expert", "expert", "anti"].map(binding), SharedVocabulary::new(4, []));
 //! let strategy = DynamicKl::new(Params::default())?.calibrated(&session, &mut |expert| {
 //!     let mut rows = CalibrationRows::new(2);
 //!     for (prompt, sure) in [3.0, 4.0].into_iter().enumerate() {

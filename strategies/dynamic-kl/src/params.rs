@@ -156,11 +156,9 @@ impl Params {
     /// The calibration prompts that it takes, if any.
     pub(crate) fn calibration(&self) -> Option<CalibrationSpec> {
         let wanted = self.experts == Experts::Pool && self.weights(true) == Weights::Fingerprint;
-        wanted.then(|| CalibrationSpec {
-            role: "expert".to_owned(),
-            rows_of: vec!["expert".to_owned(), "anti".to_owned()],
-            prompts: self.fingerprint().prompts,
-            required: self.weights(false) == Weights::Fingerprint,
+        wanted.then(|| {
+            let spec = CalibrationSpec::new("expert", ["expert", "anti"], self.fingerprint().prompts);
+            if self.weights(false) == Weights::Fingerprint { spec.required() } else { spec }
         })
     }
 

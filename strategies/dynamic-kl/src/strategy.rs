@@ -43,7 +43,9 @@ impl DynamicKl {
             [
                 RoleSpec::one("base").with_summary("the large model"),
                 RoleSpec::many("expert").with_summary("small models that were tuned"),
-                RoleSpec::many("anti").with_summary("the small model before tuning: one, or one for each expert"),
+                RoleSpec::many("anti")
+                    .with_alias("anti_expert")
+                    .with_summary("the small model before tuning: one, or one for each expert"),
             ],
         )
         .with_summary("steers a large model by what tuning changed in small ones, at a strength solved at every token")

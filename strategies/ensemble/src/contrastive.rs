@@ -74,7 +74,9 @@ impl Contrastive {
             "contrastive",
             [
                 RoleSpec::one("base").with_summary("the model that speaks"),
-                RoleSpec::one("anti").with_summary("the amateur: a much smaller model of the same vocabulary"),
+                RoleSpec::one("anti")
+                    .with_alias("anti_expert")
+                    .with_summary("the amateur: a much smaller model of the same vocabulary"),
             ],
         )
         .with_summary("removes from a model what a much smaller one says as well")
@@ -146,7 +148,7 @@ struct State {
 }
 
 impl Memoryless for State {
-    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let (base, anti) = (step.row(self.base), step.row(self.anti));
         let contrast = Contrast::between(self.weight, base, anti);
         linear_combination(base.logits(), self.base_weight, &[contrast], out.logits);

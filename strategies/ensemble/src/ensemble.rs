@@ -191,7 +191,7 @@ struct State {
 }
 
 impl Memoryless for State {
-    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let base = step.row(self.base);
         let others = self.others.iter().map(|&(weight, row)| (weight, step.row(row)));
         if let Some(exponent) = self.exponent {

@@ -29,7 +29,7 @@
 //! let rows = rows.each_ref().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0));
 //! let binding = |role: &str| RoleBinding { role: role.into(), source: format!("model of {role}") };
 //! let session =
-//!     SessionInfo { bindings: ["base", "expert"].map(binding).into(), vocabulary: SharedVocabulary::new(3, []) };
+//!     SessionInfo::new(["base", "expert"].map(binding), SharedVocabulary::new(3, []));
 //!
 //! let top_token = |mean| {
 //!     let mut state = Ensemble::new(EnsembleParams { mean, ..EnsembleParams::default() })?.start(&session)?;

@@ -82,7 +82,7 @@ impl TriMix {
             [
                 RoleSpec::one("base").with_summary("the large model"),
                 RoleSpec::one("expert").with_summary("the small model that was tuned"),
-                RoleSpec::one("anti").with_summary("the small model before tuning"),
+                RoleSpec::one("anti").with_alias("anti_expert").with_summary("the small model before tuning"),
             ],
         )
         .with_summary("mixes large, small tuned and small untuned logits with free weights")
@@ -162,7 +162,7 @@ impl Mixer {
 }
 
 impl Memoryless for Mixer {
-    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let [base, expert, anti] = &self.rows(step);
         mix(&self.params, [base, expert, anti], out.logits);
 
@@ -189,7 +189,7 @@ fn unread() -> Error {
         .with_help("call read_prompt and begin before the first fuse, or give alpha and beta")
 }
 
-impl FusionState for PromptFitted {
+impl Memoryless for PromptFitted {
     fn read_prompt(&mut self, step: &FusionStep<'_>, next: TokenId) -> Result<()> {
         let [base, expert, anti] = self.mixer.rows(step);
         self.search.add(&PromptRow { base, expert, anti, next });
@@ -211,22 +211,10 @@ impl FusionState for PromptFitted {
         if !self.begun {
             return Err(unread());
         }
-        Memoryless::fuse(&self.mixer, step, out)?;
+        Memoryless::fuse(&mut self.mixer, step, out)?;
         if let [_, _, _, alpha, beta] = out.trace {
             (*alpha, *beta) = (self.mixer.params.alpha, self.mixer.params.beta);
         }
         Ok(())
-    }
-
-    fn commit(&mut self, _tokens: &[TokenId]) -> Result<()> {
-        Ok(())
-    }
-
-    fn rollback(&mut self, _n: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn fork(&self) -> Result<Box<dyn FusionState>> {
-        Ok(Box::new(self.clone()))
     }
 }

@@ -253,8 +253,8 @@ fn constant(weights: Option<[f64; 3]>, z: &[f64]) -> f64 {
 }
 
 fn session(roles: &[&str], width: usize) -> SessionInfo {
-    let bindings = roles.iter().map(|role| RoleBinding { role: (*role).into(), source: (*role).into() }).collect();
-    SessionInfo { bindings, vocabulary: SharedVocabulary::new(width, []) }
+    let bindings = roles.iter().map(|role| RoleBinding { role: (*role).into(), source: (*role).into() });
+    SessionInfo::new(bindings, SharedVocabulary::new(width, []))
 }
 
 #[test]

@@ -27,10 +27,7 @@
 //!
 //! // One model, two prompts: `base` has the passage, `anti` has not.
 //! let binding = |role: &str| RoleBinding { role: role.into(), source: "model".into() };
-//! let session = SessionInfo {
-//!     bindings: ["base", "anti"].map(binding).into(),
-//!     vocabulary: SharedVocabulary::new(2, []),
-//! };
+//! let session = SessionInfo::new(["base", "anti"].map(binding), SharedVocabulary::new(2, []));
 //! let mut state = strategy.start(&session)?;
 //!
 //! // The passage raises token 1; without it, token 0 is more probable.

@@ -84,15 +84,16 @@ fn equation(mode: Mode) -> &'static str {
 
 fn roles(mode: Mode) -> Vec<RoleSpec> {
     let role = |name, summary| RoleSpec::one(name).with_summary(summary);
+    let anti = |summary| role("anti", summary).with_alias("anti_expert");
     match mode {
         Mode::Cad | Mode::Adacad => {
-            vec![role("base", "the prompt with the passage"), role("anti", "the same prompt without the passage")]
+            vec![role("base", "the prompt with the passage"), anti("the same prompt without the passage")]
         }
-        Mode::Cfg => vec![role("base", "the prompt that is wanted"), role("anti", "the negative or empty prompt")],
+        Mode::Cfg => vec![role("base", "the prompt that is wanted"), anti("the negative or empty prompt")],
         Mode::IclExpert => vec![
             role("base", "the large model"),
             role("expert", "the small model, prompt with demonstrations"),
-            role("anti", "the small model, prompt without demonstrations"),
+            anti("the small model, prompt without demonstrations"),
         ],
     }
 }
@@ -133,7 +134,7 @@ struct State {
 }
 
 impl Memoryless for State {
-    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let [base, towards, away] = [self.base, self.towards, self.away].map(|row| step.row(row));
         let strength = match self.strength {
             Strength::Fixed(strength) => strength,

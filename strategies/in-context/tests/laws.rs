@@ -127,10 +127,10 @@ proptest! {
     /// The published rule works on log-probabilities; the probabilities must be the same.
     #[test]
     fn guidance_is_guidance_on_log_probabilities(rows in prop::collection::vec(prop::collection::vec(-9.0_f32..9.0, 40), 2), gamma in 0.0..3.0) {
-        let session = SessionInfo {
-            bindings: ["base", "anti"].map(|role| RoleBinding { role: role.into(), source: "model".into() }).into(),
-            vocabulary: SharedVocabulary::new(40, []),
-        };
+        let session = SessionInfo::new(
+            ["base", "anti"].map(|role| RoleBinding { role: role.into(), source: "model".into() }),
+            SharedVocabulary::new(40, []),
+        );
         let case = Case { session, steps: vec![rows.clone()], tokens: vec![0] };
         let (logits, _) = case.fused(&cfg(gamma)).unwrap().remove(0);
         let log_p = rows.iter().map(|row| {
@@ -164,9 +164,8 @@ fn defaults_are_those_of_the_papers() {
     let strength = |mode| {
         let strategy = InContext::new(Params { mode, ..Params::default() }).unwrap();
         let roles: &[(&str, usize)] = if mode == Mode::IclExpert { &THREE } else { &TWO };
-        let bindings =
-            roles.iter().map(|(role, _)| RoleBinding { role: (*role).into(), source: "model".into() }).collect();
-        let session = SessionInfo { bindings, vocabulary: SharedVocabulary::new(2, []) };
+        let bindings = roles.iter().map(|(role, _)| RoleBinding { role: (*role).into(), source: "model".into() });
+        let session = SessionInfo::new(bindings, SharedVocabulary::new(2, []));
         let case = Case { session, steps: vec![vec![vec![0.0, 1.0]; roles.len()]], tokens: vec![0] };
         case.fused(&strategy).unwrap().remove(0).1[0]
     };
@@ -207,8 +206,8 @@ fn bad_parameters_are_named() {
 #[test]
 fn sessions_that_do_not_fit_are_refused() {
     let start = |strategy: InContext, roles: &[&str]| {
-        let bindings = roles.iter().map(|role| RoleBinding { role: (*role).into(), source: "model".into() }).collect();
-        let session = SessionInfo { bindings, vocabulary: SharedVocabulary::new(4, []) };
+        let bindings = roles.iter().map(|role| RoleBinding { role: (*role).into(), source: "model".into() });
+        let session = SessionInfo::new(bindings, SharedVocabulary::new(4, []));
         strategy.start(&session).err().map(|e| (e.kind(), e.to_string()))
     };
     let refused = |role: &str, count: usize| {

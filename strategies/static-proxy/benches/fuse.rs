@@ -23,10 +23,7 @@ fn fuse(c: &mut Criterion) {
     let mut group = c.benchmark_group("static-proxy");
     for width in [32_768, 49_152, 131_072, 262_144] {
         let binding = |role: &str| RoleBinding { role: role.to_owned(), source: role.to_owned() };
-        let session = SessionInfo {
-            bindings: ["base", "expert", "anti"].map(binding).into(),
-            vocabulary: SharedVocabulary::new(width, []),
-        };
+        let session = SessionInfo::new(["base", "expert", "anti"].map(binding), SharedVocabulary::new(width, []));
         let mut state = strategy.start(&session).expect("the roles fit");
         let rows = [1, 2, 3].map(|seed| row(width, seed));
         let rows = rows.each_ref().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0));

@@ -24,10 +24,7 @@
 //! let strategy = StaticProxy::new(Params { alpha: 2.0, ..Params::default() })?;
 //!
 //! let binding = |role: &str| RoleBinding { role: role.into(), source: format!("model of {role}") };
-//! let session = SessionInfo {
-//!     bindings: ["base", "expert", "anti"].map(binding).into(),
-//!     vocabulary: SharedVocabulary::new(3, []),
-//! };
+//! let session = SessionInfo::new(["base", "expert", "anti"].map(binding), SharedVocabulary::new(3, []));
 //! let mut state = strategy.start(&session)?;
 //!
 //! let rows = [[3.0, 2.0, 1.0], [0.0, 1.0, 0.0], [0.5, 0.0, 0.0]];

@@ -33,7 +33,9 @@ impl StaticProxy {
             [
                 RoleSpec::one("base").with_summary("the large model"),
                 RoleSpec::many("expert").with_summary("small models that were tuned"),
-                RoleSpec::many("anti").with_summary("the small model before tuning: one, or one for each expert"),
+                RoleSpec::many("anti")
+                    .with_alias("anti_expert")
+                    .with_summary("the small model before tuning: one, or one for each expert"),
             ],
         )
         .with_summary("steers a large model by what tuning changed in small ones, at a fixed strength")
@@ -103,7 +105,7 @@ struct Term {
 
 impl Plan {
     fn new(params: &Params, session: &SessionInfo) -> Result<Self> {
-        let ProxyRows { base, pairs } = ProxyRows::of(session, "static-proxy")?;
+        let ProxyRows { base, pairs, .. } = ProxyRows::of(session, "static-proxy")?;
         let weights = params.weights.clone().unwrap_or_else(|| vec![1.0; pairs.len()]);
         if weights.len() != pairs.len() {
             let what = format!("/weights: {} weights for {} experts", weights.len(), pairs.len());
@@ -118,7 +120,7 @@ impl Plan {
 }
 
 impl Memoryless for Plan {
-    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let Plan { alpha, base_weight, plausibility, top_p, base, terms } = self;
         let base = step.row(*base);
         // Inline: a step allocates nothing for up to eight experts.

@@ -126,8 +126,8 @@ fn top_p_keeps_to_the_nucleus_of_the_base() {
         vec![0.0; 4],
     ];
     let bindings = ["base", "expert", "anti"];
-    let bindings = bindings.map(|role| logitfuse_core::RoleBinding { role: role.into(), source: role.into() }).into();
-    let session = logitfuse_core::SessionInfo { bindings, vocabulary: logitfuse_core::SharedVocabulary::new(4, []) };
+    let bindings = bindings.map(|role| logitfuse_core::RoleBinding { role: role.into(), source: role.into() });
+    let session = logitfuse_core::SessionInfo::new(bindings, logitfuse_core::SharedVocabulary::new(4, []));
     let case = Case { session, steps: vec![rows], tokens: vec![0] };
     let kept = |top_p| {
         let (logits, _) = case.fused(&strategy(Params { top_p: Some(top_p), ..Params::default() })).unwrap().remove(0);
@@ -177,9 +177,8 @@ fn sessions_that_do_not_fit_are_refused() {
     let session = |roles: &[&str]| {
         let bindings = roles
             .iter()
-            .map(|role| logitfuse_core::RoleBinding { role: (*role).to_owned(), source: (*role).to_owned() })
-            .collect();
-        logitfuse_core::SessionInfo { bindings, vocabulary: logitfuse_core::SharedVocabulary::new(4, []) }
+            .map(|role| logitfuse_core::RoleBinding { role: (*role).to_owned(), source: (*role).to_owned() });
+        logitfuse_core::SessionInfo::new(bindings, logitfuse_core::SharedVocabulary::new(4, []))
     };
     let start = |params: Params, roles: &[&str]| {
         strategy(params).start(&session(roles)).err().map(|e| (e.kind(), e.to_string()))

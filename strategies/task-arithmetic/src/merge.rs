@@ -19,7 +19,7 @@ struct Task {
 
 impl Merge {
     pub(crate) fn new(params: &Params, session: &SessionInfo) -> Result<Self> {
-        let ProxyRows { base, pairs } = ProxyRows::of(session, "task-arithmetic")?;
+        let ProxyRows { base, pairs, .. } = ProxyRows::of(session, "task-arithmetic")?;
         let antis = session.rows_of("anti").count();
         if params.strength == Strength::Dynamic && antis > 1 {
             let what = format!("anti: one source takes this role with strength dynamic, not {antis}");

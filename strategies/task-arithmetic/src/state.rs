@@ -1,5 +1,5 @@
 use logitfuse_core::numerics::{Contrast, kl_both, linear_combination, log_sum_exp};
-use logitfuse_core::{FusedRow, FusionState, FusionStep, Result, RoleRow, TokenId};
+use logitfuse_core::{FusedRow, FusionStep, Memoryless, Result, RoleRow};
 use logitfuse_numerics::{Bounds, Objective, Targets, TiltFamily};
 
 use crate::{Params, Strength, merge::Merge};
@@ -66,7 +66,7 @@ impl State {
     }
 }
 
-impl FusionState for State {
+impl Memoryless for State {
     fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let trace = match self.solver.take() {
             None => self.fixed(step, out),
@@ -94,23 +94,13 @@ impl FusionState for State {
         }
         Ok(())
     }
+}
 
-    fn commit(&mut self, _tokens: &[TokenId]) -> Result<()> {
-        Ok(())
-    }
-
-    fn rollback(&mut self, _n: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn fork(&self) -> Result<Box<dyn FusionState>> {
-        Ok(Box::new(Self {
-            merge: self.merge.clone(),
-            solver: self.solver.clone(),
-            alpha: self.alpha,
-            merged: Vec::new(),
-            scratch: Vec::new(),
-        }))
+impl Clone for State {
+    /// Without the contents of the buffers, which a step fills anew.
+    fn clone(&self) -> Self {
+        let (merge, solver) = (self.merge.clone(), self.solver.clone());
+        Self { merge, solver, alpha: self.alpha, merged: Vec::new(), scratch: Vec::new() }
     }
 }
 

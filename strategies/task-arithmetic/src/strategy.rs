@@ -29,7 +29,9 @@ impl TaskArithmetic {
             [
                 RoleSpec::one("base").with_summary("the large model"),
                 RoleSpec::many("expert").with_summary("small models, each tuned for a task"),
-                RoleSpec::many("anti").with_summary("the small model before tuning: one, or one for each expert"),
+                RoleSpec::many("anti")
+                    .with_alias("anti_expert")
+                    .with_summary("the small model before tuning: one, or one for each expert"),
             ],
         )
         .with_summary("adds up what tuning for several tasks changed, and steers a large model by the sum")

@@ -51,8 +51,8 @@ fn tuned(experts: usize) -> impl Strategy<Value = Case> {
 fn session(experts: usize, antis: usize, width: usize) -> SessionInfo {
     let roles = [("base", 1), ("expert", experts), ("anti", antis)];
     let binding = |role: &str| RoleBinding { role: role.to_owned(), source: role.to_owned() };
-    let bindings = roles.into_iter().flat_map(|(role, count)| (0..count).map(move |_| binding(role))).collect();
-    SessionInfo { bindings, vocabulary: SharedVocabulary::new(width, []) }
+    let bindings = roles.into_iter().flat_map(|(role, count)| (0..count).map(move |_| binding(role)));
+    SessionInfo::new(bindings, SharedVocabulary::new(width, []))
 }
 
 fn case(experts: usize, antis: usize) -> impl Strategy<Value = Case> {
@@ -211,8 +211,8 @@ fn bad_parameters_are_named() {
 #[test]
 fn sessions_that_do_not_fit_are_refused() {
     let start = |params: Params, roles: &[&str]| {
-        let bindings = roles.iter().map(|role| RoleBinding { role: (*role).into(), source: (*role).into() }).collect();
-        let session = SessionInfo { bindings, vocabulary: SharedVocabulary::new(4, []) };
+        let bindings = roles.iter().map(|role| RoleBinding { role: (*role).into(), source: (*role).into() });
+        let session = SessionInfo::new(bindings, SharedVocabulary::new(4, []));
         strategy(params).start(&session).err().map(|e| (e.kind(), e.to_string()))
     };
     let cases: [(&[&str], &str); 5] = [

@@ -30,10 +30,7 @@
 //! assert_eq!(gated.info().lead_role.as_deref(), Some("base"));
 //!
 //! let binding = |role: &str| RoleBinding { role: role.into(), source: format!("model of {role}") };
-//! let session = SessionInfo {
-//!     bindings: ["base", "expert", "anti"].map(binding).into(),
-//!     vocabulary: SharedVocabulary::new(2, []),
-//! };
+//! let session = SessionInfo::new(["base", "expert", "anti"].map(binding), SharedVocabulary::new(2, []));
 //! let mut state = gated.start(&session)?;
 //! let mut top_token = |base: [f32; 2]| {
 //!     let rows = [base, [0.0, 3.0], [0.0, 0.0]];

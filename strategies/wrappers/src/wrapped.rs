@@ -11,19 +11,15 @@ fn is_kept(law: &Law) -> bool {
 /// The wrapped strategy's description, extended by the wrapper's own; `keeps` picks further laws of the wrapped
 /// strategy that this wrapper does not break.
 pub(crate) fn describe(inner: &StrategyInfo, wrapper: StrategyInfo, keeps: fn(&Law) -> bool) -> StrategyInfo {
-    StrategyInfo {
-        id: format!("{}+{}", inner.id, wrapper.id),
-        summary: format!("{}; {}", inner.summary, wrapper.summary),
-        equation: join(&inner.equation, &wrapper.equation, "\n"),
-        reference: join(&inner.reference, &wrapper.reference, "; "),
-        roles: inner.roles.clone(),
-        params_schema: inner.params_schema.clone(),
-        laws: inner.laws.iter().filter(|law| is_kept(law) || keeps(law)).cloned().collect(),
-        trace: [inner.trace.clone(), wrapper.trace].concat(),
-        lead_role: None,
-        prompt: inner.prompt,
-        calibration: inner.calibration.clone(),
-    }
+    let mut info = inner.clone();
+    info.id = format!("{}+{}", inner.id, wrapper.id);
+    info.summary = format!("{}; {}", inner.summary, wrapper.summary);
+    info.equation = join(&inner.equation, &wrapper.equation, "\n");
+    info.reference = join(&inner.reference, &wrapper.reference, "; ");
+    info.laws.retain(|law| is_kept(law) || keeps(law));
+    info.trace.extend(wrapper.trace);
+    info.lead_role = None;
+    info
 }
 
 fn join(a: &str, b: &str, between: &str) -> String {

@@ -209,10 +209,10 @@ fn a_token_that_was_not_fused_costs_nothing() {
     // Open, closed, open: the wrapped strategy is told of three tokens and helped with the first and the last.
     let (open, closed) = (vec![0.0, 0.0], vec![9.0, 0.0]);
     let rows = |base: &Vec<f32>| vec![base.clone(), vec![1.0, 0.0], vec![0.0, 0.0]];
-    let session = SessionInfo {
-        bindings: ROLES.map(|(role, _)| logitfuse_core::RoleBinding { role: role.into(), source: role.into() }).into(),
-        vocabulary: logitfuse_core::SharedVocabulary::new(2, []),
-    };
+    let session = SessionInfo::new(
+        ROLES.map(|(role, _)| logitfuse_core::RoleBinding { role: role.into(), source: role.into() }),
+        logitfuse_core::SharedVocabulary::new(2, []),
+    );
     let case = Case { session, steps: [&open, &closed, &open, &open].map(rows).into(), tokens: vec![0; 4] };
     let strategy = gate(GateParams { max_prob: Some(0.6), ..GateParams::default() }, banking());
     let spent: Vec<String> = case.fused(&strategy).unwrap().iter().map(|(_, trace)| trace[0].to_string()).collect();
@@ -298,7 +298,7 @@ fn a_session_without_a_base_is_refused() {
         }
     }
     let wrapped = schedule(always(0.5), Arc::new(Roleless(StrategyInfo::new("roleless", []))));
-    let session = SessionInfo { bindings: Vec::new(), vocabulary: logitfuse_core::SharedVocabulary::new(2, []) };
+    let session = SessionInfo::new(Vec::new(), logitfuse_core::SharedVocabulary::new(2, []));
     let error = wrapped.start(&session).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Incompatible);
     assert_eq!(error.to_string(), "strategy `roleless+schedule` has no source in its first role");

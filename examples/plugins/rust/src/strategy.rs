@@ -212,8 +212,8 @@ mod tests {
     fn the_push_fades_and_comes_back() {
         let strategy = Allowance::from_json(&json!({ "alpha": 1.0, "allowance_nats": 0.5 })).unwrap();
         let binding = |role: &str| RoleBinding { role: role.to_owned(), source: role.to_owned() };
-        let bindings = ["base", "expert", "anti"].map(binding).into();
-        let session = SessionInfo { bindings, vocabulary: SharedVocabulary::new(3, []) };
+        let bindings = ["base", "expert", "anti"].map(binding);
+        let session = SessionInfo::new(bindings, SharedVocabulary::new(3, []));
         let mut state = strategy.start(&session).unwrap();
         let rows = [[2.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]];
         let rows = rows.each_ref().map(|row| RoleRow::new(row, log_sum_exp(row), 0.0));

@@ -199,7 +199,7 @@ impl Loopback {
     pub(crate) fn start_two(&self) -> Result<Sequence> {
         let binding = |role: &str| RoleBinding { role: role.to_owned(), source: role.to_owned() };
         let bindings = vec![binding("base"), binding("expert")];
-        self.open(&SessionInfo { bindings, vocabulary: SharedVocabulary::new(2, []) })
+        self.open(&SessionInfo::new(bindings, SharedVocabulary::new(2, [])))
     }
 }
 

@@ -104,8 +104,8 @@ fn numbers_that_json_cannot_hold_are_refused_too() {
 #[test]
 fn sessions_that_do_not_fit_are_refused() {
     let start = |params: Params, roles: &[&str]| {
-        let bindings = roles.iter().map(|role| RoleBinding { role: (*role).into(), source: (*role).into() }).collect();
-        let session = SessionInfo { bindings, vocabulary: SharedVocabulary::new(4, []) };
+        let bindings = roles.iter().map(|role| RoleBinding { role: (*role).into(), source: (*role).into() });
+        let session = SessionInfo::new(bindings, SharedVocabulary::new(4, []));
         DynamicKl::new(params).unwrap().start(&session).err().map(|e| (e.kind(), e.to_string()))
     };
     let cases: [(&[&str], &str); 6] = [

@@ -59,7 +59,7 @@ pub(crate) fn session(experts: usize, antis: usize, width: usize) -> SessionInfo
     let bindings = [("base", 1), ("expert", experts), ("anti", antis)].into_iter().flat_map(|(role, count)| {
         (0..count).map(move |i| RoleBinding { role: role.to_owned(), source: format!("{role}-{i}") })
     });
-    SessionInfo { bindings: bindings.collect(), vocabulary: SharedVocabulary::new(width, []) }
+    SessionInfo::new(bindings, SharedVocabulary::new(width, []))
 }
 
 /// One sequence under a strategy, fed by hand.

@@ -82,7 +82,7 @@ struct State {
 }
 
 impl Memoryless for State {
-    fn fuse(&self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
         let [base, expert, anti] = [self.base, self.expert, self.anti].map(|row| step.row(row));
         // Masked ids are -inf, and -inf - (-inf) is NaN: the contrast knows.
         linear_combination(base.logits(), 1.0, &[Contrast::between(self.alpha, expert, anti)], out.logits);
