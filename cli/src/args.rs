@@ -28,7 +28,7 @@ use self::{
     common::{at_least_one, key_value},
     config::ConfigCommand,
     plugin::PluginCommand,
-    tape::{CalibrateArgs, TapeCommand},
+    tape::{FitArgs, TapeCommand},
 };
 
 /// Fuse the next-token distributions of several ONNX language models while they decode.
@@ -120,7 +120,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Tape(TapeCommand),
     /// Fit a strategy's parameters to a tape; prints a patch for the TOML
-    Calibrate(Box<CalibrateArgs>),
+    #[command(visible_alias = "calibrate")]
+    Fit(Box<FitArgs>),
     /// Inspect models
     #[command(subcommand)]
     Models(ModelsCommand),

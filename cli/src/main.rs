@@ -1,17 +1,17 @@
 //! The `logitfuse` command.
 //!
-//! Glue: flags become a configuration, `logitfuse-experiment` opens the models, `logitfuse-engine` decodes, this crate prints.
+//! Glue: flags become a configuration, `logitfuse-pipeline` opens the models, `logitfuse-engine` decodes, this crate prints.
 //! stdout is data, stderr is messages; exit status 0 is success, 1 means that the answer is "no", 2 that something is wrong.
 
 mod args;
 mod batch;
-mod calibrate;
 mod compare;
 mod config;
 mod decode;
 mod demo;
 mod diagnostics;
 mod doctor;
+mod fit;
 mod generate;
 mod inspect;
 mod merge;
@@ -73,7 +73,7 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Strategies(StrategiesCommand::List { format }) => strategies::list(*format),
         Command::Strategies(StrategiesCommand::Show { name, format }) => strategies::show(name, *format),
         Command::Tape(command) => tape::run(global, command),
-        Command::Calibrate(args) => calibrate::run(global, args),
+        Command::Fit(args) => fit::run(global, args),
         Command::Plugin(command) => plugin::run(global, command),
         Command::Runtime(RuntimeCommand::Show) => runtime::show(global),
         Command::Runtime(RuntimeCommand::Install { cuda }) => runtime::install(global, *cuda),

@@ -7,7 +7,10 @@ use std::process::ExitCode;
 use logitfuse_config::{Cell, Config, Experiment, OutputType};
 use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_eval::{Task, TaskRequest};
-use logitfuse_pipeline::profile::{Profile, ProfileOptions, Requests};
+use logitfuse_pipeline::{
+    DraftTokens,
+    profile::{Profile, Requests},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -18,7 +21,7 @@ use crate::{
 pub(crate) fn run(global: &Global, args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let experiment = Experiment::load(&args.file, &args.overrides.overrides())?;
     let cell = cell(&experiment, args)?;
-    let config = match cell {
+    let mut config = match cell {
         Some(cell) => cell.config.clone(),
         None => experiment.config()?,
     };
@@ -29,9 +32,12 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> anyhow::Result<ExitCode> 
     let plugins = plugin::settings(global);
     let batch = args.batch.or(config.run.batch).unwrap_or(1);
     let temperature = config.run.temperature;
-    let options = ProfileOptions { runtime: &runtime, plugins: &plugins, threads: global.threads, batch };
+    // Nothing is to be chosen before everything is timed.
+    if let Some(speculation) = &mut config.speculation {
+        speculation.tokens = DraftTokens::Fixed(1);
+    }
     output::say(global.quiet, "timing the models …");
-    let profile = Profile::take(config.options(), &options, &*probe)?;
+    let profile = Profile::take(&config.open(&runtime, global.threads, &plugins)?, batch, &*probe)?;
     if args.format == Format::Text {
         output::line(&table::table(&profile, cell, temperature))?;
     } else {

@@ -43,7 +43,8 @@ pub fn json_schema() -> Value {
 /// The same with the parameters of strategies, by what `use` calls them: an editor completes `params` then too.
 ///
 /// ```
-/// use logitfuse_config::{built_in, json_schema_with};
+/// use logitfuse_config::json_schema_with;
+/// use logitfuse_pipeline::built_in;
 ///
 /// let schema = json_schema_with(built_in().into_iter().map(|info| (info.id, info.params_schema)));
 /// let known = schema["definitions"]["StrategyConfig"]["allOf"].as_array().unwrap();

@@ -147,9 +147,7 @@ pub struct SamplingRow {
     known: bool,
     /// What truncations left, where there was one: probabilities of the whole row, whose sum is below 1.
     candidates: Candidates,
-    truncated: bool,
-    /// Whether `candidates` begins with the most probable.
-    sorted: bool,
+    kept: Kept,
     /// Whether it is known that some token is not banned.
     possible: bool,
 }
@@ -164,7 +162,7 @@ impl SamplingRow {
     pub fn reset(&mut self, logits: &[f32]) {
         self.logits.clear();
         self.logits.extend_from_slice(logits);
-        (self.known, self.truncated, self.possible) = (false, false, false);
+        (self.known, self.kept, self.possible) = (false, Kept::All, false);
     }
 
     /// The logits, one per token id of the shared vocabulary; truncations are not in them.
@@ -174,7 +172,7 @@ impl SamplingRow {
 
     /// The logits to be written; `-inf` bans a token. What was truncated before is banned.
     pub fn logits_mut(&mut self) -> &mut [f32] {
-        if self.truncated {
+        if self.kept != Kept::All {
             self.candidates.sort_unstable_by_key(|c| c.0);
             let mut kept = self.candidates.iter().map(|c| c.0 as usize).peekable();
             for (id, x) in self.logits.iter_mut().enumerate() {
@@ -183,13 +181,13 @@ impl SamplingRow {
                 }
             }
         }
-        (self.known, self.truncated, self.possible) = (false, false, false);
+        (self.known, self.kept, self.possible) = (false, Kept::All, false);
         &mut self.logits
     }
 
     /// The most probable token, of equals the smallest id; `None` if every token is banned.
     pub fn argmax(&self) -> Option<TokenId> {
-        if self.truncated {
+        if self.kept != Kept::All {
             let better =
                 |a: (TokenId, f64), b: (TokenId, f64)| if b.1 > a.1 || (b.1 >= a.1 && b.0 < a.0) { b } else { a };
             return self.candidates.iter().copied().reduce(better).map(|c| c.0);
@@ -206,7 +204,7 @@ impl SamplingRow {
         if !scale.is_finite() {
             self.candidates.clear();
             self.candidates.push((best, 1.0));
-            (self.truncated, self.sorted) = (true, true);
+            self.kept = Kept::Sorted;
             return;
         }
         // Shifted first: a small temperature must not overflow what it leaves of the best.
@@ -220,21 +218,18 @@ impl SamplingRow {
 
     /// Keeps the `k` most probable tokens, the most probable first.
     pub fn keep_top_k(&mut self, k: usize) {
-        if self.truncated {
+        if self.kept == Kept::All {
+            self.take_sorted(k);
+        } else {
             self.sort();
             self.candidates.truncate(k);
-        } else {
-            self.take_sorted(k);
         }
     }
 
     /// Keeps the smallest set of most probable tokens that holds this share of the mass that is left, the most probable
     /// first.
     pub fn keep_top_p(&mut self, p: f64) {
-        let total = if self.truncated {
-            self.sort();
-            self.candidates.iter().map(|c| c.1).sum()
-        } else {
+        let total = if self.kept == Kept::All {
             // The nucleus is small almost always, so look at a few before sorting many.
             let mut k = 64;
             loop {
@@ -246,6 +241,9 @@ impl SamplingRow {
                 k *= 8;
             }
             1.0
+        } else {
+            self.sort();
+            self.candidates.iter().map(|c| c.1).sum()
         };
         let mut mass = 0.0;
         let end = self.candidates.iter().position(|c| {
@@ -266,7 +264,7 @@ impl SamplingRow {
     /// where `top_k` or `top_p` truncated, else in order of id. Empty if every token is banned.
     #[must_use]
     pub fn take_candidates(&mut self, mut buffer: Candidates) -> Candidates {
-        if !self.truncated {
+        if self.kept == Kept::All {
             if !self.possible && self.argmax().is_none() {
                 buffer.clear();
                 return buffer;
@@ -274,13 +272,15 @@ impl SamplingRow {
             self.truncate();
         }
         std::mem::swap(&mut self.candidates, &mut buffer);
-        (self.known, self.truncated) = (false, false);
+        (self.known, self.kept) = (false, Kept::All);
         if let [only] = &mut buffer[..] {
             only.1 = 1.0;
             return buffer;
         }
         let mass: f64 = buffer.iter().map(|c| c.1).sum();
-        buffer.iter_mut().for_each(|c| c.1 /= mass);
+        for candidate in &mut buffer {
+            candidate.1 /= mass;
+        }
         buffer
     }
 
@@ -296,7 +296,7 @@ impl SamplingRow {
 
     /// Makes candidates of all tokens that are possible.
     fn truncate(&mut self) {
-        if self.truncated {
+        if self.kept != Kept::All {
             return;
         }
         let mut candidates = std::mem::take(&mut self.candidates);
@@ -306,7 +306,7 @@ impl SamplingRow {
             self.probabilities().iter().enumerate().filter(|x| *x.1 > 0.0).map(|(id, &p)| (id_of(id), f64::from(p))),
         );
         self.candidates = candidates;
-        (self.truncated, self.sorted) = (true, false);
+        self.kept = Kept::Candidates;
     }
 
     /// Makes candidates of the `k` most probable tokens.
@@ -317,15 +317,27 @@ impl SamplingRow {
         let top = numerics::top_k(probabilities, k.min(probabilities.len()));
         candidates.extend(top.into_iter().filter(|&(_, p)| p > 0.0).map(|(id, p)| (id, f64::from(p))));
         self.candidates = candidates;
-        (self.truncated, self.sorted) = (true, true);
+        self.kept = Kept::Sorted;
     }
 
     fn sort(&mut self) {
-        if !self.sorted {
+        if self.kept != Kept::Sorted {
             self.candidates.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-            self.sorted = true;
+            self.kept = Kept::Sorted;
         }
     }
+}
+
+/// What truncations left of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kept {
+    /// Nothing was truncated.
+    #[default]
+    All,
+    /// The candidates, in order of id.
+    Candidates,
+    /// The candidates, the most probable first.
+    Sorted,
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "vocabularies are far below 2^32, ids are u32 throughout")]

@@ -18,7 +18,7 @@ use crate::{
 pub type EventSink = Box<dyn FnMut(Event<'_>) -> ControlFlow<()> + Send>;
 
 enum Message {
-    Submit(Submission),
+    Submit(Box<Submission>),
     Stop,
 }
 
@@ -92,7 +92,7 @@ impl Submitter {
     pub fn try_submit(&self, request: Request, sink: EventSink) -> Result<Option<Cancel>> {
         let submission = submission(request, sink);
         let cancel = submission.cancel.clone();
-        match self.0.try_send(Message::Submit(submission)) {
+        match self.0.try_send(Message::Submit(Box::new(submission))) {
             Ok(()) => Ok(Some(cancel)),
             Err(TrySendError::Full(_)) => Ok(None),
             Err(TrySendError::Disconnected(_)) => Err(stopped()),
@@ -107,7 +107,7 @@ impl Submitter {
 
     fn send(&self, submission: Submission) -> Result<Cancel> {
         let cancel = submission.cancel.clone();
-        self.0.send(Message::Submit(submission)).map_err(|_| stopped())?;
+        self.0.send(Message::Submit(Box::new(submission))).map_err(|_| stopped())?;
         Ok(cancel)
     }
 }
@@ -142,7 +142,8 @@ impl Intake for Queued<'_> {
                 self.stopped = true;
                 None
             }
-            Message::Submit(Submission { job, cancel, sink }) => {
+            Message::Submit(submission) => {
+                let Submission { job, cancel, sink } = *submission;
                 self.listeners.borrow_mut().insert(self.next, (cancel, sink));
                 self.next += 1;
                 Some(Ok(job))

@@ -45,7 +45,7 @@ pub struct ScoreRequest {
 }
 
 impl ScoreRequest {
-    /// Log-probabilities alone, without trace and top_logprobs.
+    /// Log-probabilities alone, without a trace and without the most probable tokens.
     pub fn new(prompts: impl Into<Vec<Vec<TokenId>>>, continuations: impl Into<Vec<Vec<TokenId>>>) -> Self {
         Self {
             prompts: prompts.into(),

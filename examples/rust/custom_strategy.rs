@@ -1,4 +1,5 @@
 //! A fusion rule of one's own: proxy tuning where the expert is sure, the base alone elsewhere.
+#![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::sync::Arc;
 

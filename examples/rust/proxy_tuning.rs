@@ -1,4 +1,5 @@
 //! Proxy tuning: a base that can add but misreads, steered by an expert that reads but cannot add.
+#![expect(clippy::print_stdout, reason = "an example prints")]
 
 use logitfuse::{Pipeline, json};
 

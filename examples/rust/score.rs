@@ -1,4 +1,5 @@
 //! How probable given answers are, under the base alone and under the fusion.
+#![expect(clippy::print_stdout, reason = "an example prints")]
 
 use logitfuse::{Pipeline, json, strategy};
 
@@ -11,7 +12,7 @@ fn main() -> logitfuse::Result<()> {
         .strategy("static-proxy", json!({ "alpha": 1.0 }))
         .build()?;
     let question = "Question: Which river does Gulwick stand on?\nAnswer:";
-    let answers = [" Gulwick stands on the Ondre.", " Gulwick.", " the sea."];
+    let answers = [" The answer is Pesk.", " Pesk.", " The answer is Belgara."];
     for (answer, score) in answers.iter().zip(pipeline.score(question, answers)?) {
         let tokens = score.tokens.len();
         println!("{answer:<32} {:8.2} nats, {tokens} tokens, greedy: {}", score.log_prob, score.is_greedy);

@@ -1,4 +1,5 @@
 //! Tokens as they are generated, with the strength that was solved for each, while another thread generates, too.
+#![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::thread;
 

@@ -20,6 +20,7 @@ mod builder;
 mod calibration;
 mod costs;
 mod demonstrations;
+mod from_sources;
 #[cfg(feature = "onnx")]
 mod models;
 mod nearest;
@@ -31,7 +32,6 @@ mod parts;
 mod pipeline;
 #[cfg(feature = "plugins")]
 mod plugins;
-#[cfg(all(feature = "onnx", feature = "plugins"))]
 pub mod profile;
 mod prompt_formatter;
 mod samples;

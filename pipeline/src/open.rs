@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use logitfuse_core::{Error, FusionStrategy, Result};
-use logitfuse_engine::SourcePool;
+use logitfuse_engine::{SourcePool, SourcePoolBuilder};
 use logitfuse_onnx::{Provider, Runtime};
 
 use crate::{
@@ -14,26 +14,12 @@ use crate::{
     strategies,
 };
 
-#[cfg(feature = "plugins")]
-use crate::PluginSettings;
-
 impl Pipeline {
-    /// Opens the models. `threads` is how many cores to use in all; 0 is all there are. `plugins` is what the machine says of
-    /// plugins; those that the options name need none of it.
+    /// Opens the models with this strategy, whose roles are those of `strategy.roles`. `threads` is how many cores to use in
+    /// all; 0 is all there are.
     ///
     /// # Errors
     /// Those of the models and the strategy; the message begins with the option that is wrong.
-    #[cfg(feature = "plugins")]
-    pub fn open(options: PipelineOptions, runtime: &Runtime, threads: usize, plugins: &PluginSettings) -> Result<Self> {
-        let (strategy, plugin) = options.fusion_strategy(plugins)?;
-        Self::open_parts(options, strategy, plugin, runtime, threads)
-    }
-
-    /// As [`open`](Self::open), with a strategy that a program brings along instead of the one that the options name; its
-    /// roles are those of `strategy.roles`.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
     pub fn open_with(
         options: PipelineOptions,
         strategy: Arc<dyn FusionStrategy>,
@@ -50,7 +36,7 @@ impl Pipeline {
         )
     }
 
-    fn open_parts(
+    pub(crate) fn open_parts(
         options: PipelineOptions,
         strategy: Arc<dyn FusionStrategy>,
         #[cfg(feature = "plugins")] plugin: Option<crate::PluginUse>,
@@ -71,7 +57,7 @@ impl Pipeline {
         let opened = prepared.open(runtime, &thread_plan)?;
         let builder = SourcePool::builder().vocabulary(opened.compatibility.vocabulary()?);
         let builder = builder.concurrency(thread_plan.concurrency());
-        let pool = opened.sources.into_iter().fold(builder, |builder, source| builder.source(source)).build()?;
+        let pool = opened.sources.into_iter().fold(builder, SourcePoolBuilder::source).build()?;
         let models = roles.iter().map(|(_, source)| prepared.model_of(source).unwrap_or(0)).collect();
         let parts = Opened {
             pool,
@@ -94,33 +80,12 @@ impl Pipeline {
 }
 
 impl PipelineOptions {
-    /// The strategy in its wrappers, and the plugin that it comes from if it is not built in.
-    ///
-    /// # Errors
-    /// Those of the strategy's parameters and of loading a plugin.
-    #[cfg(feature = "plugins")]
-    pub fn fusion_strategy(
-        &self,
-        plugins: &PluginSettings,
-    ) -> Result<(Arc<dyn FusionStrategy>, Option<crate::PluginUse>)> {
-        let plugin = self.plugin_strategy(plugins)?;
-        let strategy = match &plugin {
-            Some(plugin) => {
-                strategies::wrapped(&self.strategy, Arc::clone(&plugin.strategy) as Arc<dyn FusionStrategy>)
-            }
-            None => strategies::configured(&self.strategy),
-        };
-        Ok((strategy?, plugin))
-    }
-
-    /// Checks what can be wrong before a weight is loaded, without ONNX Runtime: the strategy takes its parameters and has
-    /// its roles, model folders are there with their tokenizers, templates compile, settings are in range.
+    /// Checks what can be wrong before a weight is loaded, without ONNX Runtime: the strategy has its roles, model folders
+    /// are there with their tokenizers, templates compile, settings are in range.
     ///
     /// # Errors
     /// The first thing that is wrong.
-    #[cfg(feature = "plugins")]
-    pub fn check(&self, plugins: &PluginSettings) -> Result<()> {
-        let (strategy, _) = self.fusion_strategy(plugins)?;
+    pub fn check_with(&self, strategy: &dyn FusionStrategy) -> Result<()> {
         let roles = strategies::assign(self, strategy.info())?;
         let prepared = PreparedModels::new(self, &roles)?;
         let names: Vec<String> = self.sources.keys().cloned().collect();

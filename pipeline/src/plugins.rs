@@ -2,12 +2,15 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use logitfuse_core::{Error, ErrorKind, Result};
+use logitfuse_core::{Error, ErrorKind, FusionStrategy, Result};
 use logitfuse_plugin_host::{Lock, OnError, Pin, PluginFile, PluginStrategy, Policy, SearchPath};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::PipelineOptions;
+use crate::{
+    PipelineOptions,
+    strategies::{configured, wrapped},
+};
 
 /// What the machine and its user say of plugins; nothing of it changes a result, only whether there is one.
 #[derive(Clone, Debug, Default)]
@@ -149,5 +152,48 @@ impl PipelineOptions {
             .with_help("write an experiment, and run `logitfuse plugin lock` on it")),
             _ => Ok(None),
         }
+    }
+}
+
+#[cfg(feature = "onnx")]
+impl crate::Pipeline {
+    /// Opens the models. `threads` is how many cores to use in all; 0 is all there are. `plugins` is what the machine says of
+    /// plugins; those that the options name need none of it.
+    ///
+    /// # Errors
+    /// Those of the models and the strategy; the message begins with the option that is wrong.
+    pub fn open(
+        options: PipelineOptions,
+        runtime: &logitfuse_onnx::Runtime,
+        threads: usize,
+        plugins: &PluginSettings,
+    ) -> Result<Self> {
+        let (strategy, plugin) = options.fusion_strategy(plugins)?;
+        Self::open_parts(options, strategy, plugin, runtime, threads)
+    }
+}
+
+impl PipelineOptions {
+    /// The strategy in its wrappers, and the plugin that it comes from if it is not built in.
+    ///
+    /// # Errors
+    /// Those of the strategy's parameters and of loading a plugin.
+    pub fn fusion_strategy(&self, plugins: &PluginSettings) -> Result<(Arc<dyn FusionStrategy>, Option<PluginUse>)> {
+        let plugin = self.plugin_strategy(plugins)?;
+        let strategy = match &plugin {
+            Some(plugin) => wrapped(&self.strategy, Arc::clone(&plugin.strategy) as Arc<dyn FusionStrategy>),
+            None => configured(&self.strategy),
+        };
+        Ok((strategy?, plugin))
+    }
+
+    /// As [`check_with`](Self::check_with), with the strategy that the options name.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    #[cfg(feature = "onnx")]
+    pub fn check(&self, plugins: &PluginSettings) -> Result<()> {
+        let (strategy, _) = self.fusion_strategy(plugins)?;
+        self.check_with(strategy.as_ref())
     }
 }

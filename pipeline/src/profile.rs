@@ -4,11 +4,10 @@ mod probe;
 
 use logitfuse_core::{Error, ErrorKind, Result, RoundCosts};
 use logitfuse_engine::{DraftCosts, DraftLength, Request, Speculation};
-use logitfuse_onnx::Runtime;
 use serde::Serialize;
 
 use crate::{
-    DraftTokens, Pipeline, PipelineOptions, PluginSettings,
+    Pipeline,
     costs::{self, LONGEST},
     speculation::Drafter,
     step_profiler::StepProfiler,
@@ -116,40 +115,24 @@ pub struct Choice {
     pub why: String,
 }
 
-/// What a profile is told.
-pub struct ProfileOptions<'a> {
-    /// ONNX Runtime.
-    pub runtime: &'a Runtime,
-    /// Where plugins are and whether they may be loaded.
-    pub plugins: &'a PluginSettings,
-    /// Threads over all models; 0 is all cores.
-    pub threads: usize,
-    /// Sequences that are decoded at once.
-    pub batch: usize,
-}
-
 /// Makes requests for the pipeline that is profiled.
 pub type Requests<'a> = dyn Fn(&Pipeline) -> Result<Vec<Request>> + 'a;
 
 impl Profile {
-    /// Opens the models of an experiment and times them: by themselves, together, with every possible drafter. `probe`
-    /// makes the requests that are decoded to see what drafts are worth; it may make none.
+    /// Times the models of a pipeline: by themselves, together, with every possible drafter, `batch` sequences at once.
+    /// `probe` makes the requests that are decoded to see what drafts are worth; it may make none. Open the pipeline with a
+    /// fixed length of drafts, if it drafts at all: then nothing is timed before.
     ///
     /// # Errors
-    /// Those of opening and running the models.
-    pub fn take(mut what: PipelineOptions, options: &ProfileOptions<'_>, probe: &Requests<'_>) -> Result<Self> {
-        // Nothing is to be chosen before everything is timed.
-        if let Some(speculation) = &mut what.speculation {
-            speculation.tokens = DraftTokens::Fixed(1);
-        }
-        let pipeline = Pipeline::open(what, options.runtime, options.threads, options.plugins)?;
-        let requests = probe(&pipeline)?;
-        let profiler = pipeline.profiler(options.batch)?;
+    /// Those of running the models.
+    pub fn take(pipeline: &Pipeline, batch: usize, probe: &Requests<'_>) -> Result<Self> {
+        let requests = probe(pipeline)?;
+        let profiler = pipeline.profiler(batch)?;
         let (planned, in_turn) = (pipeline.thread_plan().clone(), pipeline.thread_plan().in_turn());
 
-        let step = profiler.plain(planned.concurrency())?;
+        let step = profiler.plain(&planned.concurrency())?;
         let step_in_turn =
-            if in_turn.waves.len() == planned.waves.len() { step } else { profiler.plain(in_turn.concurrency())? };
+            if in_turn.waves.len() == planned.waves.len() { step } else { profiler.plain(&in_turn.concurrency())? };
         if !step.round.is_finite() {
             let what = format!("{}: its context has no room for a text", pipeline.models_named().join(", "));
             return Err(Error::new(ErrorKind::InvalidConfig, what).with_help("set a larger `context_length`"));
@@ -157,14 +140,14 @@ impl Profile {
         let runs_in_turn = step_in_turn.round < step.round;
         let plan = if runs_in_turn { &in_turn } else { &planned };
         let plain = if runs_in_turn { step_in_turn } else { step };
-        let plain = RoundCosts { batch: options.batch, round_seconds: vec![plain.round], token_seconds: plain.token };
+        let plain = RoundCosts { batch, round_seconds: vec![plain.round], token_seconds: plain.token };
         let plain_tokens_per_second = plain.at_acceptance(0, 0.0);
 
         let mut drafters = Vec::new();
         let mut probes = Vec::new();
         if !requests.is_empty() {
-            probes.push(probe::alone(&pipeline, options.batch, &requests, &profiler)?);
-            probes.push(probe::fused(&pipeline, plan, "fused", None, &plain, &requests)?);
+            probes.push(probe::alone(pipeline, batch, &requests, &profiler)?);
+            probes.push(probe::fused(pipeline, plan, "fused", None, &plain, &requests)?);
         }
         for (draft, drafter) in pipeline.drafters() {
             let costs = profiler.costs(plan, drafter, LONGEST)?;
@@ -174,7 +157,7 @@ impl Profile {
                 let length = DraftLength::Fixed(length.max(1));
                 let speculation = Speculation { draft: drafter.draft(), length };
                 let name = found.draft.clone();
-                let probe = probe::fused(&pipeline, plan, &name, Some(speculation), &found.costs, &requests)?;
+                let probe = probe::fused(pipeline, plan, &name, Some(speculation), &found.costs, &requests)?;
                 if let Some(acceptance) = probe.acceptance {
                     found.predict(acceptance, true);
                 }
@@ -189,11 +172,11 @@ impl Profile {
             let length = DraftLength::Adaptive(DraftCosts { draft: 0.0, verify });
             let speculation = Speculation { draft: drafter.draft(), length };
             let name = format!("{}, auto", found.draft);
-            probes.push(probe::fused(&pipeline, plan, &name, Some(speculation), &found.costs, &requests)?);
+            probes.push(probe::fused(pipeline, plan, &name, Some(speculation), &found.costs, &requests)?);
         }
         Ok(Self {
-            batch: options.batch,
-            sources: sources(&pipeline, &profiler)?,
+            batch,
+            sources: sources(pipeline, &profiler)?,
             step: StepProfile {
                 waves: planned
                     .waves
@@ -212,20 +195,23 @@ impl Profile {
 }
 
 fn sources(pipeline: &Pipeline, profiler: &StepProfiler<'_>) -> Result<Vec<SourceProfile>> {
-    let one = |(model, report): (usize, &logitfuse_onnx::LoadReport)| {
+    let one = |model: usize| {
         let roles = pipeline.parts().roles.iter().filter(|role| role.source == model).map(|role| role.role.clone());
         let alone = profiler.alone(model)?;
         let forward = pipeline.parts().pool.with_source(model, costs::time).flatten()?;
         Ok(SourceProfile {
             source: pipeline.parts().model_named(model),
             roles: roles.collect(),
-            provider: report.provider.clone(),
+            #[cfg(feature = "onnx")]
+            provider: pipeline.models().get(model).map_or_else(String::new, |report| report.provider.clone()),
+            #[cfg(not(feature = "onnx"))]
+            provider: String::new(),
             threads: pipeline.thread_plan().threads[model],
             forward_ms: forward[..LONGEST].iter().map(|seconds| 1e3 * seconds).collect(),
             tokens_per_second: profiler.batch as f64 / (alone.round + profiler.batch as f64 * alone.token),
         })
     };
-    pipeline.models().iter().enumerate().map(one).collect()
+    (0..pipeline.parts().pool.len()).map(one).collect()
 }
 
 impl DrafterProfile {

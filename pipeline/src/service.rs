@@ -182,7 +182,7 @@ impl TokenStream {
     /// # Errors
     /// Those of the models, the strategy and the logits processors.
     pub fn finish(mut self) -> Result<Generation> {
-        while let Some(token) = self.next() {
+        for token in self.by_ref() {
             token?;
         }
         self.ended.take().unwrap_or_else(|| Err(gone())).map(|generation| *generation)

@@ -62,8 +62,8 @@ pub(crate) struct StepProfiler<'a> {
 
 impl StepProfiler<'_> {
     /// A step without drafts.
-    pub(crate) fn plain(&self, concurrency: Concurrency) -> Result<Timed> {
-        let mut decoder = self.parts.decoder(&concurrency, None)?;
+    pub(crate) fn plain(&self, concurrency: &Concurrency) -> Result<Timed> {
+        let mut decoder = self.parts.decoder(concurrency, None)?;
         best(&mut decoder, &self.requests(&self.prompts, 0))
     }
 
@@ -78,7 +78,7 @@ impl StepProfiler<'_> {
         if in_turn.waves.len() == plan.waves.len() {
             return Ok(plan.waves.clone());
         }
-        let (planned, in_turn_takes) = (self.plain(plan.concurrency())?, self.plain(in_turn.concurrency())?);
+        let (planned, in_turn_takes) = (self.plain(&plan.concurrency())?, self.plain(&in_turn.concurrency())?);
         let pays = in_turn_takes.round < CLEARLY * planned.round;
         Ok(if pays { in_turn.waves } else { plan.waves.clone() })
     }
@@ -92,7 +92,7 @@ impl StepProfiler<'_> {
         // step without draft.
         let time = |source| self.parts.pool.with_source(source, costs::time).flatten();
         let of = (0..self.parts.pool.len()).map(time).collect::<Result<_>>()?;
-        let plain = self.plain(plan.concurrency())?;
+        let plain = self.plain(&plan.concurrency())?;
         let verify = Costs { of, plan }.drafts(None).verify;
         let rest = plain.round - verify[0];
         let round_seconds = verify.iter().map(|seconds| (seconds + rest).max(plain.round)).collect();
@@ -176,7 +176,9 @@ fn time(decoder: &mut Decoder, requests: &[Request]) -> Result<Timed> {
     };
     let generated = decoder.generate(requests, &Cancel::new(), &mut on_event)?;
     let mut timings = Timings::default();
-    generated.iter().for_each(|generation| timings.add(&generation.timings));
+    for generation in &generated {
+        timings.add(&generation.timings);
+    }
     let token = (timings.fuse + timings.sample).as_secs_f64() / timings.tokens.max(1) as f64;
     // A context that is too small for a warm-up is timed without.
     let ends = &ends[if ends.len() > WARM_UP + 1 { WARM_UP } else { 0 }..];
@@ -247,7 +249,7 @@ mod tests {
         let request = Request::new(vec![vec![3; 4], vec![4; 4], vec![5; 4]]).max_new_tokens(24);
         let before = parts.decoder(&Concurrency::Parallel, None).unwrap().generate_one(&request).unwrap();
         let mut decoder = parts.decoder(&Concurrency::Sequential, None).unwrap();
-        profiler(&parts, 1).plain(Concurrency::Parallel).unwrap();
+        profiler(&parts, 1).plain(&Concurrency::Parallel).unwrap();
         assert_eq!(decoder.generate_one(&request).unwrap().tokens, before.tokens);
     }
 

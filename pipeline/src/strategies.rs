@@ -77,6 +77,7 @@ pub fn wrapped(config: &StrategyConfig, strategy: Arc<dyn FusionStrategy>) -> Re
 }
 
 /// Whether this is the id of a strategy that is built in.
+#[cfg(feature = "plugins")]
 pub(crate) fn is_built_in(id: &str) -> bool {
     BUILT_IN.iter().any(|(known, _)| *known == id)
 }

@@ -101,7 +101,7 @@ fn decode(config: &Config, runtime: &Runtime, samples: usize, points: &[Vec<Sett
         let mut config = config.clone();
         settings.iter().try_for_each(|setting| setting.apply(&mut config.strategy))?;
         let samples: Vec<_> = config.samples()?.into_iter().take(samples).collect();
-        let pipeline = config.open(&runtime, 0, &PluginSettings::default())?;
+        let pipeline = config.open(runtime, 0, &PluginSettings::default())?;
         let start = Instant::now();
         for (index, sample) in samples.iter().enumerate() {
             let request = pipeline.request_for(index, &sample.fields)?;

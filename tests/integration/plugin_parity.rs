@@ -138,7 +138,9 @@ fn decode(strategy: &str, models: [&Path; 3], tokens: &str, prompt: &str) -> Val
 fn calibration_prompts_of_an_experiment_reach_a_plugin() {
     let folder = tempfile::tempdir().unwrap();
     let prompts = |name: &str, texts: &[&str]| {
-        let lines: String = texts.iter().map(|text| format!("{}\n", serde_json::json!({ "prompt": text }))).collect();
+        let lines = texts
+            .iter()
+            .fold(String::new(), |lines, text| lines + &serde_json::json!({ "prompt": text }).to_string() + "\n");
         std::fs::write(folder.path().join(name), lines).unwrap();
     };
     prompts("one.jsonl", &["a b", "a c", "b c"]);

@@ -30,12 +30,12 @@ fn a_stream_has_the_tokens_of_its_text() {
     let output = output("stream");
     let (tokens, beside): (Vec<&str>, Vec<&str>) = output.lines().partition(|line| line.contains("alpha"));
     assert!(tokens.len() > 3 && tokens.iter().all(|line| line.starts_with('"')), "{output}");
-    assert!(beside.len() == 1 && beside[0].starts_with("beside it: Gulwick stands on the river"), "{output}");
+    assert!(beside.len() == 1 && beside[0] == "beside it: The answer is Pesk.", "{output}");
 }
 
 #[test]
 fn a_rule_of_ones_own_answers() {
-    assert!(output("custom_strategy").starts_with(" Gulwick stands on the river"), "it answers as the expert would");
+    assert_eq!(output("custom_strategy").trim(), "The answer is Pesk.");
 }
 
 #[test]

@@ -398,7 +398,7 @@ fn the_command_records_replays_and_calibrates() {
     let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     assert_eq!(first["id"], "qa-validation-0");
     assert_eq!(first["trace"].as_array().unwrap().len() as u64, first["tokens"].as_u64().unwrap());
-    let patch = run(&["calibrate", &toml, &tape, "--param", "alpha", "--points", "11", "--draws", "100", "-q"]);
+    let patch = run(&["fit", &toml, &tape, "--param", "alpha", "--points", "11", "--draws", "100", "-q"]);
     let patch: toml::Table = patch.parse().unwrap();
     assert!(patch["strategy"]["params"]["alpha"].is_float() || patch["strategy"]["params"]["alpha"].is_integer());
 }

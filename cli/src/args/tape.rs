@@ -1,4 +1,4 @@
-//! Flags of `logitfuse tape` and `logitfuse calibrate`.
+//! Flags of `logitfuse tape` and `logitfuse fit`.
 
 use std::path::PathBuf;
 
@@ -110,10 +110,10 @@ pub(crate) struct ReplayArgs {
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
-    logitfuse calibrate experiment.toml answers.lftape --param alpha --range 0:2\n  \
-    logitfuse calibrate experiment.toml quiz.lftape --param strategy.gate.max_prob --range 0:1 --metric acc\n\n\
+    logitfuse fit experiment.toml answers.lftape --param alpha --range 0:2\n  \
+    logitfuse fit experiment.toml quiz.lftape --param strategy.gate.max_prob --range 0:1 --metric acc\n\n\
     stdout is a piece of TOML to paste into the experiment; what was found out goes to stderr.")]
-pub(crate) struct CalibrateArgs {
+pub(crate) struct FitArgs {
     /// The experiment: its strategy, and which source plays which role
     #[arg(value_name = "FILE.toml")]
     pub(crate) file: PathBuf,

@@ -36,13 +36,7 @@ impl Decoder {
         let mut drafting: SmallVec<[Drafting; 4]> = SmallVec::new();
         for (at, a) in active.iter_mut().enumerate() {
             let Some(speculation) = a.fusion.shared_speculation() else { continue };
-            drafting.extend(self.begin_draft(a, &speculation).map(|(drafter, longest, detokenizer)| Drafting {
-                at,
-                drafter,
-                longest,
-                ended: false,
-                detokenizer,
-            }));
+            drafting.extend(self.begin_draft(at, a, &speculation));
         }
         if drafting.is_empty() {
             return;
@@ -88,13 +82,8 @@ impl Decoder {
         }
     }
 
-    /// Where a sequence's draft comes from a model: the drafter, the longest draft, and the text's detokenizer if it can end
-    /// the text. Prompt lookup drafts at once.
-    fn begin_draft(
-        &self,
-        a: &mut ActiveSequence,
-        speculation: &Speculation,
-    ) -> Option<(usize, usize, Option<Box<dyn Detokenizer>>)> {
+    /// What drafts for the sequence at this place, if it is a model. Prompt lookup drafts at once.
+    fn begin_draft(&self, at: usize, a: &mut ActiveSequence, speculation: &Speculation) -> Option<Drafting> {
         let generating = a.generating()?;
         let room = self.room(a, generating);
         let drafter = match speculation.draft {
@@ -110,7 +99,8 @@ impl Decoder {
             Draft::Source(_) => a.sequence.drafter?,
         };
         let stops = generating.detokenizer.as_ref().filter(|detokenizer| detokenizer.has_stops());
-        Some((drafter, generating.scheduler.longest().min(room), stops.map(|detokenizer| detokenizer.fork())))
+        let detokenizer = stops.map(|detokenizer| detokenizer.fork());
+        Some(Drafting { at, drafter, longest: generating.scheduler.longest().min(room), ended: false, detokenizer })
     }
 
     fn draft_token(

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use logitfuse_core::{Error, ErrorKind, Result, RoleRow, TokenId, numerics};
+use logitfuse_core::{Detokenizer, Error, ErrorKind, Result, RoleRow, TokenId, numerics};
 
 use super::{Context, Decoder};
 use crate::{
@@ -110,8 +110,7 @@ impl Decoder {
         generating.text.push_str(&self.report.text);
         context.tell(Event::Token(&self.report));
         if let Some(reason) = finish {
-            let text =
-                generating.detokenizer.take().map_or_else(|| Ok(String::new()), |detokenizer| detokenizer.finish())?;
+            let text = generating.detokenizer.take().map_or_else(|| Ok(String::new()), Detokenizer::finish)?;
             generating.text.push_str(&text);
             context.tell(Event::Finished { request, text, reason: reason.clone() });
             a.end = Some(End::Generated(reason));

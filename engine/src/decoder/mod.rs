@@ -333,15 +333,14 @@ impl Decoder {
     }
 
     fn remember_acceptance(&mut self, fusion: usize, stats: AcceptanceStats) {
-        match self.acceptance.iter_mut().find(|known| known.0 == fusion) {
-            Some(known) => known.1 = stats,
-            None => {
-                if self.acceptance.len() == REMEMBERED_FUSIONS {
-                    self.acceptance.remove(0);
-                }
-                self.acceptance.push((fusion, stats));
-            }
+        if let Some(known) = self.acceptance.iter_mut().find(|known| known.0 == fusion) {
+            known.1 = stats;
+            return;
         }
+        if self.acceptance.len() == REMEMBERED_FUSIONS {
+            self.acceptance.remove(0);
+        }
+        self.acceptance.push((fusion, stats));
     }
 
     fn check_pool(&self, fusion: &Fusion) -> Result<()> {

@@ -73,7 +73,9 @@ fn requests_of_many_threads_say_what_they_say_alone() {
             })
         })
         .collect();
-    clients.into_iter().for_each(|client| client.join().unwrap());
+    for client in clients {
+        client.join().unwrap();
+    }
     drop(submitter);
     let expected: usize = (0..30).map(|n| 10 + n % 20).sum();
     assert_eq!(decoding.join().unwrap().tokens, expected);

@@ -244,10 +244,8 @@ fn generate(
         match event {
             // Samples that end beside one that could not be made or written.
             _ if failed.is_some() => {}
-            Event::Token(report) => {
-                if queue.sample_of(report.request).0.todo.traced {
-                    traces.entry(report.request).or_default().push(queue.labels.reported(report));
-                }
+            Event::Token(report) if queue.sample_of(report.request).0.todo.traced => {
+                traces.entry(report.request).or_default().push(queue.labels.reported(report));
             }
             Event::Done { generation, .. } if generation.finish == FinishReason::Cancelled => {}
             Event::Done { request, generation } => {

@@ -89,7 +89,7 @@ impl Model {
         let sources: BTreeMap<_, _> =
             roles.iter().enumerate().map(|(i, r)| ((*r).to_owned(), source(2048 - i))).collect();
         let strategy = StrategyConfig { id: Some(strategy.to_owned()), ..StrategyConfig::default() };
-        let pipeline = Config::new(sources, strategy).open(&runtime, 0, &PluginSettings::default())?;
+        let pipeline = Config::new(sources, strategy).open(runtime, 0, &PluginSettings::default())?;
         let threads = pipeline.models().iter().map(|m| Threads { count: m.threads, spin: m.spin }).collect();
         Ok((threads, pipeline.thread_plan().concurrency()))
     }

@@ -54,7 +54,7 @@ impl Ours {
     }
 
     /// As the product wires an experiment; nothing is told of its inside.
-    pub(crate) fn of_config(runtime: &Runtime, config: Config) -> Result<Self> {
+    pub(crate) fn of_config(runtime: &Runtime, config: &Config) -> Result<Self> {
         Ok(Self { engine: config.open(runtime, 0, &PluginSettings::default())?.decoder(), logs: Vec::new() })
     }
 }

@@ -110,5 +110,5 @@ fn ours(bench: &Bench, model: &Model, drafter: Option<&Model>, draft: Option<&st
     config.speculation =
         draft.map(|draft| SpeculationConfig { draft: draft.to_owned(), ..SpeculationConfig::default() });
     let threads = model.plan(&bench.runtime, &["base"], "none")?.0[0];
-    Ok(Entrant::new(name, threads, Ours::of_config(&bench.runtime, config)?))
+    Ok(Entrant::new(name, threads, Ours::of_config(&bench.runtime, &config)?))
 }

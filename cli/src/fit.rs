@@ -1,4 +1,4 @@
-//! `logitfuse calibrate`: parameters of a strategy fitted to a tape.
+//! `logitfuse fit`: parameters of a strategy fitted to a tape.
 
 use std::{fmt::Write, process::ExitCode};
 
@@ -9,13 +9,13 @@ use logitfuse_tape::{Baseline, Fit, FitOptions, Range, Summary};
 use serde_json::json;
 
 use crate::{
-    args::{Format, Global, tape::CalibrateArgs},
+    args::{Format, Global, tape::FitArgs},
     output, plugin, signal,
     table::TextTable,
     tape::{note_tail, replay},
 };
 
-pub(crate) fn run(global: &Global, args: &CalibrateArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(global: &Global, args: &FitArgs) -> anyhow::Result<ExitCode> {
     let config = Experiment::load(&args.file, &args.overrides.overrides())?.config()?;
     let ranges: Vec<Range> = match args.range[..] {
         [one] => vec![one; args.param.len()],
