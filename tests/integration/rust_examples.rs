@@ -4,10 +4,12 @@ use std::{path::Path, process::Command};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
+/// What a program prints. A test build makes the programs, too.
 fn output(example: &str) -> String {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["run", "--quiet", "--package", "logitfuse", "--example", example]).current_dir(ROOT);
-    let output = cargo.output().unwrap();
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.ancestors().nth(2).unwrap().join("examples").join(example);
+    let output = Command::new(&program).current_dir(ROOT).output();
+    let output = output.unwrap_or_else(|e| panic!("{}: {e}; build it with `cargo test`", program.display()));
     assert!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

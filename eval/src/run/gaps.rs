@@ -9,7 +9,7 @@ use logitfuse_metrics::{
 };
 use logitfuse_rundir::{GapRecord, SampleRecord};
 
-use super::{Work, external_scores::ExternalScores, summary::Cells};
+use super::{Work, cells::Cells, external_scores::ExternalScores};
 use logitfuse_config::{Experiment, GapConfig};
 
 /// Scores by the item's index.

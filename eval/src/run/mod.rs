@@ -35,6 +35,7 @@
 //! machine's kind, too: kernels of ONNX Runtime differ between instruction sets, which the manifest lists.)
 
 mod cell;
+mod cells;
 mod expect;
 mod external_scores;
 mod gaps;

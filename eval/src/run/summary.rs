@@ -5,21 +5,8 @@ use std::collections::BTreeMap;
 use logitfuse_core::Result;
 use logitfuse_rundir::{Metrics, Run, SCHEMA_VERSION, SampleRecord};
 
-use super::{Work, gaps::gaps};
+use super::{Work, cells::Cells, gaps::gaps};
 use logitfuse_config::Experiment;
-
-/// The samples of every cell, without their traces.
-pub(super) struct Cells<'a> {
-    pub(super) work: &'a [Work],
-    pub(super) samples: Vec<Vec<SampleRecord>>,
-}
-
-impl Cells<'_> {
-    /// Where a variant's samples of a task are.
-    pub(super) fn place(&self, variant: &str, task: &str) -> Option<usize> {
-        self.work.iter().position(|work| work.cell.variant == variant && work.cell.task == task)
-    }
-}
 
 /// What `metrics.json` holds. It is computed from what the log holds and not from what a process remembers, so that a run
 /// that was cut off ends in the same bytes.

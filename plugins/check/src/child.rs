@@ -6,9 +6,8 @@ use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
 use serde_json::json;
 
 use crate::{
-    Group, Outcome, Request, claimed, config, environment, fuzz, laws, load, memory, numeric, perf, subject,
-    subject::{RoleCounts, Subject},
-    threads,
+    Group, Outcome, Request, claimed, config, context::unknown, environment, fuzz, laws, load, memory, numeric, perf,
+    subject, subject::Subject, threads,
 };
 use logitfuse_plugin_host::PluginFile;
 
@@ -72,11 +71,4 @@ fn examine(request: &Request) -> Result<Outcome> {
         Group::Fuzz => fuzz::run(context),
         Group::Static | Group::Load | Group::Config => unknown(name),
     })
-}
-
-/// What all groups from `memory` on are given.
-pub(crate) type CaseContext<'a> = (&'a Subject, &'a logitfuse_plugin_host::PluginStrategy, &'a [RoleCounts]);
-
-pub(crate) fn unknown(name: &str) -> Outcome {
-    Outcome::Skipped(format!("this version has no case {name}"))
 }

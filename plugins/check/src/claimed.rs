@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Outcome,
-    child::{CaseContext, unknown},
+    context::{CaseContext, unknown},
     laws::hold,
     subject::{self, StepOutput},
 };

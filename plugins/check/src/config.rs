@@ -3,7 +3,7 @@
 use logitfuse_core::{ErrorKind, FusionStrategy};
 use serde_json::json;
 
-use crate::{Outcome, child::unknown, sample_params, subject::Subject};
+use crate::{Outcome, context::unknown, sample_params, subject::Subject};
 use logitfuse_plugin_host::printable;
 
 pub(crate) const CASES: &[&str] = &["defaults", "valid", "invalid", "garbage", "roles"];

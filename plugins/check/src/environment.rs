@@ -2,7 +2,7 @@
 
 use crate::{
     Outcome,
-    child::{CaseContext, unknown},
+    context::{CaseContext, unknown},
     subject::{draw, play},
 };
 use logitfuse_plugin_host::FpControl;

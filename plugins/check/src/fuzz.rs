@@ -6,7 +6,7 @@ use logitfuse_conformance::{Violation, strategy_laws};
 
 use crate::{
     Outcome,
-    child::CaseContext,
+    context::CaseContext,
     sample_params::{self, SplitMix64},
     subject::draw,
 };

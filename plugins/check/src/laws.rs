@@ -6,7 +6,7 @@ use proptest::test_runner::{TestCaseError, TestError};
 
 use crate::{
     Outcome,
-    child::{CaseContext, unknown},
+    context::{CaseContext, unknown},
 };
 
 /// The law of strategies that take calibration prompts.

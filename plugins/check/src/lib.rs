@@ -28,6 +28,7 @@
 mod child;
 mod claimed;
 mod config;
+mod context;
 mod environment;
 mod files;
 mod fuzz;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Outcome, child::unknown, subject::Subject};
+use crate::{Outcome, context::unknown, subject::Subject};
 use logitfuse_plugin_host::PluginFile;
 
 pub(crate) const CASES: &[&str] = &["library", "capabilities"];

@@ -3,7 +3,7 @@
 
 use crate::{
     Outcome,
-    child::{CaseContext, unknown},
+    context::{CaseContext, unknown},
 };
 
 pub(crate) const CASES: &[&str] = &["guard-page-after", "guard-page-before", "growth"];
@@ -31,7 +31,7 @@ mod guarded_play {
     use proptest::test_runner::TestRunner;
 
     use crate::{
-        child::CaseContext,
+        context::CaseContext,
         guard_page::{GuardPage, GuardedArray, RevokedArray},
         subject::{RoleCounts, draw, fitted, session},
     };
@@ -136,7 +136,7 @@ mod guarded_play {
 }
 
 mod growth {
-    use crate::{Outcome, child::CaseContext, subject};
+    use crate::{Outcome, context::CaseContext, subject};
 
     /// What the allocator may keep for itself, in bytes a call.
     const SLACK: f64 = 256.0;

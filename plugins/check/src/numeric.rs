@@ -5,7 +5,7 @@ use logitfuse_core::{FusionStrategy, TokenId};
 
 use crate::{
     Outcome,
-    child::{CaseContext, unknown},
+    context::{CaseContext, unknown},
     sample_params::SplitMix64,
     subject::{RoleCounts, play, session},
 };

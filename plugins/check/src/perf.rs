@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::{
     Outcome,
-    child::{CaseContext, unknown},
+    context::{CaseContext, unknown},
     sample_params::SplitMix64,
     subject::{self, session},
 };

@@ -6,7 +6,7 @@ use logitfuse_conformance::strategy_laws;
 
 use crate::{
     Outcome,
-    child::{CaseContext, unknown},
+    context::{CaseContext, unknown},
     laws::hold,
     subject::{draw, fitted, fuse, play},
 };
