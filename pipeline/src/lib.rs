@@ -59,3 +59,11 @@ pub use service::{Prompt, TokenStream};
 pub use speculation::{DraftTokens, SpeculationConfig};
 pub use strategies::{assign, built_in, configured, strategy, wrapped, wrappers};
 pub use thread_plan::ThreadPlan;
+
+// A pipeline is used from several threads, and a stream goes to where it is read.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    const fn sent<T: Send>() {}
+    shared::<Pipeline>();
+    sent::<TokenStream>();
+};

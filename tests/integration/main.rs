@@ -13,6 +13,7 @@ mod memory;
 mod oracles;
 mod peers;
 mod plan;
+mod plugin_batch;
 mod plugin_check;
 mod plugin_messages;
 mod plugin_new;
