@@ -59,7 +59,7 @@ pub fn linear_combination(base: &[f32], base_weight: f64, contrasts: &[Contrast<
 }
 
 /// Writes `towards − away`, and `where_masked` where either is masked: a direction for
-/// [`exponential_tilt`](super::exponential_tilt) that is finite everywhere.
+/// `logitfuse_numerics::exponential_tilt` that is finite everywhere.
 ///
 /// ```
 /// use logitfuse_core::numerics::masked_difference;
