@@ -18,9 +18,9 @@ fn pool() -> SourcePool {
     SourcePool::builder().source(source(1)).source(source(2)).source(source(3)).build().unwrap()
 }
 
-fn plugin(name: &str, params: serde_json::Value) -> Arc<dyn FusionStrategy> {
+fn plugin(name: &str, params: &serde_json::Value) -> Arc<dyn FusionStrategy> {
     let plugin = PluginFile::read(library(name)).unwrap().load().unwrap();
-    Arc::new(plugin.strategy(name, &params, OnError::Fail).unwrap())
+    Arc::new(plugin.strategy(name, params, OnError::Fail).unwrap())
 }
 
 /// A request of each strategy; those at odd places are sampled.
@@ -41,9 +41,9 @@ fn requests(pool: &SourcePool, strategies: Vec<Arc<dyn FusionStrategy>>) -> Vec<
 fn strategies() -> Vec<Arc<dyn FusionStrategy>> {
     vec![
         Arc::new(BaseOnly::new()),
-        plugin("static-proxy", json!({ "alpha": 0.7 })),
+        plugin("static-proxy", &json!({ "alpha": 0.7 })),
         strategy("dynamic-kl", &json!({})).unwrap(),
-        plugin("misbehave", json!({})),
+        plugin("misbehave", &json!({})),
     ]
 }
 
@@ -77,7 +77,7 @@ fn one_failing_plugin_among_others_ends_its_own_text_only() {
     assert_eq!(run(&requests(&pool, strategies())), (alone.clone(), Vec::new()));
     for mode in ["panic-guarded", "nan", "begin-fails"] {
         let mut all = strategies();
-        all.push(plugin("misbehave", json!({ "mode": mode })));
+        all.push(plugin("misbehave", &json!({ "mode": mode })));
         let (mut texts, failed) = run(&requests(&pool, all));
         assert!(failed.len() == 1 && failed[0].0 == 4, "{mode}: {failed:?}");
         assert!(failed[0].1.contains("misbehave"), "{mode}: {failed:?}");
