@@ -238,9 +238,7 @@ impl Decoder {
             Event::Scored(scored) => on_scored(scored),
             _ => ControlFlow::Continue(()),
         };
-        let timings =
-            self.run_iterator(&mut requests.map(|request| request.map(Job::Score)), limit, cancel, &mut on_event)?;
-        if cancel.is_cancelled() { Err(score::cancelled()) } else { Ok(timings) }
+        self.score_observed(requests, limit, cancel, &mut on_event)
     }
 
     /// As [`score_stream`](Self::score_stream), with all events: progress, and rows where a request asks for them.
