@@ -55,6 +55,9 @@ pub(crate) fn samples(
                 waiting
                     .insert(request, FinishedSample { id: sample.id.clone(), tokens: generation.tokens.len(), record });
             }
+            Event::Failed { request, error } if failed.is_none() => {
+                failed = Some(error.context(&todo[request].1.id));
+            }
             _ => {}
         }
         while let Some(finished) = waiting.remove(&next) {

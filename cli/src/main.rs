@@ -34,6 +34,7 @@ use std::process::ExitCode;
 
 use anstream::eprintln;
 use clap::{CommandFactory, Parser};
+use logitfuse_core::ErrorKind;
 
 use crate::args::{Arguments, Color, Command, ModelsCommand, RuntimeCommand, StrategiesCommand};
 
@@ -47,11 +48,20 @@ fn main() -> ExitCode {
     .write_global();
     match dispatch(&arguments) {
         Ok(code) => code,
+        Err(e) if was_interrupted(&e) => {
+            output::say(arguments.global.quiet, "interrupted");
+            ExitCode::from(signal::INTERRUPTED)
+        }
         Err(e) => {
             report(&e);
             ExitCode::from(2)
         }
     }
+}
+
+/// Whether Ctrl-C ended the command in the middle of something that has no result without its end.
+fn was_interrupted(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<logitfuse_core::Error>().is_some_and(|ours| ours.kind() == ErrorKind::Cancelled)
 }
 
 fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {

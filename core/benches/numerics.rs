@@ -7,9 +7,11 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use logitfuse_core::numerics::{
-    Contrast, argmax, check_row, entropy, kl_both, kl_divergence, linear_combination, log_softmax, log_sum_exp,
-    mask_implausible, softmax, top_k,
+    Contrast, argmax, check_row, entropy, kl_both, kl_divergence,
+    lanes::{exp, max, sums},
+    linear_combination, log_softmax, log_sum_exp, mask_implausible, softmax, top_k,
 };
+use pulp::{Arch, NullaryFnOnce};
 
 const WIDTHS: [usize; 4] = [32_768, 49_152, 131_072, 262_144];
 
@@ -72,5 +74,38 @@ fn kernels(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, kernels);
+/// A normaliser that does not look at what it sums up: what seeing a NaN costs is the difference to `log_sum_exp`.
+struct Unseeing<'a>(&'a [f32]);
+
+impl NullaryFnOnce for Unseeing<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        let max = max([self.0], |[x]| x);
+        if max == f32::NEG_INFINITY {
+            return f64::NEG_INFINITY;
+        }
+        let [sum] = sums([self.0], |[x]| [exp(x - max)]);
+        f64::from(max) + sum.ln()
+    }
+}
+
+/// Three rounds each, one after the other, so that a machine that slows down slows both.
+fn normalisers(c: &mut Criterion) {
+    for width in [32_000, 151_936] {
+        let row = row(width, 1);
+        let mut group = c.benchmark_group("normaliser");
+        group.throughput(Throughput::Elements(width as u64));
+        for round in 1..=3 {
+            let seeing = BenchmarkId::new(format!("log_sum_exp/{width}"), round);
+            group.bench_function(seeing, |b| b.iter(|| black_box(log_sum_exp(black_box(&row)))));
+            let unseeing = BenchmarkId::new(format!("unseeing/{width}"), round);
+            group.bench_function(unseeing, |b| b.iter(|| black_box(Arch::new().dispatch(Unseeing(black_box(&row))))));
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, kernels, normalisers);
 criterion_main!(benches);

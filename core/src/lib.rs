@@ -55,6 +55,7 @@
 mod calibration;
 mod detokenizer;
 mod error;
+mod interrupt;
 mod law;
 mod memoryless;
 pub mod numerics;
@@ -71,6 +72,7 @@ mod vocabulary;
 pub use calibration::{CalibrationRows, CalibrationSpec};
 pub use detokenizer::{Detokenize, Detokenizer, TextDelta};
 pub use error::{Error, ErrorKind, Result, ResultExt};
+pub use interrupt::Interrupt;
 pub use law::Law;
 pub use memoryless::Memoryless;
 pub use processor::{Candidates, LogitsProcessor, ProcessorContext, ProcessorFactory, SamplingRow};

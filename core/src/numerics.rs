@@ -33,7 +33,8 @@
 //!
 //! # Conventions
 //!
-//! Rows hold finite values or `-inf`, one finite value at least; [`check_row`] verifies that.
+//! Rows hold finite values or `-inf`, one finite value at least. [`log_sum_exp`] is finite for no other row; [`check_row`]
+//! says what is wrong with one.
 //! Logarithms are natural, divergences and entropies are in nats. A function that takes a row's `log_normaliser` wants
 //! what [`log_sum_exp`] returns for it. Rows of one call have equal lengths; a mismatch panics, because it is a mistake
 //! of the caller that no input file can cause. Probabilities below e^-87 count as zero.

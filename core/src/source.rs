@@ -1,4 +1,6 @@
-use crate::{Result, Rows, TokenId};
+use std::sync::Arc;
+
+use crate::{Interrupt, Result, Rows, TokenId};
 
 /// Identifies one sequence of one source. Only valid for the source that returned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,6 +115,11 @@ pub trait LogitSource: Send {
     /// Announces that `sequence` will probably grow to `tokens` tokens in all, so that buffers can be sized once.
     fn reserve(&mut self, _sequence: SequenceId, _tokens: usize) -> Result<()> {
         Ok(())
+    }
+
+    /// What ends a [`forward`](Self::forward) that is under way, from another thread; `None` if nothing can.
+    fn interrupt(&self) -> Option<Arc<dyn Interrupt>> {
+        None
     }
 
     /// Appends each step's tokens to its sequence and writes the rows that were asked for: first those of the first

@@ -76,7 +76,11 @@ impl ActiveSequence {
         self.end.is_none()
     }
 
+    /// Ends it with an error; one of kind `Cancelled` is that of a pass that was interrupted, and none of its own.
     pub(crate) fn fail(&mut self, error: Error) {
+        if error.kind() == ErrorKind::Cancelled {
+            return self.cancelled();
+        }
         self.end = Some(End::Failed(error));
     }
 

@@ -94,7 +94,7 @@ impl Decoder {
         for (nth, prompt) in prompts.iter().enumerate() {
             let read = wanted.iter().map(|&b| prompt.get(b).cloned().unwrap_or_default());
             let request = Request::new(read.collect::<Vec<_>>()).fusion(&observing).max_new_tokens(1).observe_rows();
-            self.generate(&[request], &Cancel::new(), &mut |event| {
+            let ran = self.generate(&[request], &Cancel::new(), &mut |event| {
                 if let Event::Rows(observed) = event {
                     for (&binding, row) in wanted.iter().zip(observed.roles) {
                         if let Some(row) = row {
@@ -103,6 +103,10 @@ impl Decoder {
                     }
                 }
                 ControlFlow::Continue(())
+            });
+            ran.map_err(|e| {
+                let (role, source) = (&own.role, &own.source);
+                e.context(format_args!("calibration prompt {} of role `{role}` (source `{source}`)", nth + 1))
             })?;
         }
         Ok(rows)

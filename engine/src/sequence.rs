@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use crate::{
     SourcePool,
-    pool::batch::{ForwardBatch, StepOutputs},
+    pool::batch::{Asked, ForwardBatch, Place, StepOutputs},
 };
 
 /// Something of every binding; most strategies have few.
@@ -88,13 +88,17 @@ impl SourceSequence {
         if self.credited + self.rows.len() <= tokens.len() {
             return Ok(None);
         }
-        let (width, source) = (pool.vocabulary().width(), &pool.info(self.source).name);
         let mut log_prob = self.log_prob;
-        for (at, &token) in self.rows.iter().zip(&tokens[self.credited..]) {
-            log_prob += outputs[at.pass].sources[self.source].log_prob(at.row, width, token, source)?;
+        for ((at, &token), position) in self.rows.iter().zip(&tokens[self.credited..]).zip(self.credited..) {
+            log_prob += outputs[at.pass].sources[self.source].log_prob(at.row, token, self.asked(position, pool))?;
         }
         let at = self.rows[tokens.len() - self.credited];
-        outputs[at.pass].sources[self.source].row(at.row, width, log_prob, source).map(Some)
+        outputs[at.pass].sources[self.source].row(at.row, log_prob, self.asked(tokens.len(), pool)).map(Some)
+    }
+
+    fn asked<'a>(&self, position: usize, pool: &'a SourcePool) -> Asked<'a> {
+        let (width, source) = (pool.vocabulary().width(), pool.info(self.source).name.as_str());
+        Asked { source, width, place: Place::Token(position) }
     }
 
     /// Takes the rows of generated tokens into account.
@@ -104,10 +108,10 @@ impl SourceSequence {
         if known == 0 {
             return Ok(());
         }
-        let (width, source) = (pool.vocabulary().width(), &pool.info(self.source).name);
-        for (at, &token) in self.rows.drain(..known).zip(late) {
-            self.log_prob += outputs[at.pass].sources[self.source].log_prob(at.row, width, token, source)?;
+        for ((at, &token), position) in self.rows[..known].iter().zip(late).zip(self.credited..) {
+            self.log_prob += outputs[at.pass].sources[self.source].log_prob(at.row, token, self.asked(position, pool))?;
         }
+        self.rows.drain(..known);
         self.credited += known;
         Ok(())
     }

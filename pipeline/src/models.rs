@@ -89,6 +89,7 @@ impl PreparedModels {
 impl Model {
     fn find(source: &SourceConfig) -> Result<Self> {
         let folder = ModelFolder::open(&source.model, source.variant.as_deref())?;
+        folder.check()?;
         let tokenizer = Tokenizer::load(folder.tokenizer_dir())?;
         Ok(Self { key: source.clone(), folder, tokenizer, sources: Vec::new() })
     }

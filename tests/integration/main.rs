@@ -6,6 +6,7 @@ mod architecture;
 #[path = "../../engine/tests/decoder/exactness.rs"]
 mod exactness;
 mod fingerprints;
+mod interrupt;
 #[path = "../../plugins/host/tests/support/libraries.rs"]
 mod libraries;
 #[cfg(target_os = "linux")]

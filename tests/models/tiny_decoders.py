@@ -3,7 +3,7 @@
 usage: tiny_decoders.py OUT_DIR
 
 Every sub-folder is a whole model folder. Weights are random and the same each time, so are the bytes. `OUT_DIR/broken`
-holds what a loader must refuse. Whatever is written is then checked (`decoder_check.py`): every model loads, tokens
+holds what a loader must refuse, `OUT_DIR/odd` what loads and then misbehaves. Whatever is written is then checked (`decoder_check.py`): every model loads, tokens
 fed in pieces give what they give at once, and forms of the same mathematics agree.
 """
 
@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper
 
 import decoder_check
 import decoder_graph as graph
+import odd_models
 import tiny_tokenizer
 from decoder_graph import Form
 
@@ -172,6 +174,15 @@ def write_broken(path: Path) -> None:
     write_folder(path / "unknown_input", plain(token_types=True))
 
 
+def write_odd(path: Path) -> None:
+    """What loads and then misbehaves."""
+    for name, model in odd_models.MODELS.items():
+        (path / name).mkdir(parents=True)
+        onnx.save(model(), path / name / "model.onnx")
+        write_json(path / name / "config.json", {"eos_token_id": EOS, "max_position_embeddings": graph.CONTEXT})
+        tiny_tokenizer.write(path / name, swapped_case=False)
+
+
 def cut(file: Path) -> None:
     """Keeps the first half, as an interrupted download does."""
     whole = file.read_bytes()
@@ -196,6 +207,7 @@ def main() -> None:
     for name, folder in FOLDERS.items():
         write_folder(out / name, folder)
     write_broken(out / "broken")
+    write_odd(out / "odd")
     folders = ((out / name, folder) for name, folder in FOLDERS.items())
     decoder_check.check({path / file: form for path, folder in folders for file, form in folder.files.items()})
 

@@ -1,7 +1,7 @@
 //! A loaded graph and how it is called: ids, mask and positions in, logits out. Key/value caches are the part of
 //! [`crate::kv`].
 
-use std::ffi::CString;
+use std::{ffi::CString, sync::Arc};
 
 use logitfuse_core::{Error, ErrorKind, Result, TokenId};
 use ort::{
@@ -14,6 +14,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::{
     Element, error,
+    interrupt::RunStop,
     memory::{CacheMemory, HostMemory, Side, TensorDesc, as_i64},
     signature::{CacheTensor, LogitRows, Signature},
     tensor_info::TensorInfo,
@@ -32,6 +33,7 @@ pub(crate) struct Decoder {
     /// The CUDA device that caches live on; `None` for host memory.
     pub(crate) device: Option<i32>,
     pub(crate) chunk_tokens: usize,
+    stop: Arc<RunStop>,
     host: MemoryInfo<'static>,
     // These two, and which of the inputs there are, are never exchanged: a name that was bound once is bound by every call.
     inputs: GraphInputs,
@@ -131,7 +133,13 @@ enum Outputs {
 }
 
 impl Decoder {
-    pub(crate) fn new(session: Session, signature: Signature, name: String, device: Option<i32>) -> Result<Self> {
+    pub(crate) fn new(
+        session: Session,
+        signature: Signature,
+        name: String,
+        device: Option<i32>,
+        stop: Arc<RunStop>,
+    ) -> Result<Self> {
         let host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)
             .map_err(error::backend(&name))?;
         let inputs = GraphInputs {
@@ -147,12 +155,18 @@ impl Decoder {
             name,
             device,
             chunk_tokens: 0,
+            stop,
             host,
             inputs,
             logits_name,
             logits: HostMemory::empty(),
             logits_rows: 0,
         })
+    }
+
+    /// What ends a run that is under way.
+    pub(crate) fn stop(&self) -> &Arc<RunStop> {
+        &self.stop
     }
 
     /// A binding to which nothing is bound yet.
@@ -249,14 +263,15 @@ impl Decoder {
     #[expect(unsafe_code, reason = "ort's own call makes a value of each of some sixty outputs, every token")]
     pub(crate) fn run(&mut self, binding: &mut Binding, call: &Call<'_>) -> Result<()> {
         self.bind_call(binding, call, Outputs::InPlace).map_err(error::backend(&self.name))?;
-        let session = self.session.ptr_mut();
+        let (session, options) = (self.session.ptr_mut(), self.stop.options.ptr());
         // SAFETY: `session` is live and used by one thread, as `&mut self` proves; `binding` was made for it, as `bind_call`
         // has checked. What is bound is alive: inputs and logits were bound just now, caches by the promise of
-        // `bind_in_place`, and ort keeps its own tensors. Null options mean the defaults. The status is consumed exactly once.
-        unsafe {
-            ort::Error::result_from_status((ort::api().RunWithBinding)(session, std::ptr::null(), binding.io.ptr()))
-                .map_err(error::backend(&self.name))
-        }
+        // `bind_in_place`, and ort keeps its own tensors. The options live as long as `self`; other threads do no more than
+        // set their flag, which ONNX Runtime allows during a run. The status is consumed exactly once.
+        let ran = unsafe {
+            ort::Error::result_from_status((ort::api().RunWithBinding)(session, options, binding.io.ptr()))
+        };
+        ran.map_err(|cause| self.stop.error(&self.name, cause))
     }
 
     /// Runs a call on the caches in `past` and returns the present ones, both in the order of the signature.
@@ -284,8 +299,9 @@ impl Decoder {
     }
 
     fn run_taking_cache(&mut self, io: &IoBinding) -> Result<Vec<DynTensor>> {
-        let Self { session, signature, name, .. } = self;
-        let mut outputs = session.run_binding(io).map_err(error::backend(&name))?;
+        let Self { session, signature, name, stop, .. } = self;
+        let ran = session.run_binding_with_options(io, &stop.options);
+        let mut outputs = ran.map_err(|cause| stop.error(name, cause))?;
         let take = |present: &str| {
             let value = outputs.remove(present);
             value.and_then(|value| value.downcast::<DynTensorValueType>().ok()).ok_or_else(|| {
@@ -321,8 +337,8 @@ impl Decoder {
             io.bind_input(&*tensor.past, past)?;
             io.bind_output_to_device(&*tensor.present, &self.host)?;
         }
-        let Self { session, signature, .. } = self;
-        let outputs = session.run_binding(io)?;
+        let Self { session, signature, stop, .. } = self;
+        let outputs = session.run_binding_with_options(io, &stop.options)?;
         let shape =
             |name: &str| outputs.get(name).and_then(|value| value.dtype().tensor_shape().cloned()).unwrap_or_default();
         let presents = signature.cache.iter().map(|tensor| shape(&tensor.present)).collect();

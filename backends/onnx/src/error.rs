@@ -6,7 +6,24 @@ use logitfuse_core::{Error, ErrorKind};
 
 /// A run-time failure of ONNX Runtime, on one line, prefixed with what was being done.
 pub(crate) fn backend(what: impl Display) -> impl FnOnce(ort::Error) -> Error {
-    move |cause| Error::new(ErrorKind::Backend, format!("{what}: {}", one_line(cause.message())))
+    move |cause| {
+        let words = one_line(cause.message());
+        match dimension(&words) {
+            Some(wrong) => Error::new(ErrorKind::Unsupported, format!("{what}: {wrong}"))
+                .with_help("export the model for text generation with dynamic axes, batch and sequence length among them"),
+            None => Error::new(ErrorKind::Backend, format!("{what}: {words}")),
+        }
+    }
+}
+
+/// What ONNX Runtime says of an input of a wrong shape, in words that say who is at fault: the graph's shapes are fixed.
+fn dimension(words: &str) -> Option<String> {
+    let (_, rest) = words.split_once("Got invalid dimensions for input: ")?;
+    let (name, rest) = rest.split_once(" for the following indices index: ")?;
+    let (index, rest) = rest.split_once(" Got: ")?;
+    let (got, rest) = rest.split_once(" Expected: ")?;
+    let expected = rest.split(' ').next()?;
+    Some(format!("input `{name}` takes {expected} in dimension {index} always, where a text needs {got}"))
 }
 
 /// ONNX Runtime's messages come with line breaks, source locations and function signatures. Keeps the words.
@@ -46,7 +63,18 @@ fn end_of_signature(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::one_line;
+    use super::{dimension, one_line};
+
+    #[test]
+    fn dimensions_that_do_not_fit_are_told_in_our_words() {
+        let words = one_line(
+            "Got invalid dimensions for input: past_key_values.0.key for the following indices\n index: 2 Got: 0 Expected: \
+             64\n index: 3 Got: 1 Expected: 2\n Please fix either the inputs/outputs or the model.",
+        );
+        let ours = "input `past_key_values.0.key` takes 64 in dimension 2 always, where a text needs 0";
+        assert_eq!(dimension(&words).as_deref(), Some(ours));
+        assert_eq!(dimension("Failed to allocate memory"), None);
+    }
 
     #[test]
     fn source_locations_are_dropped_and_words_kept() {

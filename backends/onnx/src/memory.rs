@@ -5,7 +5,7 @@
 //! inputs and logits of a call, [`KvBuffer`](crate::kv::buffer::KvBuffer) for key/value caches.
 
 use std::{
-    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
+    alloc::{Layout, alloc_zeroed, dealloc},
     ffi::CStr,
     ptr::{NonNull, null_mut},
 };
@@ -38,12 +38,11 @@ unsafe impl Send for HostMemory {}
 
 #[expect(unsafe_code, reason = "allocates with an alignment that no vector type gives")]
 impl HostMemory {
-    /// `None` if `bytes` is no size that memory can have.
+    /// `None` if there is not so much memory.
     pub(crate) fn zeroed(bytes: usize) -> Option<Self> {
         let layout = Layout::from_size_align(bytes.max(1), align_of::<CacheLine>()).ok()?;
         // SAFETY: the layout's size is at least 1.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         Some(Self { start, layout })
     }
 

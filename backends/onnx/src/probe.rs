@@ -6,7 +6,6 @@ use logitfuse_core::{Error, ErrorKind, Result};
 
 use crate::{
     decoder::{Call, Decoder},
-    error,
     signature::LogitRows,
 };
 
@@ -34,8 +33,10 @@ impl Decoder {
                 tensor.dims[head] = size.or(configured.dims[head]);
             }
             let known = self.signature.cache.iter().all(|tensor| tensor.dims[tensor.axis + 1].is_some());
-            if known && self.probe_once().is_ok() {
-                return Ok(());
+            match if known { self.probe_once() } else { continue } {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(_) => {}
             }
         }
         let message =
@@ -46,7 +47,8 @@ impl Decoder {
     fn probe_once(&mut self) -> Result<()> {
         let past = self.empty_cache()?;
         let call = Call { tokens: &[&[0, 0]], pasts: &[0], rows: 1 };
-        let (logits, presents) = self.output_shapes(&past, &call).map_err(error::backend(&self.name))?;
+        let shapes = self.output_shapes(&past, &call);
+        let (logits, presents) = shapes.map_err(|cause| self.stop().error(&self.name, cause))?;
         // An empty past fits any head size; what comes out is what the graph really has.
         for (tensor, present) in self.signature.cache.iter_mut().zip(&presents) {
             for (dim, &found) in tensor.dims.iter_mut().zip(&present[..]) {

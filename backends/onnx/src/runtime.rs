@@ -8,7 +8,7 @@ use std::{
 use logitfuse_core::{Error, ErrorKind, Result};
 use ort::{LoadDynamicError, environment::Environment};
 
-use crate::error;
+use crate::{error, interrupt::RunStops};
 
 /// ONNX Runtime, loaded into this process.
 ///
@@ -32,6 +32,7 @@ struct Loaded {
     environment: Environment,
     version: String,
     library: PathBuf,
+    stops: RunStops,
 }
 
 static CURRENT: Mutex<Option<Runtime>> = Mutex::new(None);
@@ -117,6 +118,16 @@ impl Runtime {
         &self.0.library
     }
 
+    /// Ends what its models run, from any thread and for good: passes that are under way and all later ones end with an error
+    /// of kind [`Cancelled`](ErrorKind::Cancelled). For a process that is to end.
+    pub fn interrupt(&self) {
+        self.0.stops.end();
+    }
+
+    pub(crate) fn stops(&self) -> &RunStops {
+        &self.0.stops
+    }
+
     pub(crate) fn environment(&self) -> &Environment {
         &self.0.environment
     }
@@ -145,7 +156,8 @@ impl Runtime {
         if library != Path::new(BY_HOST) {
             environment.set_log_level(ort::logging::LogLevel::Fatal);
         }
-        let runtime = Self(Arc::new(Loaded { environment, version, library: library.to_owned() }));
+        let (library, stops) = (library.to_owned(), RunStops::default());
+        let runtime = Self(Arc::new(Loaded { environment, version, library, stops }));
         *current = Some(runtime.clone());
         Ok(runtime)
     }

@@ -8,6 +8,7 @@ use logitfuse_core::{Error, ErrorKind, Result};
 use crate::{
     Dim, Element, TensorInfo,
     folder::{ModelConfig, TensorNames},
+    shapes,
 };
 
 /// A decoder's inputs and outputs by purpose.
@@ -110,6 +111,9 @@ impl Signature {
         let Some(ids) = ids else {
             return Err(no_decoder(file, &format!("no input `{wanted_ids}`"), inputs));
         };
+        for input in [Some(&ids), mask.as_ref(), positions.as_ref()].into_iter().flatten() {
+            shapes::check_tokens(file, input)?;
+        }
         let rows = match (&rows_to_keep, logits.dims.as_slice()) {
             (Some(_), _) => Some(LogitRows::Chosen),
             (None, [_, _] | [_, Dim::Fixed(1), _]) => Some(LogitRows::Last),
@@ -146,6 +150,7 @@ fn find_logits(file: &Path, outputs: &[TensorInfo], names: &TensorNames) -> Resu
         let message = format!("{}: output `{logits}` is not rows of f32, f16 or bf16", file.display());
         return Err(Error::new(ErrorKind::Unsupported, message).with_help("export the model with float logits"));
     }
+    shapes::check_logits(file, logits)?;
     Ok(logits.clone())
 }
 
@@ -181,6 +186,7 @@ fn cache_tensor(file: &Path, input: &TensorInfo, outputs: &[TensorInfo], config:
              caches with a matching output",
         ));
     };
+    shapes::check_cache(file, input, present, axis)?;
     let mut dims: Vec<Option<usize>> = input.dims.iter().map(Dim::fixed).collect();
     // The graph's own output shape knows more than its input shape now and then, and both more than a configuration.
     let from_present = present.dims.iter().map(Dim::fixed).chain(std::iter::repeat(None));
@@ -195,14 +201,16 @@ fn cache_tensor(file: &Path, input: &TensorInfo, outputs: &[TensorInfo], config:
         return Err(Error::new(ErrorKind::InvalidData, message)
             .with_help("add `num_key_value_heads` to config.json beside the model"));
     }
-    Ok(CacheTensor {
+    let tensor = CacheTensor {
         past: input.name.clone(),
         present: present.name.clone(),
         element: input.element,
         axis,
         dims,
         stated,
-    })
+    };
+    shapes::check_size(file, &tensor)?;
+    Ok(tensor)
 }
 
 /// What the output for a past may be called.

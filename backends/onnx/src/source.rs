@@ -1,15 +1,16 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use logitfuse_core::{Error, ErrorKind, LogitSource, Result, Rows, SequenceId, SourceInfo, Step};
+use logitfuse_core::{Error, ErrorKind, Interrupt, LogitSource, Result, Rows, SequenceId, SourceInfo, Step};
 use smallvec::SmallVec;
 
 use crate::{
     KvChoice, KvPolicy, LoadReport, ModelFolder, OnnxOptions, Runtime, TensorInfo,
     decoder::Decoder,
+    error,
     graph::GraphSummary,
     kv::{Cache, InPlace, PassThrough, Recompute, SequenceStep},
     providers::TensorRtProfile,
-    session,
+    session, shapes,
     signature::Signature,
 };
 
@@ -68,8 +69,12 @@ impl OnnxSource {
         let outputs: Vec<TensorInfo> = session.outputs().iter().map(TensorInfo::from_outlet).collect();
         let signature = Signature::discover(folder.onnx(), &inputs, &outputs, config)?;
         let name = options.name.clone().unwrap_or_else(|| default_name(folder));
-        let mut decoder = Decoder::new(session, signature, name.clone(), provider.cuda_device())?;
+        let stop = runtime.stops().add().map_err(error::backend(&name))?;
+        let mut decoder = Decoder::new(session, signature, name.clone(), provider.cuda_device(), stop)?;
         decoder.probe(folder.onnx())?;
+        // What only a trial shows is within bounds, too.
+        shapes::check_width(folder.onnx(), decoder.signature.width.unwrap_or_default())?;
+        decoder.signature.cache.iter().try_for_each(|tensor| shapes::check_size(folder.onnx(), tensor))?;
         decoder.chunk_tokens = options.chunk_tokens.unwrap_or_else(|| chunk_tokens_of(&decoder)).max(1);
         let (kv, kv_reason) = choose_policy(folder, &decoder.signature, options.kv)?;
         let cache: Box<dyn Cache> = match kv {
@@ -201,6 +206,10 @@ impl LogitSource for OnnxSource {
         self.length(sequence)?;
         self.cache.reserve(sequence, tokens);
         Ok(())
+    }
+
+    fn interrupt(&self) -> Option<Arc<dyn Interrupt>> {
+        Some(Arc::clone(self.decoder.stop()) as _)
     }
 
     fn forward(&mut self, batch: &[Step<'_>], out: &mut Rows) -> Result<()> {

@@ -50,6 +50,28 @@ fn info(id: &str, tokens: usize) -> TextInfo {
     TextInfo { id, choice: None, gold: false, bytes: 4 * tokens, characters: tokens, tokens, sha256: String::new() }
 }
 
+#[test]
+fn a_row_that_is_no_distribution_is_not_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    for kind in [RowKind::F32, RowKind::F16, RowKind::TopK(3)] {
+        let mut writer = TapeWriter::open(&folder.path().join(format!("{kind:?}.lftape")), &header(kind)).unwrap();
+        for id in (0..WIDTH).filter(|&id| id != HOLE as usize) {
+            for (wrong, name) in [(f32::NAN, "NaN"), (f32::INFINITY, "+inf")] {
+                let good: Vec<f32> = (0..WIDTH).map(|id| id as f32 / 7.0).collect();
+                let mut bad = good.clone();
+                bad[id] = wrong;
+                writer.begin(info("a", 2)).unwrap();
+                writer.push(0, &[RoleRow::new(&good, log_sum_exp(&good), 0.0); SOURCES]).unwrap();
+                let rows = [&good, &bad, &good].map(|row| RoleRow::new(row, 1.0, 0.0));
+                let error = writer.push(1, &rows).unwrap_err();
+                let what = format!("token 1 of `a`: source 1: entry {id} is {name}");
+                assert!(error.to_string().ends_with(&what), "{error}");
+                assert_eq!(error.kind(), ErrorKind::Numeric);
+            }
+        }
+    }
+}
+
 fn write(writer: &mut TapeWriter, id: &str, positions: &[Position]) {
     writer.begin(info(id, positions.len())).unwrap();
     writer.prompts(&[PromptScore { log_prob: -1.0 / 3.0, tokens: 5 }; SOURCES]);

@@ -118,7 +118,8 @@ fn each(
             output::line(&format!("## {}", sample.id))?;
         }
         let Decoded { generation, record, .. } =
-            decode::sample(global, opened, *index, sample, args.print, format, cancel)?;
+            decode::sample(global, opened, *index, sample, args.print, format, cancel)
+                .map_err(|e| e.context(&sample.id))?;
         if generation.finish == FinishReason::Cancelled {
             return Ok(false);
         }

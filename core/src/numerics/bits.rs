@@ -116,6 +116,69 @@ fn exp_is_within_two_units_in_the_last_place() {
     assert!(worst < 2.0, "{worst} units");
     assert_eq!(lanes::exp(f32::NEG_INFINITY), 0.0);
     assert_eq!(lanes::exp(0.0), 1.0);
+    // What lets a sum of exponentials show that there was a NaN.
+    assert_eq!(lanes::exp(f32::NAN), lanes::exp(88.0));
+}
+
+/// A quiet NaN, a negative signalling one, infinity.
+const NO_NUMBERS: [u32; 3] = [0x7fc0_0000, 0xff80_0001, 0x7f80_0000];
+
+fn levels() -> impl Iterator<Item = Level> {
+    [
+        Level::Dispatched,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2,
+        Level::Baseline,
+    ]
+    .into_iter()
+}
+
+#[test]
+fn one_entry_that_is_no_number_is_seen_in_every_lane_of_every_instruction_set() {
+    for level in levels() {
+        for len in [1, 15, 16, 17, 33, 129, 513, 530] {
+            for fill in [0.0, f32::MAX, f32::NEG_INFINITY] {
+                let mut row = vec![fill; len];
+                for id in 0..len {
+                    for bits in NO_NUMBERS {
+                        row[id] = f32::from_bits(bits);
+                        let (normaliser, checked) = at(level, || (log_sum_exp(&row), check_row(&row)));
+                        assert!(normaliser.is_nan(), "{level:?}: {bits:x} at {id} of {len} x {fill}: {normaliser}");
+                        assert!(checked.unwrap_err().to_string().starts_with(&format!("entry {id} is")));
+                    }
+                    row[id] = fill;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn any_number_of_entries_that_are_no_numbers_is_seen() {
+    for level in levels() {
+        for len in [16, 512, 700] {
+            let mut row: Vec<f32> = (0..len).map(|id| (id % 37) as f32 - 20.0).collect();
+            for count in 0..len {
+                row[count * 7919 % len] = f32::NAN;
+                let normaliser = at(level, || log_sum_exp(&row));
+                assert!(normaliser.is_nan(), "{level:?}: {count} of {len}: {normaliser}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_numbers_have_a_normaliser_whatever_their_size() {
+    for level in levels() {
+        for fill in [0.0, f32::MAX, f32::MIN, -0.0, f32::MIN_POSITIVE] {
+            let row = vec![fill; 300_000];
+            let expected = f64::from(fill) + 300_000_f64.ln();
+            let normaliser = at(level, || log_sum_exp(&row));
+            assert!((normaliser - expected).abs() <= 1e-6 + 1e-12 * expected.abs(), "{fill}: {normaliser}");
+        }
+        assert_eq!(at(level, || log_sum_exp(&[f32::NEG_INFINITY; 700])), f64::NEG_INFINITY);
+        assert_eq!(at(level, || log_sum_exp(&[])), f64::NEG_INFINITY);
+    }
 }
 
 /// The exponential with the shorter polynomial, for sums over a distribution.

@@ -179,7 +179,7 @@ impl Split {
     }
 }
 
-/// `e^x` within 2 units in the last place for `x` in [-87, 88]; 0 below, `e^88` above. Branch-free.
+/// `e^x` within 2 units in the last place for `x` in [-87, 88]; 0 below, `e^88` above and for NaN. Branch-free.
 ///
 /// Cody and Waite's reduction `x = n ln 2 + r`, a polynomial in `r`, and `n` added to the exponent field.
 #[inline(always)]

@@ -7,13 +7,17 @@ use super::{
 
 /// The log-normaliser `log Σ exp(row)`, in nats: a row less this number holds log-probabilities.
 ///
-/// Exact to about 1e-7 for rows of any scale; `-inf` if nothing is finite.
+/// Exact to about 1e-7 for rows of any scale; `-inf` if every entry is masked. NaN if a single entry is NaN or `+inf`,
+/// wherever it stands: a finite log-normaliser proves that the row is a distribution, and costs no pass of its own.
+/// [`check_row`](super::check_row) then says which entry it is.
 ///
 /// ```
 /// use logitfuse_core::numerics::log_sum_exp;
 ///
 /// assert!((log_sum_exp(&[0.0; 1000]) - 1000f64.ln()).abs() < 1e-6);
 /// assert_eq!(log_sum_exp(&[10_000.0, f32::NEG_INFINITY]), 10_000.0);
+/// assert_eq!(log_sum_exp(&[f32::NEG_INFINITY; 2]), f64::NEG_INFINITY);
+/// assert!(log_sum_exp(&[0.0, f32::NAN, 1.0]).is_nan());
 /// ```
 pub fn log_sum_exp(row: &[f32]) -> f64 {
     dispatch(LogSumExp(row))
@@ -26,12 +30,15 @@ impl NullaryFnOnce for LogSumExp<'_> {
 
     #[inline(always)]
     fn call(self) -> f64 {
+        // No term of a row of numbers is above 1, and no row has so many entries. The maximum passes a NaN over, but `exp`
+        // makes e^88 of it, and of what the maximum +inf leaves of itself.
+        const BEYOND: f64 = 1e30;
         let max = max([self.0], |[x]| x);
         if max == f32::NEG_INFINITY {
-            return f64::NEG_INFINITY;
+            return if self.0.iter().any(|x| x.is_nan()) { f64::NAN } else { f64::NEG_INFINITY };
         }
         let [sum] = sums([self.0], |[x]| [exp(x - max)]);
-        f64::from(max) + sum.ln()
+        if sum > BEYOND { f64::NAN } else { f64::from(max) + sum.ln() }
     }
 }
 

@@ -26,6 +26,10 @@ impl<'a> Context<'a> {
         Self { cancel, on_event, timings: Timings::new(sources) }
     }
 
+    pub(crate) fn cancel(&self) -> &'a Cancel {
+        self.cancel
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled()
     }

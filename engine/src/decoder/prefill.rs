@@ -3,11 +3,11 @@
 use logitfuse_core::{Error, ErrorKind, FusionStep, PromptReading, PromptScore, Result, RoleRow, TokenId};
 use smallvec::smallvec;
 
-use super::{Context, Decoder, context::Phase, score::ROWS};
+use super::{Context, Decoder, context::Phase, score::ROWS, start::MOST_RESERVED};
 use crate::{
     Event, Fusion, SourcePool,
     active::{ActiveSequence, Task},
-    pool::batch::{ForwardBatch, Purpose, StepOutputs},
+    pool::batch::{Asked, ForwardBatch, Place, Purpose, StepOutputs},
     sequence::{ByBinding, Sequence},
 };
 
@@ -21,6 +21,14 @@ struct Piece {
     position: usize,
     row: usize,
     len: usize,
+}
+
+impl Piece {
+    /// The row behind the piece's `nth` token, of this source.
+    fn asked<'a>(&self, nth: usize, source: usize, pool: &'a SourcePool) -> Asked<'a> {
+        let place = Place::Prompt(self.position + nth);
+        Asked { source: &pool.info(source).name, width: pool.vocabulary().width(), place }
+    }
 }
 
 impl Decoder {
@@ -79,7 +87,7 @@ impl Decoder {
         context: &mut Context<'_>,
         phase: Phase,
     ) -> ForwardBatch {
-        self.pool.forward(&mut batch);
+        self.pool.forward(&mut batch, context.cancel());
         context.charge(&batch, active, phase);
         batch
     }
@@ -143,7 +151,8 @@ impl Decoder {
                 (found.parent, found.hit) = (Some(opened), found.shared);
             }
             let Some(parent) = found.parent else { continue };
-            let fork = self.pool.open(source, Some((parent, found.hit)), prompt.len().saturating_add(reach))?;
+            let room = prompt.len() + reach.min(MOST_RESERVED);
+            let fork = self.pool.open(source, Some((parent, found.hit)), room)?;
             let held = &mut a.sequence.sources[at];
             self.pool.close(source, held.id);
             (held.id, held.held) = (fork, found.hit);
@@ -278,8 +287,8 @@ fn score_prompt(
         for nth in 0..piece.len {
             let next = source.prompt[piece.position + nth + 1];
             if pool.vocabulary().contains(next) {
-                let (width, name) = (pool.vocabulary().width(), &pool.info(source.source).name);
-                score.log_prob += batch.sources[source.source].log_prob(piece.row + nth, width, next, name)?;
+                let asked = piece.asked(nth, source.source, pool);
+                score.log_prob += batch.sources[source.source].log_prob(piece.row + nth, next, asked)?;
                 score.tokens += 1;
             }
         }
@@ -305,8 +314,8 @@ fn show_prompt(
         rows.clear();
         for &at in source_of.iter() {
             let Some(piece) = pieces[at] else { continue };
-            let (source, width) = (sources[at].source, pool.vocabulary().width());
-            rows.push(batch.sources[source].row(piece.row + nth, width, 0.0, &pool.info(source).name)?);
+            let source = sources[at].source;
+            rows.push(batch.sources[source].row(piece.row + nth, 0.0, piece.asked(nth, source, pool))?);
         }
         state.read_prompt(&FusionStep::new(&rows, &[]), next)?;
     }

@@ -61,7 +61,9 @@ impl Decoder {
         }
         let Task::Score(scoring) = &a.task else { return Ok(()) };
         for _ in 0..scoring.piece() {
-            self.score_position(a, outputs, context)?;
+            if let Err(error) = self.score_position(a, outputs, context) {
+                return Err(of_continuation(error, a));
+            }
         }
         let Task::Score(scoring) = &mut a.task else { return Ok(()) };
         if scoring.done == scoring.tokens().len() {
@@ -149,6 +151,16 @@ impl Decoder {
             roles: rows.iter().map(role).collect(),
             trace: self.fuser.trace.clone(),
         }
+    }
+}
+
+/// An error names the continuation where there are several.
+fn of_continuation(error: Error, a: &ActiveSequence) -> Error {
+    match &a.task {
+        Task::Score(scoring) if scoring.request.continuations.len() > 1 => {
+            error.context(format_args!("continuation {}", scoring.groups[scoring.group][0]))
+        }
+        _ => error,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Room for so many tokens is made beforehand at most.
-const MOST_RESERVED: usize = 1 << 16;
+pub(super) const MOST_RESERVED: usize = 1 << 16;
 /// The longest draft for which room is made beforehand.
 const DRAFT_RESERVED: usize = 64;
 
@@ -26,6 +26,7 @@ impl Decoder {
     fn start_generating(&self, index: usize, request: Request) -> Result<ActiveSequence> {
         let fusion = request.fusion.as_ref().unwrap_or(&self.fusion).clone();
         self.check_pool(&fusion)?;
+        request.sampling.check_vocabulary(self.pool.vocabulary())?;
         let prompt = request.prompts.first().map_or(&[][..], Vec::as_slice);
         let own = request.processors.iter().map(|factory| factory.start(prompt, self.pool.vocabulary()));
         let mut sampler = Sampler::with_processors(&request.sampling, prompt, own.collect::<Result<_>>()?)?;
@@ -121,7 +122,7 @@ fn open_sources(
     sequence: &mut Sequence,
 ) -> Result<()> {
     let new = |prompt: &Vec<TokenId>, source| {
-        let id = pool.open(source, None, prompt.len().saturating_add(reach))?;
+        let id = pool.open(source, None, prompt.len() + reach.min(MOST_RESERVED))?;
         Ok::<_, Error>(SourceSequence::new(source, id, prompt))
     };
     for (prompt, &source) in prompts.iter().zip(fusion.binding_sources()) {

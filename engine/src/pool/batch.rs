@@ -1,6 +1,9 @@
 //! What goes to the sources in one pass, and what comes back.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use logitfuse_core::{
     Error, ErrorKind, LogitSource, Result, RoleRow, Rows, SequenceId, SharedVocabulary, Step, TokenId, numerics,
@@ -16,6 +19,32 @@ struct Feed {
     sequence: SequenceId,
     tokens: usize,
     rows: usize,
+}
+
+/// The position of a text that a row is of, for messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// The row behind this token of the prompt, counted from 0.
+    Prompt(usize),
+    /// The row of this generated or scored token, counted from 0.
+    Token(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prompt(token) => write!(f, "behind token {token} of the prompt"),
+            Self::Token(token) => write!(f, "at token {token}"),
+        }
+    }
+}
+
+/// Who says something where: the source's name, how wide its rows are, and the position.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) source: &'a str,
+    pub(crate) width: usize,
+    pub(crate) place: Place,
 }
 
 /// Tokens for the sequences of one source, and what it yields for them: masked rows with their log-normalisers. The buffers
@@ -69,30 +98,34 @@ impl SourceBatch {
     ///
     /// # Errors
     /// Where the row is no distribution, or the source yielded none.
-    pub(crate) fn row(&self, index: usize, width: usize, log_prob: f64, source: &str) -> Result<RoleRow<'_>> {
-        let log_normaliser = self.log_normaliser(index, width, source)?;
-        Ok(RoleRow::new(&self.rows.row(index)[..width], log_normaliser, log_prob))
+    pub(crate) fn row(&self, index: usize, log_prob: f64, asked: Asked<'_>) -> Result<RoleRow<'_>> {
+        let log_normaliser = self.log_normaliser(index, asked)?;
+        Ok(RoleRow::new(&self.rows.row(index)[..asked.width], log_normaliser, log_prob))
     }
 
     /// The log-probability of a token under a row.
     ///
     /// # Errors
     /// As [`row`](Self::row).
-    pub(crate) fn log_prob(&self, index: usize, width: usize, token: TokenId, source: &str) -> Result<f64> {
-        let log_normaliser = self.log_normaliser(index, width, source)?;
+    pub(crate) fn log_prob(&self, index: usize, token: TokenId, asked: Asked<'_>) -> Result<f64> {
+        let log_normaliser = self.log_normaliser(index, asked)?;
         Ok(f64::from(self.rows.row(index)[token as usize]) - log_normaliser)
     }
 
-    fn log_normaliser(&self, index: usize, width: usize, source: &str) -> Result<f64> {
+    fn log_normaliser(&self, index: usize, asked: Asked<'_>) -> Result<f64> {
         match self.log_normalisers.get(index) {
             Some(&log_normaliser) if log_normaliser.is_finite() => Ok(log_normaliser),
-            Some(_) => Err(no_distribution(&self.rows.row(index)[..width], source)),
-            None => Err(Error::new(ErrorKind::Internal, format!("source `{source}` was fed and yielded no row"))),
+            Some(_) => Err(no_distribution(&self.rows.row(index)[..asked.width], asked)),
+            None => {
+                let what = format!("source `{}` was fed and yielded no row", asked.source);
+                Err(Error::new(ErrorKind::Internal, what))
+            }
         }
     }
 
     /// Runs on the source's own thread where sources run side by side, so that normalising rows overlaps as forwards do.
-    /// A row that is no distribution keeps a log-normaliser that is not finite: it ends the sequence that asks for it.
+    /// A row that is no distribution, be it for a single NaN, has a log-normaliser that is not finite: it ends the sequence
+    /// that asks for it.
     pub(super) fn run(&mut self, source: &mut dyn LogitSource, vocabulary: &SharedVocabulary) -> Result<()> {
         let start = Instant::now();
         let mut from = 0;
@@ -119,9 +152,9 @@ impl SourceBatch {
     }
 }
 
-fn no_distribution(row: &[f32], source: &str) -> Error {
+fn no_distribution(row: &[f32], Asked { source, place, .. }: Asked<'_>) -> Error {
     let cause = numerics::check_row(row).err().map_or_else(|| "its logits overflow".to_owned(), |e| e.to_string());
-    Error::new(ErrorKind::Numeric, format!("source `{source}` yielded a row that is no distribution: {cause}"))
+    Error::new(ErrorKind::Numeric, format!("source `{source}` yielded a row that is no distribution {place}: {cause}"))
         .with_help("the model file may be damaged, or its precision too low for this prompt")
 }
 

@@ -2,18 +2,21 @@
 
 pub(crate) mod batch;
 mod concurrency;
+mod interrupts;
 mod worker;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use logitfuse_core::{Error, ErrorKind, LogitSource, Result, SequenceId, SharedVocabulary, SourceInfo};
+use logitfuse_core::{Error, ErrorKind, Interrupt, LogitSource, Result, SequenceId, SharedVocabulary, SourceInfo};
 use smallvec::SmallVec;
 
 pub use self::concurrency::Concurrency;
 use self::{
     batch::{ForwardBatch, INLINE},
+    interrupts::Interrupts,
     worker::Worker,
 };
+use crate::Cancel;
 
 /// Opened sources that share a vocabulary, each with a thread of its own.
 ///
@@ -43,6 +46,7 @@ pub struct SourcePool {
 struct Shared {
     workers: Vec<Worker>,
     vocabulary: SharedVocabulary,
+    interrupts: Arc<dyn Interrupt>,
     /// Held during a pass.
     turn: Mutex<()>,
 }
@@ -95,10 +99,11 @@ impl SourcePoolBuilder {
             ));
         }
         let waves = self.concurrency.waves(self.sources.len());
+        let interrupts = Interrupts::new(self.sources.iter().filter_map(|source| source.interrupt()).collect());
         let workers = self.sources.into_iter().map(|source| Worker::spawn(source, &vocabulary));
         let workers = workers.collect::<Result<_>>()?;
         Ok(SourcePool {
-            shared: Arc::new(Shared { workers, vocabulary, turn: Mutex::new(()) }),
+            shared: Arc::new(Shared { workers, vocabulary, interrupts: Arc::new(interrupts), turn: Mutex::new(()) }),
             waves: Arc::new(waves),
         })
     }
@@ -157,8 +162,10 @@ impl SourcePool {
     }
 
     /// Runs every source's batch, wave by wave; a failed source's batch holds its error, and the others run nevertheless.
-    pub(crate) fn forward(&self, batch: &mut ForwardBatch) {
+    /// `cancel` interrupts the pass.
+    pub(crate) fn forward(&self, batch: &mut ForwardBatch, cancel: &Cancel) {
         let _turn = self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _watch = cancel.watch(&self.shared.interrupts);
         let workers = &self.shared.workers;
         for wave in self.waves.iter() {
             let sources = &mut batch.sources;

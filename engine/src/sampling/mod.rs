@@ -3,7 +3,11 @@
 mod processors;
 mod sampler;
 
-use logitfuse_core::{Error, ErrorKind, LogitsProcessor, Result, TokenId};
+use std::collections::BTreeSet;
+
+use logitfuse_core::{
+    Error, ErrorKind, LogitsProcessor, Result, SharedVocabulary, TokenId, numerics::lanes::round_to_f32,
+};
 
 pub use self::{
     processors::{LogitBias, MinP, Penalties, Temperature, TopK, TopP},
@@ -76,7 +80,10 @@ impl Sampling {
         if !self.logit_bias.is_empty() {
             all.push(Box::new(LogitBias::new(self.logit_bias.clone())));
         }
-        all.extend(own);
+        if !own.is_empty() {
+            all.extend(own);
+            all.push(Box::new(processors::Checked));
+        }
         all.push(Box::new(Temperature(self.temperature)));
         if self.top_k > 0 {
             all.push(Box::new(TopK(self.top_k)));
@@ -111,21 +118,40 @@ impl Sampling {
         if !(self.min_p >= 0.0 && self.min_p <= 1.0) {
             return bad("min_p", self.min_p, "between 0 and 1");
         }
-        if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
+        // Logits are f32, and so are the numbers that meet them.
+        if !(round_to_f32(self.repetition_penalty) > 0.0 && round_to_f32(self.repetition_penalty).is_finite()) {
             return bad("repetition_penalty", self.repetition_penalty, "a number above 0");
         }
         for (name, value) in
             [("presence_penalty", self.presence_penalty), ("frequency_penalty", self.frequency_penalty)]
         {
-            if !value.is_finite() {
+            if !round_to_f32(value).is_finite() {
                 return bad(name, value, "finite");
             }
         }
+        let mut ids = BTreeSet::new();
         for &(id, bias) in &self.logit_bias {
             if bias.is_nan() || bias == f32::INFINITY {
                 return bad(&format!("logit_bias of token {id}"), f64::from(bias), "a number or -inf");
             }
+            if !ids.insert(id) {
+                return Err(Error::new(ErrorKind::InvalidConfig, format!("logit_bias: token {id} is there twice"))
+                    .with_help("give each token one number"));
+            }
         }
         Ok(())
+    }
+
+    /// Checks that every token of [`logit_bias`](Self::logit_bias) may be generated: elsewhere a bias has no effect.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`], naming the first token that may not, and how many there are.
+    pub fn check_vocabulary(&self, vocabulary: &SharedVocabulary) -> Result<()> {
+        let Some((id, _)) = self.logit_bias.iter().find(|(id, _)| !vocabulary.contains(*id)) else { return Ok(()) };
+        let (count, width) = (vocabulary.count(), vocabulary.width());
+        let why = if (*id as usize) < width { "not every source has it" } else { "it is beyond the vocabulary" };
+        let what = format!("logit_bias of token {id} has no effect: {why}");
+        let help = format!("the sources share {count} tokens, with ids below {width}; leave the token out");
+        Err(Error::new(ErrorKind::InvalidConfig, what).with_help(help))
     }
 }

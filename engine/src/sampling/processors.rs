@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use logitfuse_core::{LogitsProcessor, ProcessorContext, Result, SamplingRow, TokenId};
+use logitfuse_core::{
+    Error, ErrorKind, LogitsProcessor, ProcessorContext, Result, SamplingRow, TokenId, numerics::check_row,
+};
 
 /// Lowers the logits of tokens that were seen.
 ///
@@ -43,10 +45,11 @@ impl LogitsProcessor for Penalties {
         let row = row.logits_mut();
         for (&id, seen) in &self.seen {
             let Some(x) = row.get_mut(id as usize) else { continue };
-            *x = if *x > 0.0 { *x / self.repetition } else { *x * self.repetition };
+            let mut lowered = if *x > 0.0 { *x / self.repetition } else { *x * self.repetition };
             if seen.generated > 0 {
-                *x -= self.presence + self.frequency * seen.generated as f32;
+                lowered -= self.presence + self.frequency * seen.generated as f32;
             }
+            *x = as_possible_as(*x, lowered);
         }
         Ok(())
     }
@@ -73,6 +76,33 @@ impl LogitsProcessor for Penalties {
     }
 }
 
+/// What becomes of a logit: masked stays masked, and what leaves f32's range stops at its ends.
+fn as_possible_as(before: f32, after: f32) -> f32 {
+    if before > f32::NEG_INFINITY { after.clamp(f32::MIN, f32::MAX) } else { before }
+}
+
+/// Stands behind a request's own processors: whatever they wrote, a row of numbers goes on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Checked;
+
+impl LogitsProcessor for Checked {
+    fn apply(&mut self, context: &ProcessorContext<'_>, row: &mut SamplingRow) -> Result<()> {
+        let Err(cause) = check_row(row.logits()) else { return Ok(()) };
+        if row.logits().iter().all(|x| *x == f32::NEG_INFINITY) {
+            // Everything is banned, which has a message of its own.
+            return Ok(());
+        }
+        let position = context.generated.len();
+        let what = format!("a logits processor wrote a row that is no distribution at token {position}: {cause}");
+        Err(Error::new(ErrorKind::Numeric, what)
+            .with_help("a processor leaves finite logits, or -inf for what it bans"))
+    }
+
+    fn fork(&self) -> Result<Box<dyn LogitsProcessor>> {
+        Ok(Box::new(*self))
+    }
+}
+
 /// Adds to the logits of single tokens; `-inf` bans a token.
 #[derive(Clone, Debug)]
 pub struct LogitBias(Vec<(TokenId, f32)>);
@@ -89,7 +119,7 @@ impl LogitsProcessor for LogitBias {
         let row = row.logits_mut();
         for &(id, bias) in &self.0 {
             if let Some(x) = row.get_mut(id as usize) {
-                *x += bias;
+                *x = if bias > f32::NEG_INFINITY { as_possible_as(*x, *x + bias) } else { bias };
             }
         }
         Ok(())

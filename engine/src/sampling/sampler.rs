@@ -284,5 +284,34 @@ mod tests {
     fn values_out_of_range_are_named() {
         let e = Sampling { top_p: f64::NAN, ..Sampling::default() }.validate().unwrap_err();
         assert_eq!(e.to_string(), "top_p = NaN is not above 0 and at most 1");
+        // What rounds to 0 or to infinity in f32 makes no number of a logit.
+        for (sampling, name) in [
+            (Sampling { repetition_penalty: 1e-60, ..Sampling::default() }, "repetition_penalty"),
+            (Sampling { repetition_penalty: 1e60, ..Sampling::default() }, "repetition_penalty"),
+            (Sampling { presence_penalty: -1e60, ..Sampling::default() }, "presence_penalty"),
+            (Sampling { frequency_penalty: 1e60, ..Sampling::default() }, "frequency_penalty"),
+            (Sampling { logit_bias: vec![(3, f32::NAN)], ..Sampling::default() }, "logit_bias of token 3"),
+        ] {
+            assert!(sampling.validate().unwrap_err().to_string().starts_with(name));
+        }
+        let twice = Sampling { logit_bias: vec![(3, 1.0), (4, 1.0), (3, 2.0)], ..Sampling::default() };
+        assert_eq!(twice.validate().unwrap_err().to_string(), "logit_bias: token 3 is there twice");
+    }
+
+    #[test]
+    fn penalties_and_bias_leave_numbers_whatever_their_size() {
+        let sampling = Sampling {
+            repetition_penalty: 1e-37,
+            presence_penalty: -3e38,
+            frequency_penalty: -3e38,
+            logit_bias: vec![(0, 3.4e38), (1, 3.4e38), (3, -3.4e38), (4, 1.0)],
+            ..Sampling::default()
+        };
+        let mut sampler = Sampler::new(&sampling, &[0, 4]).unwrap();
+        for token in [1, 1, 2] {
+            sampler.commit(token).unwrap();
+        }
+        sampler.candidates(&[3e38, 2.0, -3e38, -3e38, f32::NEG_INFINITY]).unwrap();
+        assert_eq!(sampler.row.logits(), [f32::MAX, f32::MAX, f32::MAX, f32::MIN, f32::NEG_INFINITY]);
     }
 }

@@ -4,7 +4,9 @@
 
 mod early_exit;
 mod exactness;
+mod interrupt;
 mod many_fusions;
+mod nan_rows;
 mod prefix_cache;
 mod prompts;
 mod queue;

@@ -219,6 +219,12 @@ impl Queue<'_, '_> {
         Ok(())
     }
 
+    /// A request's error with the item that it is about.
+    fn named(&self, error: Error, request: usize) -> Error {
+        let (variant, name, _) = self.cell;
+        error.context(format_args!("{variant}/{name}/{}", self.sample_of(request).0.todo.doc.id))
+    }
+
     fn is_complete(&self) -> bool {
         self.next == self.asked.len()
     }
@@ -254,7 +260,7 @@ fn generate(
                 answered.insert(request, Answered { responses, timings: generation.timings });
                 failed = queue.hand_over(&mut answered).err();
             }
-            Event::Failed { error, .. } => failed = Some(error),
+            Event::Failed { request, error } => failed = Some(queue.named(error, request)),
             _ => {}
         }
         if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -274,10 +280,18 @@ fn score(
 ) -> Result<bool> {
     let mut answered: BTreeMap<usize, Answered> = BTreeMap::new();
     let mut failed = None;
-    let mut on_scored = |scored: Scored| {
+    let mut on_event = |event: Event<'_>| {
         if failed.is_some() {
             return ControlFlow::Break(());
         }
+        let scored: Scored = match event {
+            Event::Scored(scored) => scored,
+            Event::Failed { request, error } if error.kind() != ErrorKind::Cancelled => {
+                failed = Some(queue.named(error, request));
+                return ControlFlow::Break(());
+            }
+            _ => return ControlFlow::Continue(()),
+        };
         let (asked, place) = queue.sample_of(scored.request);
         let texts = asked.texts[place].iter().cloned();
         let of = texts.zip(&scored.scores).map(|(text, score)| queue.labels.scored(text, score, asked.todo.traced));
@@ -286,7 +300,7 @@ fn score(
         failed = queue.hand_over(&mut answered).err();
         if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let result = decoder.score_stream(&mut requests.into_iter().map(Ok), batch, cancel, &mut on_scored);
+    let result = decoder.score_observed(&mut requests.into_iter().map(Ok), batch, cancel, &mut on_event);
     failed.map_or(Ok(()), Err)?;
     match result {
         Err(e) if e.kind() == ErrorKind::Cancelled => Ok(false),

@@ -4,7 +4,7 @@ mod model_config;
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use logitfuse_core::{Error, ErrorKind, Result};
@@ -15,6 +15,7 @@ pub(crate) use self::model_config::TensorNames;
 use crate::{
     TensorInfo,
     graph::{self, GraphSummary},
+    signature::Signature,
 };
 
 /// How a model folder is laid out.
@@ -107,6 +108,14 @@ impl ModelFolder {
         let weight_bytes = weight_bytes(&onnx, &graph)?;
         let variants = candidates.iter().filter_map(|file| variant_of(file)).collect();
         Ok(Self { root, onnx, layout, config, weight_bytes, variants, graph })
+    }
+
+    /// Whether the graph is a decoder that logitfuse can call, as far as its file tells; reads no weights.
+    ///
+    /// # Errors
+    /// As [`OnnxSource::open`](crate::OnnxSource::open) for what is no decoder or takes fixed shapes alone.
+    pub fn check(&self) -> Result<()> {
+        Signature::discover(&self.onnx, self.inputs(), self.outputs(), &self.config).map(|_| ())
     }
 
     /// The folder; for an ONNX file, the one that its configuration was looked for in.
@@ -264,10 +273,22 @@ fn weight_bytes(onnx: &Path, graph: &GraphSummary) -> Result<u64> {
     let shown = onnx.display();
     let mut bytes = size(onnx).unwrap_or_default();
     for (location, needed) in &graph.external {
-        let there = size(&folder.join(location)).map_err(|_| {
+        let inside = Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if !inside {
+            let message = format!("{shown}: its external data file `{location}` lies outside of the model's folder");
+            return Err(Error::new(ErrorKind::InvalidData, message)
+                .with_help("external data lie beside the model, in files that it names without `..`; export it again"));
+        }
+        let file = folder.join(location);
+        let there = size(&file).map_err(|_| {
             Error::new(ErrorKind::NotFound, format!("{shown}: its external data file `{location}` is missing"))
                 .with_help(format!("fetch `{location}` into {}", folder.display()))
         })?;
+        // A link to a file elsewhere is how caches of downloads keep large files; a pipe or a device never ends.
+        if !file.is_file() {
+            let message = format!("{shown}: its external data `{location}` are no regular file");
+            return Err(Error::new(ErrorKind::InvalidData, message).with_help("fetch the file again"));
+        }
         if there < *needed {
             let message = format!("{shown}: its external data file `{location}` has {there} of {needed} bytes");
             return Err(Error::new(ErrorKind::InvalidData, message).with_help("fetch the file again"));

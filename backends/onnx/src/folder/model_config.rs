@@ -110,6 +110,9 @@ impl ModelConfig {
     }
 }
 
+/// Configurations have some kilobytes.
+const MOST_BYTES: u64 = 16 << 20;
+
 struct ConfigFile<'a> {
     folder: &'a Path,
     name: &'static str,
@@ -119,14 +122,23 @@ struct ConfigFile<'a> {
 impl<'a> ConfigFile<'a> {
     fn read(folder: &'a Path, name: &'static str) -> Result<Option<Self>> {
         let path = folder.join(name);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => {
-                return Err(Error::new(ErrorKind::Io, format!("{}: cannot be read: {e}", path.display()))
-                    .with_help("check the file's permissions"));
-            }
+        let shown = path.display();
+        let unreadable = |e| {
+            let help = "check the file's permissions";
+            Error::new(ErrorKind::Io, format!("{shown}: cannot be read: {e}")).with_help(help)
         };
+        match path.metadata() {
+            Ok(metadata) if metadata.is_file() && metadata.len() <= MOST_BYTES => {}
+            Ok(metadata) => {
+                // A pipe or a device would be read for ever.
+                let what = if metadata.is_file() { "has more than 16 MB" } else { "is no regular file" };
+                return Err(Error::new(ErrorKind::InvalidData, format!("{shown}: {what}"))
+                    .with_help("fetch the file again"));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(unreadable(e)),
+        }
+        let text = fs::read(&path).map_err(unreadable)?;
         let value = serde_json::from_slice(&text).map_err(|e| {
             Error::new(ErrorKind::InvalidData, format!("{}: not valid JSON: {e}", path.display()))
                 .with_help("fetch the file again")

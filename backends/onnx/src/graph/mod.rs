@@ -16,6 +16,11 @@ use crate::{Dim, Element, TensorInfo};
 
 /// Graphs nest (`If`, `Loop`); what nests deeper than this was made to break parsers.
 const MAX_DEPTH: usize = 32;
+/// Tensors have four or five dimensions.
+pub(crate) const MAX_DIMS: usize = 64;
+/// Inputs and outputs of a graph or a node, and files of external data.
+const MAX_NAMES: usize = 1 << 16;
+const MAX_INITIALIZERS: usize = 1 << 20;
 
 /// The structure of a graph.
 #[derive(Clone, Debug, Default)]
@@ -91,11 +96,13 @@ impl Scan {
                     let tensor = read_tensor(reader, field_end)?;
                     self.note_external(&tensor)?;
                     self.initializers.insert(tensor.name, tensor.dims);
+                    at_most(self.initializers.len(), MAX_INITIALIZERS, "initializers")?;
                 }
                 11 if depth == 0 => self.summary.inputs.push(read_tensor_info(reader, field_end)?),
                 12 if depth == 0 => self.summary.outputs.push(read_tensor_info(reader, field_end)?),
                 _ => {}
             }
+            at_most(self.summary.inputs.len().max(self.summary.outputs.len()), MAX_NAMES, "inputs or outputs")?;
             reader.skip_to(field_end)?;
         }
         Ok(())
@@ -113,6 +120,7 @@ impl Scan {
                 7 => node.domain = reader.text(field_end)?,
                 _ => {}
             }
+            at_most(node.inputs.len().max(node.outputs.len()), MAX_NAMES, "inputs or outputs of a node")?;
             reader.skip_to(field_end)?;
         }
         // Only at the top: inside a branch the names belong to the branch.
@@ -160,8 +168,12 @@ impl Scan {
         let needed = number("offset")?.checked_add(number("length")?).ok_or_else(|| malformed("a length overflows"))?;
         let entry = self.summary.external.entry(location.clone()).or_default();
         *entry = needed.max(*entry);
-        Ok(())
+        at_most(self.summary.external.len(), MAX_NAMES, "files of external data")
     }
+}
+
+fn at_most(count: usize, limit: usize, what: &str) -> io::Result<()> {
+    if count > limit { Err(malformed(&format!("more than {limit} {what}"))) } else { Ok(()) }
 }
 
 fn read_tensor(reader: &mut ProtobufReader, end: u64) -> io::Result<Tensor> {
@@ -174,10 +186,12 @@ fn read_tensor(reader: &mut ProtobufReader, end: u64) -> io::Result<Tensor> {
             (13, Value::Until(field_end)) => {
                 let (key, value) = read_entry(reader, field_end)?;
                 tensor.external.insert(key, value);
+                at_most(tensor.external.len(), MAX_DIMS, "entries of external data")?;
             }
             (_, Value::Until(field_end)) => reader.skip_to(field_end)?,
             (_, Value::Number(_)) => {}
         }
+        at_most(tensor.dims.len(), MAX_DIMS, "dimensions of a tensor")?;
     }
     Ok(tensor)
 }
@@ -242,6 +256,7 @@ fn read_shape(reader: &mut ProtobufReader, end: u64) -> io::Result<Vec<Dim>> {
             }
         }
         dims.push(dim);
+        at_most(dims.len(), MAX_DIMS, "dimensions of a tensor")?;
     }
     Ok(dims)
 }

@@ -33,6 +33,10 @@ pub(super) fn malformed(what: &str) -> io::Error {
 
 impl ProtobufReader {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
+        // A pipe is not even opened: that waits for whoever writes to it.
+        if !path.metadata()?.is_file() {
+            return Err(malformed("is no regular file"));
+        }
         let file = File::open(path)?;
         let length = file.metadata()?.len();
         Ok(Self { file: BufReader::with_capacity(1 << 16, file), position: 0, length })
@@ -96,9 +100,10 @@ impl ProtobufReader {
     /// The numbers from here to `end`, packed.
     pub(super) fn packed(&mut self, end: u64) -> io::Result<Vec<u64>> {
         let mut numbers = Vec::new();
-        while self.position < end {
+        while self.position < end && numbers.len() <= super::MAX_DIMS {
             numbers.push(self.varint()?);
         }
+        self.skip_to(end)?;
         Ok(numbers)
     }
 

@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
 
 mod bad_input;
+mod by_hand;
+mod hostile;
+mod interrupt;
 mod matrix;
 #[path = "../../../../tests/prepared.rs"]
 mod prepared;

@@ -142,10 +142,13 @@ impl BlockBuilder {
     pub(super) fn push(&mut self, shape: &Shape, token: TokenId, rows: &[RoleRow<'_>]) -> Result<()> {
         let width = shape.vocabulary.width();
         if rows.len() != shape.sources || rows.iter().any(|row| row.logits().len() != width) {
-            return Err(Error::new(ErrorKind::Internal, "tape: rows of another number or width than the tape's"));
+            return Err(Error::new(ErrorKind::Internal, "rows of another number or width than the tape's"));
         }
         if !shape.vocabulary.contains(token) {
             return Err(Error::new(ErrorKind::InvalidData, format!("token {token} is not in the vocabulary")));
+        }
+        for (source, row) in rows.iter().enumerate() {
+            numerics::check_row(row.logits()).map_err(|e| e.context(format_args!("source {source}")))?;
         }
         self.tokens.push(token);
         let from = self.ids.len();
@@ -369,14 +372,12 @@ impl Block {
                 }
             }
         }
-        // Whether a sum shows a NaN is not promised.
-        numerics::check_row(out)?;
         let log_normaliser = numerics::log_sum_exp(out);
         if log_normaliser.is_finite() {
-            Ok(log_normaliser)
-        } else {
-            Err(Error::new(ErrorKind::InvalidData, "its log-probabilities overflow"))
+            return Ok(log_normaliser);
         }
+        numerics::check_row(out)?;
+        Err(Error::new(ErrorKind::InvalidData, "its log-probabilities overflow"))
     }
 }
 

@@ -111,11 +111,15 @@ impl TapeWriter {
     /// masked to the vocabulary.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] for rows of a wrong number or width, or without a text; [`ErrorKind::Io`].
+    /// [`ErrorKind::Internal`] for rows of a wrong number or width, or without a text; [`ErrorKind::Numeric`] for a row that
+    /// is no distribution; [`ErrorKind::Io`].
     pub fn push(&mut self, token: TokenId, rows: &[RoleRow<'_>]) -> Result<()> {
         let Self { name, file, shape, builder, text, .. } = self;
         let Some(text) = text else { return Err(Error::new(ErrorKind::Internal, format!("{name}: rows of no text"))) };
-        builder.push(shape, token, rows)?;
+        let position = text.first + builder.len();
+        builder
+            .push(shape, token, rows)
+            .map_err(|e| e.context(format_args!("{name}: token {position} of `{}`", text.info)))?;
         let held = builder.len();
         if held == shape.positions() || text.first + held == text.info.tokens {
             let (description, payload) = builder.finish(shape, &text.info, text.first)?;
