@@ -45,13 +45,14 @@ fn main() -> ExitCode {
         Color::Never => anstream::ColorChoice::Never,
     }
     .write_global();
-    match dispatch(&arguments) {
-        Ok(code) => code,
-        Err(e) => {
-            report(&e);
-            ExitCode::from(2)
-        }
+    let code = dispatch(&arguments).unwrap_or_else(|e| {
+        report(&e);
+        ExitCode::from(2)
+    });
+    if let Some(status) = (0..=u8::MAX).find(|&status| ExitCode::from(status) == code) {
+        logitfuse_plugin_host::exit_past_plugins(status);
     }
+    code
 }
 
 fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
