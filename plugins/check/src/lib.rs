@@ -40,6 +40,8 @@ mod environment;
 mod family;
 mod files;
 mod fuzz;
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(unix)]
 mod guard_page;
 mod laws;

@@ -22,12 +22,8 @@ pub(crate) fn check(row: &[f32]) -> Result<()> {
         None => check_row(row),
         Some(entry) => {
             let left = row.iter().filter(|x| x.to_bits() == UNWRITTEN).count();
-            let which = if left == row.len() {
-                format!("none of {left} entries was written")
-            } else {
-                format!("entry {entry} of {} was never written, nor were {} others", row.len(), left - 1)
-            };
-            let which = which.trim_end_matches(", nor were 0 others").to_owned();
+            let others = if left > 1 { format!(", nor were {} others", left - 1) } else { String::new() };
+            let which = format!("entry {entry} of {} was never written{others}", row.len());
             Err(Error::new(ErrorKind::Numeric, which).with_help(
                 "a call that returns LF_OK has written every entry of the row; this is a fault of the plugin",
             ))
@@ -95,7 +91,7 @@ mod tests {
     fn what_is_left_out_is_told_from_what_was_computed() {
         let mut row = [0.0; 70];
         prepare(&mut row);
-        assert_eq!(check(&row).unwrap_err().to_string(), "none of 70 entries was written");
+        assert_eq!(check(&row).unwrap_err().to_string(), "entry 0 of 70 was never written, nor were 69 others");
         row[..69].fill(1.0);
         assert_eq!(check(&row).unwrap_err().to_string(), "entry 69 of 70 was never written");
         row[40..].fill(f32::from_bits(UNWRITTEN));

@@ -2,7 +2,8 @@
 //! what only `plugin check` finds.
 
 use logitfuse_core::{
-    CalibrationRows, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo, SharedVocabulary,
+    CalibrationRows, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
+    SharedVocabulary,
 };
 use logitfuse_plugin_host::{OnError, PluginFile, PluginStrategy, faults, is_plugin_failure};
 use serde_json::json;
@@ -47,7 +48,7 @@ fn what_the_host_survives_it_reports() {
         ("nan", ErrorKind::Numeric, "entry 2 is NaN"),
         ("infinity", ErrorKind::Numeric, "entry 4 is +inf"),
         ("all-masked", ErrorKind::Numeric, "all 5 entries are masked"),
-        ("write-nothing", ErrorKind::Numeric, "none of 5 entries was written"),
+        ("write-nothing", ErrorKind::Numeric, "entry 0 of 5 was never written, nor were 4 others"),
         ("write-half", ErrorKind::Numeric, "entry 2 of 5 was never written, nor were 2 others"),
         ("partial", ErrorKind::Numeric, "entry 4 of 5 was never written"),
         ("flush-to-zero", ErrorKind::Backend, "left the floating-point control bits changed (they were restored)"),
@@ -100,7 +101,14 @@ fn control_bits_are_guarded_in_every_call() {
         call(misbehaving(mode, OnError::Fail).start(&session(5)).unwrap().as_mut())
     };
     expect("mode-in-commit", "commit", in_call("mode-in-commit", &|state| state.commit(&[1]).err()));
-    expect("mode-in-rollback", "rollback", in_call("mode-in-rollback", &|state| state.rollback(1).err()));
+    expect(
+        "mode-in-rollback",
+        "rollback",
+        in_call("mode-in-rollback", &|state| {
+            state.commit(&[1]).unwrap();
+            state.rollback(1).err()
+        }),
+    );
     expect("mode-in-fork", "fork", in_call("mode-in-fork", &|state| state.fork().map(drop).err()));
     let rows = [RoleRow::new(&BASE, 2.5, 0.0), RoleRow::new(&BASE, 2.5, 0.0)];
     let begin = |state: &mut dyn FusionState| state.begin(&FusionStep::new(&rows, &[]), &[]).err();
@@ -124,7 +132,10 @@ fn control_bits_are_guarded_in_every_call() {
         drop(strategy.start(&session(5)).unwrap());
         drop(strategy);
         control_bits_are_as_ever(mode);
-        assert!(faults().contains(&format!("plugin {who_of}: {call}: {what}", who_of = "org.logitfuse.misbehave/misbehave")));
+        assert!(
+            faults()
+                .contains(&format!("plugin {who_of}: {call}: {what}", who_of = "org.logitfuse.misbehave/misbehave"))
+        );
     }
 }
 
