@@ -59,7 +59,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) plugin_dir: Vec<PathBuf>,
     /// What to do with a plugin whose sha256 is pinned nowhere
-    #[arg(long, global = true, value_name = "POLICY", default_value = "warn")]
+    #[arg(long, global = true, value_name = "POLICY", default_value = "pin-named")]
     pub(crate) plugin_trust: Trust,
     /// Load only plugins that `logitfuse.lock` beside the experiment lists, with that sha256
     #[arg(long, global = true)]
@@ -71,8 +71,10 @@ pub(crate) struct Global {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Trust {
-    /// Refuse it
+    /// Refuse it, and one that needs libraries which its sha256 does not cover
     RequirePin,
+    /// Refuse it if an experiment names its file; load it, and say so, from the folders for plugins
+    PinNamed,
     /// Load it, and say so
     Warn,
     /// Load it

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 
 use logitfuse_core::Result;
 use logitfuse_engine::{Cancel, Decoder, Event, FinishReason, TokenReport};
-use logitfuse_pipeline::{Pipeline, Sample};
+use logitfuse_pipeline::{Pipeline, Sample, is_plugin_failure};
 use serde_json::Value;
 
 use crate::{args::PrintArgs, record::RecordNames};
@@ -15,6 +15,8 @@ pub(crate) struct FinishedSample {
     pub(crate) tokens: usize,
     /// As JSON, with what the flags ask for.
     pub(crate) record: Value,
+    /// Whether the strategy's plugin failed, which the record says.
+    pub(crate) failed: bool,
 }
 
 /// Generates for all samples, `limit` at a time, and hands each to `done` in the order of the list: a sample that ends
@@ -42,7 +44,7 @@ pub(crate) fn samples(
     let mut tokens: BTreeMap<usize, Vec<TokenReport>> = BTreeMap::new();
     let mut waiting: BTreeMap<usize, FinishedSample> = BTreeMap::new();
     let mut next = 0;
-    let mut failed = None;
+    let (mut failed, mut refused) = (None, None);
     let labels = RecordNames::of(pipeline);
     let mut on_event = |event: Event<'_>| {
         match event {
@@ -52,8 +54,16 @@ pub(crate) fn samples(
                 let (index, sample) = todo[request];
                 let tokens = tokens.remove(&request).unwrap_or_default();
                 let record = labels.sample(index, sample, &generation, print, &tokens);
-                waiting
-                    .insert(request, FinishedSample { id: sample.id.clone(), tokens: generation.tokens.len(), record });
+                let (id, tokens) = (sample.id.clone(), generation.tokens.len());
+                waiting.insert(request, FinishedSample { id, tokens, record, failed: false });
+            }
+            Event::Failed { request, error } if is_plugin_failure(&error) => {
+                let (index, sample) = todo[request];
+                let record = labels.failed(index, sample, &error);
+                waiting.insert(request, FinishedSample { id: sample.id.clone(), tokens: 0, record, failed: true });
+            }
+            Event::Failed { request, error } => {
+                refused.get_or_insert_with(|| error.context(&todo[request].1.id));
             }
             Event::Failed { request, error } if failed.is_none() => {
                 failed = Some(error.context(&todo[request].1.id));
@@ -70,9 +80,13 @@ pub(crate) fn samples(
         ControlFlow::Continue(())
     };
     let result = decoder.generate_stream(&mut requests, limit, cancel, &mut on_event);
-    if let Some(e) = failed {
+    if let Some(e) = failed.or(refused) {
         return Err(e);
     }
-    result?;
+    match result {
+        // Its sample says so.
+        Err(e) if is_plugin_failure(&e) => {}
+        result => drop(result?),
+    }
     Ok(next == todo.len())
 }

@@ -41,8 +41,16 @@ fn table(comparison: &Comparison) -> String {
         ]);
     }
     let mut text = TextTable::new(rows).to_string();
+    if comparison.fallback_samples > 0 {
+        let count = comparison.fallback_samples;
+        let _ = write!(text, "\nin {count} samples a plugin failed and the base went on alone; they are counted\n");
+    }
     if comparison.unpaired > 0 {
-        let _ = writeln!(text, "\n{} items are in one of the two only and were left out", comparison.unpaired);
+        let _ = writeln!(
+            text,
+            "\n{} items are in one of the two only, or failed in one, and were left out",
+            comparison.unpaired
+        );
     }
     text.push_str(
         "\np: McNemar's exact test for scores of 0 and 1, else a bootstrap of the centred differences; \

@@ -56,9 +56,17 @@ fn check(global: &Global, args: &CheckArgs) -> Result<()> {
             return Err(Error::new(ErrorKind::InvalidConfig, format!("{}: variants without tasks", file.display()))
                 .with_help("add [tasks.NAME] with data that every variant answers"));
         }
-        output::line(&format!("{}: sound; {}", file.display(), extent(&experiment)))?;
+        let unrun = unrun(global, &experiment)?;
+        output::line(&format!("{}: sound; {}{unrun}", file.display(), extent(&experiment)))?;
     }
     Ok(())
+}
+
+/// What of the experiment was read and not run.
+fn unrun(global: &Global, experiment: &Experiment) -> Result<String> {
+    let files = plugin::files(global, experiment)?;
+    let named: Vec<String> = files.iter().map(|file| format!("{}", file.path().display())).collect();
+    Ok(if named.is_empty() { String::new() } else { format!("; read and not run: {}", named.join(", ")) })
 }
 
 /// How much there is to run.

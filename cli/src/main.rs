@@ -46,17 +46,18 @@ fn main() -> ExitCode {
         Color::Never => anstream::ColorChoice::Never,
     }
     .write_global();
-    match dispatch(&arguments) {
-        Ok(code) => code,
-        Err(e) if was_interrupted(&e) => {
+    let code = dispatch(&arguments).unwrap_or_else(|e| {
+        if was_interrupted(&e) {
             output::say(arguments.global.quiet, "interrupted");
-            ExitCode::from(signal::INTERRUPTED)
+            return ExitCode::from(signal::INTERRUPTED);
         }
-        Err(e) => {
-            report(&e);
-            ExitCode::from(2)
-        }
+        report(&e);
+        ExitCode::from(2)
+    });
+    if let Some(status) = (0..=u8::MAX).find(|&status| ExitCode::from(status) == code) {
+        logitfuse_plugin_host::exit_past_plugins(status);
     }
+    code
 }
 
 /// Whether Ctrl-C ended the command in the middle of something that has no result without its end.

@@ -37,7 +37,13 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> anyhow::Result<ExitCode> 
         speculation.tokens = DraftTokens::Fixed(1);
     }
     output::say(global.quiet, "timing the models …");
-    let profile = Profile::take(&config.open(&runtime, global.threads, &plugins)?, batch, &*probe)?;
+    // Only a probe generates, and so runs the strategy.
+    let pipeline = if args.probe.is_some() {
+        config.open(&runtime, global.threads, &plugins)?
+    } else {
+        config.open_to_plan(&runtime, global.threads, &plugins)?
+    };
+    let profile = Profile::take(&pipeline, batch, &*probe)?;
     if args.format == Format::Text {
         output::line(&table::table(&profile, cell, temperature))?;
     } else {

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use crate::args::{Global, plugin::PluginCommand};
 
-pub(crate) use self::search::{print_summary, search_path, settings};
+pub(crate) use self::search::{files, print_summary, search_path, settings};
 
 pub(crate) fn run(global: &Global, command: &PluginCommand) -> anyhow::Result<ExitCode> {
     match command {

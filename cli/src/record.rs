@@ -1,6 +1,6 @@
 //! A generated sample as JSON.
 
-use logitfuse_core::{RoleBinding, TokenId};
+use logitfuse_core::{Error, RoleBinding, TokenId};
 use logitfuse_engine::{FinishReason, Generation, TokenReport};
 use logitfuse_pipeline::{Pipeline, Sample};
 use logitfuse_text::Tokenizer;
@@ -55,6 +55,9 @@ impl RecordNames {
             "finish_detail": detail,
             "log_prob": generation.log_prob,
         });
+        if generation.timings.fallbacks > 0 {
+            record["fallback_tokens"] = json!(generation.timings.fallbacks);
+        }
         if print.trace {
             record["trace"] = tokens.iter().map(|report| self.token(report)).collect();
         }
@@ -62,6 +65,17 @@ impl RecordNames {
             record["timings"] = self.timings(generation);
         }
         record
+    }
+
+    /// The line of a sample for which the strategy's plugin failed.
+    pub(crate) fn failed(&self, index: usize, sample: &Sample, error: &Error) -> Value {
+        json!({
+            "schema_version": 1,
+            "index": index,
+            "id": sample.id,
+            "strategy": self.strategy,
+            "error": error.to_string(),
+        })
     }
 
     /// One token's trace; numbers that a strategy or a source does not give at a step are null.

@@ -130,6 +130,14 @@ impl Config {
         Pipeline::open(self.options(), runtime, threads, plugins).map_err(|e| self.underline(e))
     }
 
+    /// As [`open`](Self::open), for what times the models and generates nothing: none of a plugin's code runs.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_to_plan(&self, runtime: &Runtime, threads: usize, plugins: &PluginSettings) -> Result<Pipeline> {
+        Pipeline::open_to_plan(self.options(), runtime, threads, plugins).map_err(|e| self.underline(e))
+    }
+
     /// The same error, with the place of the value that its message begins with.
     pub fn underline(&self, error: Error) -> Error {
         self.origin.underline(error)

@@ -388,6 +388,12 @@ pub trait FusionState: Send {
 
     /// An independent copy: equal inputs give equal outputs from here on.
     fn fork(&self) -> Result<Box<dyn FusionState>>;
+
+    /// How many rows, since this state or the one that it was forked from was made, are not the strategy's: it failed, and the
+    /// base's row took the place of its own.
+    fn fallbacks(&self) -> usize {
+        0
+    }
 }
 
 #[cfg(test)]

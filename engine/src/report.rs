@@ -193,6 +193,8 @@ pub struct Timings {
     pub tokens: usize,
     /// Those of them that the strategy's lead role decided alone.
     pub early_exits: usize,
+    /// Those of them for which the base's row took the place of the fused one, because the strategy failed.
+    pub fallbacks: usize,
     /// Tokens that were drafted.
     pub drafted: usize,
     /// Drafted tokens that were accepted.
@@ -235,6 +237,7 @@ impl Timings {
         self.steps += other.steps;
         self.tokens += other.tokens;
         self.early_exits += other.early_exits;
+        self.fallbacks += other.fallbacks;
         self.drafted += other.drafted;
         self.accepted += other.accepted;
     }

@@ -46,7 +46,7 @@ pub use builder::PipelineBuilder;
 #[cfg(feature = "onnx")]
 pub use logitfuse_onnx::{LoadReport, ModelFolder, Runtime};
 #[cfg(feature = "plugins")]
-pub use logitfuse_plugin_host::{PluginFile, SearchPath};
+pub use logitfuse_plugin_host::{PluginFile, SearchPath, is_plugin_failure};
 pub use nearest::{did_you_mean, nearest};
 pub use options::{Names, PipelineOptions, PluginConfig, RunConfig, SourceConfig, StrategyConfig};
 pub use parameters::{Choice, Parameter, parameters};

@@ -273,7 +273,7 @@ impl JsonSchema for Names {
 /// `[plugins.NAME]`: a library that the experiment names. `[strategy] use = "plugin:ID"` looks for the strategy in these
 /// first and then where the machine keeps its plugins; a bare `use = "ID"` is a built-in strategy or one of these, so that
 /// a file in some folder never changes what an experiment means.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PluginConfig {
     /// The library, relative to the TOML.

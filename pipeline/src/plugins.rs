@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use logitfuse_core::{Error, ErrorKind, FusionStrategy, Result};
+use logitfuse_core::{
+    CalibrationRows, Error, ErrorKind, FusionState, FusionStrategy, Result, SessionInfo, StrategyInfo,
+};
 use logitfuse_plugin_host::{Lock, OnError, Pin, PluginFile, PluginStrategy, Policy, SearchPath};
 use serde::Serialize;
 use serde_json::Value;
@@ -17,7 +19,8 @@ use crate::{
 pub struct PluginSettings {
     /// Where `plugin:ID` is looked for, after the experiment's own `[plugins]`.
     pub search: SearchPath,
-    /// What to do with a plugin that is not pinned.
+    /// What to do with a plugin that is not pinned. By default one that the experiment names by its path is refused, one that
+    /// lies where `search` looks is loaded with a warning.
     pub policy: Policy,
     /// Refuse plugins that `logitfuse.lock` beside the experiment does not list.
     pub locked: bool,
@@ -38,6 +41,8 @@ pub struct PluginRecord {
     pub abi: (u32, u32),
     /// Where the file lies.
     pub path: PathBuf,
+    /// Libraries that are loaded with it and are no part of the system; its hash does not cover them.
+    pub uncovered: Vec<String>,
 }
 
 /// A plugin in use, with what its user should know.
@@ -65,8 +70,8 @@ impl PipelineOptions {
         Ok(files)
     }
 
-    /// The strategy, if it is one of a plugin.
-    pub(crate) fn plugin_strategy(&self, settings: &PluginSettings) -> Result<Option<PluginUse>> {
+    /// The plugin's file, if the strategy is one of a plugin, held against its pins. None of its code runs.
+    fn admitted(&self, settings: &PluginSettings) -> Result<Option<Admitted>> {
         let mut named = Vec::new();
         for (name, plugin) in &self.plugins {
             named.push(PluginFile::read(&plugin.path).map_err(|e| e.context(format_args!("plugins.{name}")))?);
@@ -74,6 +79,11 @@ impl PipelineOptions {
         let Some((file, id)) = self.plugin_of_strategy(&settings.search, &named)? else { return Ok(None) };
         let config =
             self.plugins.iter().zip(&named).find(|(_, known)| known.path() == file.path()).map(|(entry, _)| entry);
+        let policy = match settings.policy {
+            // It lies in a folder that the user chose.
+            Policy::PinNamed if config.is_none() => Policy::Warn,
+            policy => policy,
+        };
         let mut pins = Vec::new();
         let mut on_error = OnError::Fail;
         if let Some((name, config)) = config {
@@ -85,7 +95,13 @@ impl PipelineOptions {
             }
         }
         pins.extend(self.locked_pin(&file, settings.locked)?);
-        let warning = settings.policy.admit(&file, &pins)?;
+        let warning = policy.admit(&file, &pins)?;
+        Ok(Some(Admitted { file, id, on_error, warning }))
+    }
+
+    /// The strategy, if it is one of a plugin.
+    pub(crate) fn plugin_strategy(&self, settings: &PluginSettings) -> Result<Option<PluginUse>> {
+        let Some(Admitted { file, id, on_error, warning }) = self.admitted(settings)? else { return Ok(None) };
         let params = Value::Object(self.strategy.params.clone());
         let strategy = file
             .load()?
@@ -99,8 +115,22 @@ impl PipelineOptions {
             sha256: file.hash().to_string(),
             abi: metadata.abi,
             path: file.path().to_owned(),
+            uncovered: file.uncovered().into_iter().map(str::to_owned).collect(),
         };
         Ok(Some(PluginUse { record, warning, strategy: Arc::new(strategy) }))
+    }
+
+    /// The strategy in its wrappers as its plugin's metadata describe it; `None` if it is built in. None of the plugin's code
+    /// runs, so parameters are held against the schema alone, and roles are those of any parameters.
+    fn described_strategy(&self, settings: &PluginSettings) -> Result<Option<Arc<dyn FusionStrategy>>> {
+        let Some(Admitted { file, id, .. }) = self.admitted(settings)? else { return Ok(None) };
+        let lost = || Error::new(ErrorKind::Internal, format!("plugin:{id}: the strategy is no longer there"));
+        let described = file.metadata().strategy(&id).ok_or_else(lost)?;
+        described
+            .check_params(&Value::Object(self.strategy.params.clone()))
+            .map_err(|e| e.with_help(format!("`logitfuse plugin show {}` lists the parameters", file.path().display())))
+            .map_err(|e| e.context(format_args!("strategy.params of `plugin:{id}`")))?;
+        wrapped(&self.strategy, Arc::new(Described { info: described.info.clone() })).map(Some)
     }
 
     /// The plugin that the strategy comes from, and the strategy's id there; `None` if it is built in.
@@ -171,6 +201,21 @@ impl crate::Pipeline {
         let (strategy, plugin) = options.fusion_strategy(plugins)?;
         Self::open_parts(options, strategy, plugin, runtime, threads)
     }
+
+    /// As [`open`](Self::open), for what times the models and generates nothing: none of a plugin's code runs, and its
+    /// strategy cannot be started.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_to_plan(
+        options: PipelineOptions,
+        runtime: &logitfuse_onnx::Runtime,
+        threads: usize,
+        plugins: &PluginSettings,
+    ) -> Result<Self> {
+        let strategy = options.strategy_info(plugins)?;
+        Self::open_with(options, strategy, runtime, threads)
+    }
 }
 
 impl PipelineOptions {
@@ -187,13 +232,61 @@ impl PipelineOptions {
         Ok((strategy?, plugin))
     }
 
-    /// As [`check_with`](Self::check_with), with the strategy that the options name.
+    /// As [`check_with`](Self::check_with), with the strategy that the options name. Of a plugin the file is read, and held
+    /// against its pins as it is before a run; none of its code runs.
     ///
     /// # Errors
     /// The first thing that is wrong.
     #[cfg(feature = "onnx")]
     pub fn check(&self, plugins: &PluginSettings) -> Result<()> {
-        let (strategy, _) = self.fusion_strategy(plugins)?;
+        let strategy = self.strategy_info(plugins)?;
         self.check_with(strategy.as_ref())
+    }
+
+    /// The strategy in its wrappers, to be asked what it says of itself; that of a plugin is what its metadata say, and cannot
+    /// be started. None of a plugin's code runs.
+    ///
+    /// # Errors
+    /// Those of the strategy's parameters, and of reading a plugin.
+    pub fn strategy_info(&self, plugins: &PluginSettings) -> Result<Arc<dyn FusionStrategy>> {
+        match self.described_strategy(plugins)? {
+            Some(described) => Ok(described),
+            None => configured(&self.strategy),
+        }
+    }
+}
+
+/// A plugin that may be loaded.
+struct Admitted {
+    file: PluginFile,
+    /// The strategy in it.
+    id: String,
+    on_error: OnError,
+    warning: Option<String>,
+}
+
+/// What a plugin's metadata say of a strategy, without the plugin.
+struct Described {
+    info: StrategyInfo,
+}
+
+impl FusionStrategy for Described {
+    fn info(&self) -> &StrategyInfo {
+        &self.info
+    }
+
+    fn start(&self, _session: &SessionInfo) -> Result<Box<dyn FusionState>> {
+        let what = format!("strategy `{}` was described by its plugin and not loaded", self.info.id);
+        Err(Error::new(ErrorKind::Internal, what))
+    }
+
+    fn calibrated(
+        &self,
+        _session: &SessionInfo,
+        _rows_after: &mut dyn FnMut(usize) -> Result<CalibrationRows>,
+    ) -> Result<Arc<dyn FusionStrategy>> {
+        let mut info = self.info.clone();
+        info.calibration = None;
+        Ok(Arc::new(Self { info }))
     }
 }

@@ -25,7 +25,7 @@
 //! #     variant: variant.into(), task: "qa".into(), metric: "exact_match".into(), filter: "none".into(), n: 100, value: Some(value),
 //! #     stderr: None, interval: Some([value - 0.05, value + 0.05]), interval_method: "Wilson".into(), higher_is_better: true,
 //! # };
-//! # let metrics = Metrics { schema_version: SCHEMA_VERSION, identity_sha256: String::new(), complete: true, limit: None, metrics: vec![record("large", 0.4), record("dynamic", 0.9)], gaps: vec![] };
+//! # let metrics = Metrics { schema_version: SCHEMA_VERSION, identity_sha256: String::new(), complete: true, limit: None, metrics: vec![record("large", 0.4), record("dynamic", 0.9)], gaps: vec![], failures: vec![] };
 //! # std::fs::write(directory.join("manifest.json"), serde_json::to_string(&manifest).unwrap()).unwrap();
 //! # std::fs::write(directory.join("metrics.json"), serde_json::to_string(&metrics).unwrap()).unwrap();
 //! # std::fs::write(directory.join("resolved.toml"), "schema = 1\n").unwrap();

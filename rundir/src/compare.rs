@@ -17,8 +17,11 @@ pub struct Comparison {
     pub schema_version: u32,
     /// One row per pair of variants, task and metric.
     pub rows: Vec<ComparisonRow>,
-    /// Items that only one of the two runs has; they are in no row.
+    /// Items that only one of the two runs has, or in which one of them failed; they are in no row.
     pub unpaired: usize,
+    /// Samples of both runs, in the variants that are compared, in which the base went on alone after its strategy's plugin
+    /// had failed; they are in the rows.
+    pub fallback_samples: usize,
 }
 
 /// What one metric wrote of each item, once per repeat.
@@ -30,6 +33,7 @@ struct Variant {
     scores: BTreeMap<(String, String), Scores>,
     /// What the items are: an id alone does not say that two runs asked the same.
     items: BTreeMap<(String, String), String>,
+    fallback_samples: usize,
 }
 
 /// Compares paired items. `pairs` names variants of the first run with those of the second; without any, variants of equal
@@ -43,9 +47,11 @@ struct Variant {
 pub fn compare(a: &Run, b: &Run, pairs: &[(String, String)]) -> Result<Comparison> {
     let (first, second) = (variants(a)?, variants(b)?);
     let pairs = chosen(a, b, &first, &second, pairs)?;
-    let mut comparison = Comparison { schema_version: SCHEMA_VERSION, rows: Vec::new(), unpaired: 0 };
+    let mut comparison =
+        Comparison { schema_version: SCHEMA_VERSION, rows: Vec::new(), unpaired: 0, fallback_samples: 0 };
     for (variant_a, variant_b) in pairs {
         let (a_has, b_has) = (&first[&variant_a], &second[&variant_b]);
+        comparison.fallback_samples += a_has.fallback_samples + b_has.fallback_samples;
         for (item, hash) in &a_has.items {
             match b_has.items.get(item) {
                 Some(other) if other != hash => {
@@ -83,8 +89,12 @@ pub fn compare(a: &Run, b: &Run, pairs: &[(String, String)]) -> Result<Compariso
 fn variants(run: &Run) -> Result<BTreeMap<String, Variant>> {
     let mut variants: BTreeMap<String, Variant> = BTreeMap::new();
     for sample in run.samples()? {
-        let SampleRecord { variant, task, doc_id, doc, target, metrics, .. } = sample?;
+        let SampleRecord { variant, task, doc_id, doc, target, metrics, error, fallback_tokens, .. } = sample?;
         let variant = variants.entry(variant).or_default();
+        variant.fallback_samples += usize::from(fallback_tokens > 0);
+        if error.is_some() {
+            continue;
+        }
         let item = serde_json::to_string(&(&doc, &target)).unwrap_or_default();
         variant.items.insert((task.clone(), doc_id.clone()), sha256(item.as_bytes()));
         for (metric, score) in metrics {

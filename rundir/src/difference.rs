@@ -95,11 +95,13 @@ fn first(before: &SampleRecord, now: &SampleRecord) -> Option<Difference> {
     };
     compare("the item", |s| json!([s.doc_id, s.doc]))
         .or_else(|| compare("the prompts' sha256", |s| json!(s.prompt_sha256)))
+        .or_else(|| compare("the failure", |s| json!(s.error)))
         .or_else(|| compare("the number of responses", |s| json!(s.responses.len())))
         .or_else(|| {
             let mut pairs = before.responses.iter().zip(&now.responses).enumerate();
             pairs.find_map(|(index, (before, now))| response(index, before, now))
         })
+        .or_else(|| compare("the number of the base's own tokens", |s| json!(s.fallback_tokens)))
         .or_else(|| compare("the target", |s| s.target.clone()))
         .or_else(|| compare("the filtered answers", |s| json!(s.filtered)))
         .or_else(|| compare("the scores", |s| json!(s.metrics)))

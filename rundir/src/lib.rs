@@ -57,7 +57,7 @@ pub use forecast::Forecast;
 pub use logitfuse_core::{DraftStats, RoundCosts};
 pub use manifest::{CellPlan, FileRecord, Identity, Manifest, SCHEMA_VERSION, Scope, Shard};
 pub use merge::{merge, missing};
-pub use metrics::{GapRecord, MetricRecord, Metrics};
+pub use metrics::{FailureRecord, GapRecord, MetricRecord, Metrics};
 pub use paired::ComparisonRow;
 pub use run::Run;
 pub use sample::{BindingToken, Response, SampleRecord, SourceTiming, TimingRecord, TokenRecord, TopLogprob};

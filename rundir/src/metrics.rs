@@ -17,6 +17,61 @@ pub struct Metrics {
     pub metrics: Vec<MetricRecord>,
     /// How much of the way from the base to the ceiling each variant went, where the experiment names them.
     pub gaps: Vec<GapRecord>,
+    /// The variants and tasks in which a strategy's plugin failed, in the experiment's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<FailureRecord>,
+}
+
+/// How often a strategy's plugin failed in one cell.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct FailureRecord {
+    /// The variant.
+    pub variant: String,
+    /// The task.
+    pub task: String,
+    /// Samples in all.
+    pub samples: usize,
+    /// Samples that failed. Neither they nor the items that they belong to have scores.
+    pub failed: usize,
+    /// Samples in which the base went on alone; they are scored as they are.
+    pub fallback_samples: usize,
+    /// The tokens that are the base's in these.
+    pub fallback_tokens: usize,
+    /// The first sample that failed, and why: `item 7: plugin …`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+}
+
+impl FailureRecord {
+    /// What happened, in words; a sentence for samples that failed, and one for those of the base.
+    ///
+    /// ```
+    /// use logitfuse_rundir::FailureRecord;
+    ///
+    /// let (variant, task, first) = ("steered".to_owned(), "qa".to_owned(), Some("item 7: plugin x/y: fuse: no".to_owned()));
+    /// let record =
+    ///     FailureRecord { variant, task, samples: 40, failed: 3, fallback_samples: 0, fallback_tokens: 0, first };
+    /// assert_eq!(
+    ///     record.sentences(),
+    ///     ["steered × qa: 3 of 40 samples failed and have no score, the first is item 7: plugin x/y: fuse: no"]
+    /// );
+    /// ```
+    pub fn sentences(&self) -> Vec<String> {
+        let Self { variant, task, samples, failed, fallback_samples, fallback_tokens, first } = self;
+        let mut sentences = Vec::new();
+        if *failed > 0 {
+            let first = first.as_ref().map_or(String::new(), |first| format!(", the first is {first}"));
+            sentences
+                .push(format!("{variant} × {task}: {failed} of {samples} samples failed and have no score{first}"));
+        }
+        if *fallback_samples > 0 {
+            sentences.push(format!(
+                "{variant} × {task}: the plugin failed in {fallback_samples} of {samples} samples, where \
+                 {fallback_tokens} tokens are those of the base alone"
+            ));
+        }
+        sentences
+    }
 }
 
 /// One cell of the table.

@@ -33,6 +33,18 @@ pub struct SampleRecord {
     pub filtered: BTreeMap<String, Value>,
     /// Scores by `metric,filter`, as lm-eval names them. What is summed over a corpus later is an array of its parts.
     pub metrics: BTreeMap<String, Value>,
+    /// Tokens of the responses that are the base's alone, because the strategy's plugin failed and `on_error` is
+    /// `fallback_to_base`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fallback_tokens: usize,
+    /// Why there is no response: the strategy's plugin failed. Such a sample has no scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl SampleRecord {

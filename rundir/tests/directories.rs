@@ -58,6 +58,8 @@ fn sample(variant: &str, index: usize, repeat: usize) -> SampleRecord {
             ("exact_match,none".to_owned(), json!(f64::from(u8::from(right)))),
             ("bleu,none".to_owned(), json!(["a b c d e", ["a b c d", "x"]])),
         ]),
+        fallback_tokens: 0,
+        error: None,
     }
 }
 
@@ -236,6 +238,7 @@ fn metrics_are_whole_or_not_there() {
         limit: None,
         metrics: Vec::new(),
         gaps: Vec::new(),
+        failures: Vec::new(),
     };
     run.write_metrics(&metrics).unwrap();
     assert_eq!(run.reader().unwrap().metrics().unwrap(), Some(metrics));

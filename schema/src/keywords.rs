@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 /// References that lead to references end after so many.
-const LONGEST_CHAIN: usize = 64;
+const LONGEST_CHAIN: usize = 16;
 
 /// Words that say something about a schema and nothing about values.
 pub(crate) const ANNOTATIONS: &[&str] = &[

@@ -37,11 +37,12 @@
 //! * [`resolve`], [`description`], [`choices`], [`types`], [`bounds`]: what schemas say, for those who write the words.
 //!
 //! The keywords are those of draft 2020-12 that describe tables, lists, numbers and texts, without patterns, formats and remote
-//! references. Depth and work are bounded, whatever a schema refers to.
+//! references. Depth and work are bounded, whatever a schema refers to; one that requires itself is refused, for no value fulfils it.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod ends;
 mod instance;
 mod keywords;
 mod refusal;

@@ -59,7 +59,9 @@ fn why(problem: &Problem<'_>, value: &Json) -> String {
         Problem::Excluded => format!("{value} is excluded"),
         Problem::Forbidden => "nothing is allowed here".to_owned(),
         Problem::NotJson => "is no JSON".to_owned(),
-        Problem::TooDeep => "nested too deep, or its schema refers to itself too often".to_owned(),
+        Problem::TooDeep => {
+            "nested too deep, too large to compare, or its schema refers to itself too often".to_owned()
+        }
     }
 }
 

@@ -4,12 +4,17 @@ use serde_json::Value as Json;
 
 use crate::{
     Refusal,
+    ends::requires_itself,
     keywords::{follow, is_annotation, types},
     validate,
 };
 
 /// Schemas within schemas end here.
 const DEEPEST: usize = 64;
+/// So many schemas may be within one; no honest one has as many parameters.
+const MOST_SCHEMAS: usize = 10_000;
+/// Every look at a value may follow references, so their names must not be long.
+const LONGEST_REFERENCE: usize = 1_000;
 
 /// A schema of a table, every keyword of which is understood.
 #[derive(Clone, Debug)]
@@ -24,7 +29,10 @@ impl Schema {
         if root.get("type").and_then(Json::as_str) != Some("object") {
             return Err("/type: must be \"object\": parameters are a table".to_owned());
         }
-        schema.understand(root, "", 0)?;
+        schema.understand(root, "", 0, &mut 0)?;
+        if let Some(at) = requires_itself(root) {
+            return Err(format!("{at}: is required within itself, so that no parameters fulfil it"));
+        }
         Ok(schema)
     }
 
@@ -45,9 +53,13 @@ impl Schema {
     }
 
     /// Refuses keywords outside the supported part, so that a schema never promises more than is checked.
-    fn understand(&self, schema: &Json, at: &str, depth: usize) -> Result<(), String> {
+    fn understand(&self, schema: &Json, at: &str, depth: usize, seen: &mut usize) -> Result<(), String> {
         if depth > DEEPEST {
             return Err(format!("{at}: nested more than {DEEPEST} deep"));
+        }
+        *seen += 1;
+        if *seen > MOST_SCHEMAS {
+            return Err(format!("{at}: more than {MOST_SCHEMAS} schemas within one"));
         }
         let object = match schema {
             Json::Bool(_) => return Ok(()),
@@ -56,12 +68,12 @@ impl Schema {
         };
         for (key, value) in object {
             let at = format!("{at}/{key}");
-            let within = |schema: &Json, at: &str| self.understand(schema, at, depth + 1);
+            let mut within = |schema: &Json, at: &str| self.understand(schema, at, depth + 1, seen);
             match key.as_str() {
                 "$ref" => {
-                    let local = value.as_str().is_some_and(|to| to == "#" || to.starts_with("#/"));
-                    if !local || follow(&self.root, schema).is_none() {
-                        return Err(format!("{at}: leads nowhere in this schema"));
+                    let local = |to: &str| to.len() <= LONGEST_REFERENCE && (to == "#" || to.starts_with("#/"));
+                    if !value.as_str().is_some_and(local) || follow(&self.root, schema).is_none() {
+                        return Err(format!("{at}: leads nowhere in this schema, or in a circle"));
                     }
                 }
                 "$defs" | "definitions" | "properties" => {
@@ -164,6 +176,38 @@ mod tests {
         ] {
             assert!(Schema::new(&schema).expect_err("refused").starts_with(at));
         }
+    }
+
+    #[test]
+    fn schemas_that_no_value_fulfils_or_that_are_too_many_are_refused() {
+        let itself = json!({ "type": "object", "required": ["a"], "properties": { "a": { "$ref": "#" } } });
+        assert_eq!(
+            Schema::new(&itself).expect_err("refused"),
+            "/properties/a: is required within itself, so that no parameters fulfil it"
+        );
+        let many: serde_json::Map<String, Value> = (0..20_000).map(|n| (n.to_string(), json!({}))).collect();
+        let refused = Schema::new(&json!({ "type": "object", "properties": many })).expect_err("refused");
+        assert!(refused.ends_with(": more than 10000 schemas within one"), "{refused}");
+        let long = format!("#/$defs/{}", "x".repeat(2_000));
+        let defs = json!({ "x".repeat(2_000): {} });
+        let schema = json!({ "type": "object", "properties": { "a": { "$ref": long } }, "$defs": defs });
+        assert!(Schema::new(&schema).expect_err("refused").starts_with("/properties/a/$ref: leads nowhere"));
+    }
+
+    /// A hundred thousand faults, each of which might hold a copy of a long description.
+    #[test]
+    fn faults_are_told_without_copies_of_what_a_key_is_for() {
+        let about = "x".repeat(100_000);
+        let list = json!({ "type": "array", "description": about, "items": { "type": "number" } });
+        let schema = json!({ "type": "object", "properties": { "a": list } });
+        let value = json!({ "a": vec!["no"; 50_000] });
+        let found = validate(&schema, &schema, &value);
+        assert_eq!(found.len(), 50_000);
+        assert!(found.iter().filter(|violation| violation.about.is_some()).count() <= 256);
+        // Looking for duplicates is work, too.
+        let unique = json!({ "type": "object", "properties": { "a": { "type": "array", "uniqueItems": true } } });
+        let value = json!({ "a": (0..50_000).collect::<Vec<_>>() });
+        assert!(Schema::new(&unique).expect("sound").check(&value).is_err_and(|refusal| refusal.why.contains("too")));
     }
 
     #[test]

@@ -12,6 +12,10 @@ use crate::{
 const DEEPEST: usize = 64;
 /// Schemas that refer to one another may multiply; no honest one needs this many looks at a value.
 const MOST_LOOKS: u32 = 100_000;
+/// So many faults are told with what their keys are for; the rest without.
+const MOST_DESCRIBED: usize = 256;
+/// Comparisons of list items with those before them that one look stands for.
+const COMPARISONS: usize = 100;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug)]
@@ -68,7 +72,7 @@ pub enum Problem<'s> {
     Forbidden,
     /// A number that is not finite, or a value of no type, where anything that JSON can hold is allowed.
     NotJson,
-    /// Values or schemas are nested too deep, or schemas refer to one another too often.
+    /// Values or schemas are nested too deep, schemas refer to one another too often, or there is too much to compare.
     TooDeep,
 }
 
@@ -92,7 +96,8 @@ struct Walk<'s> {
 impl<'s> Walk<'s> {
     fn report(&mut self, problem: Problem<'s>) {
         let described = |(len, property): &(usize, &Json)| Some((*len, description(self.root, property)?));
-        let about = self.about.iter().rev().find_map(described);
+        let told = self.found.len() < MOST_DESCRIBED;
+        let about = if told { self.about.iter().rev().find_map(described) } else { None };
         self.found.push(Violation { path: self.path.clone(), problem, about });
     }
 
@@ -291,8 +296,17 @@ impl<'s> Walk<'s> {
                 Some(schema) => self.value(schema, *value),
                 None => self.free(*value),
             }
-            if unique && list[..index].iter().any(|other| other.view().equals(&value.view())) {
-                self.report(Problem::Duplicate);
+            if unique {
+                let looks = u32::try_from(index / COMPARISONS).unwrap_or(u32::MAX);
+                self.looks = self.looks.saturating_sub(looks);
+                if self.looks == 0 {
+                    self.report(Problem::TooDeep);
+                    self.path.pop();
+                    return;
+                }
+                if list[..index].iter().any(|other| other.view().equals(&value.view())) {
+                    self.report(Problem::Duplicate);
+                }
             }
             self.path.pop();
         }

@@ -16,6 +16,7 @@ mod peers;
 mod plan;
 mod plugin_batch;
 mod plugin_check;
+mod plugin_failures;
 mod plugin_messages;
 mod plugin_new;
 mod plugin_parity;

@@ -1,6 +1,6 @@
 //! The fixture that breaks every rule under `logitfuse plugin check`: which case finds which mode, and how.
 
-use std::path::Path;
+use std::{fs, path::Path, process::Command};
 
 use serde_json::json;
 
@@ -23,6 +23,13 @@ fn tables_that_break_the_abi_are_refused_with_a_reason() {
         ("other-metadata", "the metadata that the entry returns differ from those in section .lfmeta"),
         ("strategies-miscounted", "the table has 2 strategies, and the metadata has 1"),
         ("future-minor", "needs ABI 1.7, and this host speaks up to 1.0"),
+        ("entry-changes-mode", "lf_plugin_entry_v1: left the floating-point control bits changed (they were restored)"),
+        ("extension-changes-mode", "get_extension: left the floating-point control bits changed (they were restored)"),
+        (
+            "constructor-changes-mode",
+            "its constructor, or one of a library that it needs: left the floating-point control bits changed (they were \
+             restored)",
+        ),
         ("extension-without-begin", "lf.prompt/1: the required function begin is null"),
         ("table-misaligned", "the plugin's table is not aligned"),
     ] {
@@ -65,6 +72,8 @@ fn what_the_host_cannot_see_check_finds() {
         ("begin-keeps-pointer", "memory/guard-page-before", "crashed", "SIGSEGV"),
         // Wrong results.
         ("partial", "memory/guard-page-after", "failed", "was never written"),
+        ("write-nothing", "numeric/ordinary", "failed", "was never written"),
+        ("write-half", "numeric/ordinary", "failed", "was never written"),
         ("not-idempotent", "state-laws/fuse-is-idempotent", "failed", "fuse-is-idempotent"),
         ("rollback-ignored", "state-laws/rollback-is-replay", "failed", "rollback-is-replay"),
         ("begin-undone-by-rollback", "state-laws/rollback-is-replay", "failed", "rollback-is-replay"),
@@ -81,6 +90,18 @@ fn what_the_host_cannot_see_check_finds() {
         ("refuse-valid", "config/valid", "warning", "that the schema allows are refused"),
         // What belongs to the process.
         ("flush-to-zero", "numeric/ordinary", "failed", "floating-point control bits"),
+        ("round-up", "numeric/ordinary", "failed", "floating-point control bits"),
+        ("mode-in-create", "config/defaults", "failed", "create: left the floating-point control bits"),
+        ("mode-in-state-free", "environment/unchanged", "failed", "state_free: left the floating-point control bits"),
+        ("mode-in-destroy", "environment/unchanged", "failed", "destroy: left the floating-point control bits"),
+        ("close-descriptor", "environment/unchanged", "failed", "descriptor 0 (/dev/null) closed"),
+        ("leave-descriptor", "environment/unchanged", "failed", "(/dev/null) left open"),
+        ("umask", "environment/unchanged", "failed", "umask"),
+        ("limit", "environment/unchanged", "failed", "resource limits"),
+        ("timer", "environment/unchanged", "failed", "a timer"),
+        ("exit-handler", "environment/exit", "failed", "status 0 in the place of 71"),
+        ("process", "environment/unchanged", "failed", "started a process"),
+        ("fork", "numeric/ordinary", "failed", "process"),
         ("locale", "environment/unchanged", "failed", "the locale"),
         ("variable", "environment/unchanged", "failed", "environment variables"),
         ("working-directory", "environment/unchanged", "failed", "the working directory"),
@@ -119,6 +140,49 @@ fn constructors_run_in_a_process_that_may_die() {
     );
     let found = check(good(), &["--filter", "load/library", "--timeout", "2s"], Some("constructor-hangs"));
     assert!(matches!(&found[..], [(_, verdict, _)] if verdict == "hung"), "{found:?}");
+}
+
+/// A case that starts processes is ended with all of them, those too that moved to a session of their own.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_process_outlives_the_check() {
+    for mode in ["process", "fork"] {
+        let params = json!({ "mode": mode }).to_string();
+        // A copy of a process keeps its environment, by which it is found.
+        let mine = format!("{}-{mode}", std::process::id());
+        let output = Command::new(assert_cmd::cargo::cargo_bin("logitfuse"))
+            .args(["plugin", "check", good().to_str().unwrap(), "--filter", "numeric/extremes", "--params", &params])
+            .env("LOGITFUSE_CHECK_TEST", &mine)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{mode}: {output:?}");
+        let mine = format!("LOGITFUSE_CHECK_TEST={mine}");
+        let marked = |process: &Path| {
+            let environment = fs::read(process.join("environ")).unwrap_or_default();
+            environment.split(|&byte| byte == 0).any(|variable| variable == mine.as_bytes())
+        };
+        let left = fs::read_dir("/proc").unwrap().filter(|entry| marked(&entry.as_ref().unwrap().path())).count();
+        assert_eq!(left, 0, "{mode}");
+    }
+}
+
+/// Two endless loops are enough to know; what one fault breaks is told as one, and the telling finding first.
+#[test]
+fn many_findings_of_one_fault_are_one_cause() {
+    let file = good().to_str().unwrap();
+    let text = |arguments: &[&str]| {
+        let output = plugin(&[&["check", file, "--cases", "4"], arguments].concat(), None);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let looping = text(&["--params", r#"{"mode":"loop"}"#, "--timeout", "2s", "--jobs", "1"]);
+    assert_eq!(looping.matches("HUNG").count(), 2, "{looping}");
+    assert!(looping.contains("not tried: 2 cases before it did not end"), "{looping}");
+    let nan = text(&["--params", r#"{"mode":"nan"}"#]);
+    let (lines, summary) = nan.split_once("what is wrong, the telling first:").unwrap();
+    assert!(lines.matches("FAILED").count() > 10, "{nan}");
+    assert_eq!(lines.matches("is NaN").count(), 1, "told once, then `as …`: {nan}");
+    assert!(summary.contains(" findings of one cause"), "{nan}");
 }
 
 #[test]

@@ -166,7 +166,9 @@ fn run(folder: &Path, strategy: &str, flags: &[&str]) -> std::process::Output {
     );
     fs::write(folder.join("e.toml"), toml).unwrap();
     let mut command = Command::new(assert_cmd::cargo::cargo_bin("logitfuse"));
-    command.args(["run", "-q", "e.toml"]).args(flags).current_dir(folder).env_remove("RUST_BACKTRACE");
+    // What is unpinned here is meant to be, unless a test says otherwise.
+    let trust: &[&str] = if flags.contains(&"--plugin-trust") { &[] } else { &["--plugin-trust", "warn"] };
+    command.args(["run", "-q", "e.toml"]).args(flags).args(trust).current_dir(folder).env_remove("RUST_BACKTRACE");
     command.env("LOGITFUSE_ORT_LIB", runtime().library()).output().unwrap()
 }
 
@@ -260,7 +262,8 @@ fn ids_that_are_offered_twice_or_by_nobody() {
     assert!(first.status.success(), "{first:?}");
 }
 
-/// A run that a plugin ends keeps what was written, names plugin, call and position, and goes on when the plugin is mended.
+/// A sample that a plugin fails keeps what was written, names plugin, call and position, and is made again when the plugin is
+/// mended.
 #[test]
 fn a_run_loses_no_sample_to_a_bad_plugin() {
     let folder = tempfile::tempdir().unwrap();
@@ -281,13 +284,26 @@ fn a_run_loses_no_sample_to_a_bad_plugin() {
         ("nan", "plugin org.logitfuse.misbehave/misbehave: fuse at position 0: entry "),
     ] {
         let said = said(&go(&with(mode, ""), &[]), folder.path());
-        assert!(said.contains(words), "{said}");
-        assert_eq!(fs::read_to_string(&out).unwrap(), kept, "{mode}");
+        assert!(said.starts_with("error: 1 of 1 samples failed: the strategy's plugin did"), "{said}");
+        let lines = fs::read_to_string(&out).unwrap();
+        let failed = lines.strip_prefix(&kept).unwrap();
+        let record: serde_json::Value = serde_json::from_str(failed).unwrap();
+        assert!(record["id"] == "2" && record["error"].as_str().unwrap().starts_with(words), "{mode}: {failed}");
     }
+    // One by one as in a batch; the others are made.
+    fs::remove_file(&out).unwrap();
+    let said = said(&go(&with("fails-sometimes", ""), &["--batch", "1"]), folder.path());
+    let lines = fs::read_to_string(&out).unwrap();
+    let errors = lines.lines().filter(|line| line.contains("this one is too hard")).count();
+    assert!(said.starts_with(&format!("error: {errors} of 3 samples failed")), "{said}");
+    assert!(lines.lines().count() == 3 && (1..3).contains(&errors), "{lines}");
+    fs::write(&out, &kept).unwrap();
     // A plugin that lies about its laws runs; `check` is what tells.
     assert!(go(&with("lies-about-shift", ""), &[]).status.success());
     assert!(fs::read_to_string(&out).unwrap().starts_with(&kept));
     fs::write(&out, &kept).unwrap();
     assert!(go(&with("nan", "on_error = \"fallback_to_base\"\n"), &[]).status.success());
-    assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), 3);
+    let lines = fs::read_to_string(&out).unwrap();
+    let last: serde_json::Value = serde_json::from_str(lines.lines().nth(2).unwrap()).unwrap();
+    assert_eq!(last["fallback_tokens"], last["tokens"].as_array().unwrap().len());
 }

@@ -84,6 +84,8 @@ fn document(file: &PluginFile) -> Value {
         "license": metadata.license,
         "sdk": metadata.sdk,
         "url": metadata.url,
+        "libraries": file.dependencies().iter().map(|needed| json!({ "name": needed.name, "system": needed.system }))
+            .collect::<Vec<Value>>(),
         "strategies": strategies.collect::<Vec<Value>>(),
     })
 }
@@ -92,6 +94,10 @@ fn page(file: &PluginFile) -> String {
     let metadata = file.metadata();
     let abi = format!("{}.{}", metadata.abi.0, metadata.abi.1);
     let (path, hash) = (file.path().display().to_string(), file.hash().to_string());
+    let needs = file.dependencies().iter().map(|needed| {
+        if needed.system { needed.name.clone() } else { format!("{} (not covered by the sha256)", needed.name) }
+    });
+    let needs = needs.collect::<Vec<String>>().join(", ");
     let facts = [
         ["plugin", metadata.id.as_str()],
         ["version", &metadata.version],
@@ -101,6 +107,7 @@ fn page(file: &PluginFile) -> String {
         ["ABI", &abi],
         ["file", &path],
         ["sha256", &hash],
+        ["needs", &needs],
     ];
     let facts = facts.into_iter().filter(|[_, value]| !value.is_empty());
     let mut page = TextTable::new(facts).at_least(0, "built with".len()).to_string();

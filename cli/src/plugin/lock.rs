@@ -5,11 +5,11 @@ use std::{
     process::ExitCode,
 };
 
-use logitfuse_config::{Config, Experiment, Overrides};
+use logitfuse_config::{Experiment, Overrides};
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
 use logitfuse_plugin_host::{Lock, PluginFile};
 
-use super::search::search_path;
+use super::search::files;
 use crate::{args::Global, output};
 
 pub(crate) fn run(global: &Global, files: &[PathBuf]) -> anyhow::Result<ExitCode> {
@@ -39,19 +39,7 @@ pub(crate) fn run(global: &Global, files: &[PathBuf]) -> anyhow::Result<ExitCode
 
 /// The plugins that an experiment names or uses.
 fn of_experiment(global: &Global, file: &Path) -> Result<Vec<PluginFile>> {
-    let experiment = Experiment::load(file, &Overrides::default())?;
-    let mut configs: Vec<Config> = experiment.cells().iter().map(|cell| cell.config.clone()).collect();
-    if configs.is_empty() {
-        configs.push(experiment.config()?);
-    }
-    let mut plugins: Vec<PluginFile> = Vec::new();
-    for config in configs {
-        for plugin in config.plugin_files(&search_path(global))? {
-            if plugins.iter().all(|known| known.hash() != plugin.hash()) {
-                plugins.push(plugin);
-            }
-        }
-    }
+    let plugins = files(global, &Experiment::load(file, &Overrides::default())?)?;
     if plugins.is_empty() {
         return Err(Error::new(ErrorKind::InvalidConfig, format!("{}: uses no plugin", file.display()))
             .with_help("name one: [strategy] use = \"plugin:ID\""));

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use logitfuse_config::{Config, Experiment};
 use logitfuse_core::Result;
 use logitfuse_pipeline::{Pipeline, PluginSettings};
 use logitfuse_plugin_host::{Place, PluginFile, Policy, SearchPath};
@@ -30,10 +31,34 @@ pub(crate) fn search_path(global: &Global) -> SearchPath {
 pub(crate) fn settings(global: &Global) -> PluginSettings {
     let policy = match global.plugin_trust {
         Trust::RequirePin => Policy::RequirePin,
+        Trust::PinNamed => Policy::PinNamed,
         Trust::Warn => Policy::Warn,
         Trust::Off => Policy::Off,
     };
     PluginSettings { search: search_path(global), policy, locked: global.locked }
+}
+
+/// The files of the plugins that an experiment names or uses, each once. None of their code runs.
+pub(crate) fn files(global: &Global, experiment: &Experiment) -> Result<Vec<PluginFile>> {
+    let mut configs: Vec<Config> = experiment.cells().iter().map(|cell| cell.config.clone()).collect();
+    if configs.is_empty() {
+        configs.push(experiment.config()?);
+    }
+    // Sweeps have hundreds of configurations with the same plugins.
+    let mut seen: Vec<Config> = Vec::new();
+    let mut plugins: Vec<PluginFile> = Vec::new();
+    for config in configs {
+        if seen.iter().any(|known| known.plugins == config.plugins && known.strategy.id == config.strategy.id) {
+            continue;
+        }
+        for plugin in config.plugin_files(&search_path(global))? {
+            if plugins.iter().all(|known| known.hash() != plugin.hash()) {
+                plugins.push(plugin);
+            }
+        }
+        seen.push(config);
+    }
+    Ok(plugins)
 }
 
 /// Reports a plugin's failures and slow calls on stderr, once the run has ended.

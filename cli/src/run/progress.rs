@@ -9,6 +9,8 @@ use crate::{args::Global, decode, output};
 
 /// Lines come this often where there is no terminal.
 const PAUSE: Duration = Duration::from_secs(10);
+/// So many samples that failed are named while a run is at work.
+const FAILURES_SAID: usize = 5;
 
 /// Reports a run's progress on stderr.
 pub(crate) struct ProgressReporter<'a> {
@@ -22,12 +24,25 @@ pub(crate) struct ProgressReporter<'a> {
     said: Instant,
     /// Over all cells.
     pub(crate) total: usize,
+    /// Samples of these that failed.
+    pub(crate) failed: usize,
 }
 
 impl<'a> ProgressReporter<'a> {
     pub(crate) fn new(global: &'a Global) -> Self {
         let (bar, now) = (ProgressBar::hidden(), Instant::now());
-        Self { global, bar, cell: String::new(), samples: 0, made: 0, tokens: 0, begun: now, said: now, total: 0 }
+        Self {
+            global,
+            bar,
+            cell: String::new(),
+            samples: 0,
+            made: 0,
+            tokens: 0,
+            begun: now,
+            said: now,
+            total: 0,
+            failed: 0,
+        }
     }
 
     pub(crate) fn on(&mut self, progress: &Progress<'_>) {
@@ -44,7 +59,10 @@ impl<'a> ProgressReporter<'a> {
                     output::say(self.global.quiet, &format!("{}: {samples} samples to make{there}", self.cell));
                 }
             }
-            Progress::Sample { tokens, .. } => {
+            Progress::Sample { key, tokens, error } => {
+                if let Some(error) = error {
+                    self.failed(key, error);
+                }
                 self.made += 1;
                 self.total += 1;
                 self.tokens += tokens;
@@ -57,6 +75,15 @@ impl<'a> ProgressReporter<'a> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The first ones are said as they come; the table counts all.
+    fn failed(&mut self, key: &str, error: &str) {
+        self.failed += 1;
+        if self.failed <= FAILURES_SAID {
+            let quiet = self.global.quiet;
+            self.bar.suspend(|| output::say(quiet, &format!("{key}: failed: {error}")));
         }
     }
 

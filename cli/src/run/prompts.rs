@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use logitfuse_config::Experiment;
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
 use logitfuse_engine::{Cancel, FinishReason};
-use logitfuse_pipeline::Sample;
+use logitfuse_pipeline::{Sample, is_plugin_failure};
 use serde_json::Value;
 
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     batch,
     decode::{self, Decoded, Opened},
     output, plugin,
+    record::RecordNames,
     signal::{self, INTERRUPTED},
 };
 
@@ -64,7 +65,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> a
     let cancel = signal::cancel_on_interrupt()?;
     let mut opened = decode::open(global, &config)?;
     let bar = bar(global, todo.len());
-    let mut count = 0;
+    let (mut count, mut failed) = (0, 0);
     let mut write = |record: &Value| match &mut log {
         Some(log) => log.append(record),
         None if format == Format::Jsonl => output::json(record, false),
@@ -81,26 +82,46 @@ pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> a
     let one_by_one = format == Format::Text || args.print.timings || batch <= 1;
     let complete = if one_by_one {
         each(global, args, format, &mut opened, &todo, &cancel, &mut |finished| {
-            write(&finished.0)?;
-            progress(&finished.1, &finished.2);
+            failed += usize::from(finished.failed);
+            write(&finished.record)?;
+            progress(&finished.id, &finished.summary);
             Ok(())
         })?
     } else {
         let Opened { pipeline, decoder } = &mut opened;
         batch::samples(pipeline, decoder, &todo, batch, args.print, &cancel, &mut |finished| {
+            failed += usize::from(finished.failed);
             write(&finished.record)?;
-            progress(&finished.id, &format!("[{} tokens]", finished.tokens));
+            let failure = finished.record.get("error").and_then(Value::as_str).map(|error| format!("failed: {error}"));
+            progress(&finished.id, &failure.unwrap_or_else(|| format!("[{} tokens]", finished.tokens)));
             Ok(())
         })?
     };
     if complete {
         bar.finish_and_clear();
         plugin::print_summary(global, &opened.pipeline);
-        return Ok(ExitCode::SUCCESS);
+        return if failed == 0 { Ok(ExitCode::SUCCESS) } else { Err(samples_failed(failed, todo.len()).into()) };
     }
     bar.abandon();
     output::say(global.quiet, &format!("interrupted after {count} samples; the same command goes on from there"));
     Ok(ExitCode::from(INTERRUPTED))
+}
+
+/// What ends a run in which a plugin failed, after everything is written.
+fn samples_failed(failed: usize, of: usize) -> Error {
+    let what = format!("{failed} of {of} samples failed: the strategy's plugin did; `error` in their lines says why");
+    Error::new(ErrorKind::Backend, what).with_help(
+        "the same command makes them again; `logitfuse plugin check` finds what is wrong with the plugin, and \
+         on_error = \"fallback_to_base\" goes on with the base",
+    )
+}
+
+/// What is said of a finished sample.
+struct Finished {
+    record: Value,
+    id: String,
+    summary: String,
+    failed: bool,
 }
 
 /// One sample after the other; hands over each one's record, id and summary. Returns false if it was interrupted.
@@ -111,19 +132,25 @@ fn each(
     opened: &mut Opened,
     todo: &[(usize, &Sample)],
     cancel: &Cancel,
-    done: &mut dyn FnMut((Value, String, String)) -> Result<()>,
+    done: &mut dyn FnMut(Finished) -> Result<()>,
 ) -> Result<bool> {
     for (index, sample) in todo {
         if format == Format::Text {
             output::line(&format!("## {}", sample.id))?;
         }
-        let Decoded { generation, record, .. } =
-            decode::sample(global, opened, *index, sample, args.print, format, cancel)
-                .map_err(|e| e.context(&sample.id))?;
-        if generation.finish == FinishReason::Cancelled {
-            return Ok(false);
-        }
-        done((record, sample.id.clone(), decode::summary(&opened.pipeline, &generation)))?;
+        let id = sample.id.clone();
+        let finished = match decode::sample(global, opened, *index, sample, args.print, format, cancel) {
+            Ok(Decoded { generation, .. }) if generation.finish == FinishReason::Cancelled => return Ok(false),
+            Ok(Decoded { generation, record, .. }) => {
+                Finished { record, id, summary: decode::summary(&opened.pipeline, &generation), failed: false }
+            }
+            Err(e) if is_plugin_failure(&e) => {
+                let record = RecordNames::of(&opened.pipeline).failed(*index, sample, &e);
+                Finished { record, id, summary: format!("failed: {e}"), failed: true }
+            }
+            Err(e) => return Err(e.context(id)),
+        };
+        done(finished)?;
     }
     Ok(true)
 }
@@ -136,7 +163,8 @@ fn bar(global: &Global, samples: usize) -> ProgressBar {
     ProgressBar::new(samples as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// A JSONL file that grows by one flushed line a sample; the ids in it are not generated again.
+/// A JSONL file that grows by one flushed line a sample; the ids in it are not generated again. Samples that failed are: their
+/// lines are taken out, for what failed may have been mended.
 struct Log {
     file: File,
     path: String,
@@ -149,6 +177,7 @@ impl Log {
         let file = OpenOptions::new().create(true).append(true).read(true).open(path).or_err(ErrorKind::Io, &shown)?;
         let mut done = BTreeSet::new();
         let mut whole = 0;
+        let (mut kept, mut failures) = (String::new(), false);
         let mut reader = BufReader::new(&file);
         let mut line = String::new();
         for number in 1.. {
@@ -157,20 +186,40 @@ impl Log {
             if !line.ends_with('\n') {
                 break;
             }
-            let id = serde_json::from_str::<Value>(&line).ok().and_then(|v| Some(v.get("id")?.as_str()?.to_owned()));
-            let Some(id) = id else {
+            let value = serde_json::from_str::<Value>(&line).unwrap_or_default();
+            let Some(id) = value.get("id").and_then(Value::as_str) else {
                 return Err(Error::new(
                     ErrorKind::InvalidData,
                     format!("{shown}:{number}: not a line of `logitfuse run`"),
                 )
                 .with_help("name another file with --output"));
             };
-            done.insert(id);
             whole += bytes as u64;
+            if value.get("error").is_some() {
+                failures = true;
+                continue;
+            }
+            done.insert(id.to_owned());
+            kept.push_str(&line);
         }
         drop(reader);
+        if failures {
+            return Self::rewritten(path, &kept, done);
+        }
         // A line that a kill cut off is made again.
         file.set_len(whole).or_err(ErrorKind::Io, &shown)?;
+        Ok(Self { file, path: shown, done })
+    }
+
+    /// The same file with these lines only; whenever it is killed, it holds all of the old ones or all of the new.
+    fn rewritten(path: &Path, kept: &str, done: BTreeSet<String>) -> Result<Self> {
+        let shown = path.display().to_string();
+        let mut half = path.as_os_str().to_owned();
+        half.push(".half");
+        let half = Path::new(&half);
+        let replaced = std::fs::write(half, kept).and_then(|()| std::fs::rename(half, path));
+        replaced.or_err(ErrorKind::Io, &shown)?;
+        let file = OpenOptions::new().append(true).open(path).or_err(ErrorKind::Io, &shown)?;
         Ok(Self { file, path: shown, done })
     }
 

@@ -88,7 +88,7 @@ pub(crate) fn execute(
         let what =
             format!("{}: this shard is complete; `logitfuse merge` joins it with the others", directory.display());
         output::say(global.quiet, &what);
-        return Ok(ExitCode::SUCCESS);
+        return if progress.failed == 0 { Ok(ExitCode::SUCCESS) } else { Err(samples_failed(progress.failed).into()) };
     };
     print(&metrics, format)?;
     drafting(global, &Run::open(directory)?)?;
@@ -100,7 +100,21 @@ pub(crate) fn execute(
     for failure in &failures {
         anstream::eprintln!("expectation failed: {}", failure.what);
     }
+    // A directory that is complete may hold failures of an earlier process, so the figures say and not the progress.
+    let failed = metrics.failures.iter().map(|of_cell| of_cell.failed).sum();
+    if failed > 0 {
+        return Err(samples_failed(failed).into());
+    }
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// What ends a run in which a plugin failed, after everything is written.
+fn samples_failed(count: usize) -> Error {
+    let what = format!("{count} samples failed: the strategy's plugin did; `error` in samples.jsonl says why");
+    Error::new(ErrorKind::Backend, what).with_help(
+        "the other samples are scored without them; `logitfuse plugin check` finds what is wrong with the plugin, and \
+         on_error = \"fallback_to_base\" goes on with the base",
+    )
 }
 
 /// Reports the predicted and the achieved speed of drafts, on stderr: times differ from run to run.

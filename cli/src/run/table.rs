@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use logitfuse_rundir::{GapRecord, MetricRecord, Metrics};
+use logitfuse_rundir::{FailureRecord, GapRecord, MetricRecord, Metrics};
 
 use crate::table::TextTable;
 
@@ -11,6 +11,12 @@ pub(crate) fn table(metrics: &Metrics) -> String {
     let mut text = String::new();
     if let Some(limit) = metrics.limit {
         let _ = writeln!(text, "limited to {limit} items a task: not for reporting\n");
+    }
+    for sentence in metrics.failures.iter().flat_map(FailureRecord::sentences) {
+        let _ = writeln!(text, "{sentence}");
+    }
+    if !metrics.failures.is_empty() {
+        text.push('\n');
     }
     let width = metrics.metrics.iter().map(|record| record.variant.chars().count()).max().unwrap_or(0);
     let mut blocks: Vec<(&str, &str, &str)> = Vec::new();
@@ -119,6 +125,15 @@ mod tests {
             interval: Some([0.25, 0.75]),
             ratio_to_ceiling: None,
         };
+        let failure = FailureRecord {
+            variant: "static[alpha=1]".into(),
+            task: "qa".into(),
+            samples: 9,
+            failed: 1,
+            fallback_samples: 2,
+            fallback_tokens: 17,
+            first: Some("item 4: plugin x/y: fuse at position 0: entry 1 is NaN".into()),
+        };
         let metrics = Metrics {
             schema_version: 1,
             identity_sha256: String::new(),
@@ -126,10 +141,14 @@ mod tests {
             limit: Some(8),
             metrics: vec![record("large", 0.125), record("static[alpha=1]", 0.5)],
             gaps: vec![gap],
+            failures: vec![failure],
         };
         assert_eq!(
             table(&metrics),
             "limited to 8 items a task: not for reporting\n\n\
+             static[alpha=1] × qa: 1 of 9 samples failed and have no score, the first is \
+             item 4: plugin x/y: fuse at position 0: entry 1 is NaN\n\
+             static[alpha=1] × qa: the plugin failed in 2 of 9 samples, where 17 tokens are those of the base alone\n\n\
              qa: exact_match (n = 8; 95 % interval: Wilson)\n  \
              large                0.1250  [0.0250, 0.2250]\n  \
              static[alpha=1]      0.5000  [0.4000, 0.6000]        gap closed 0.500 [0.250, 0.750]"

@@ -61,6 +61,7 @@ impl Decoder {
         for timings in [&mut a.timings, &mut context.timings] {
             timings.sample += took;
             timings.tokens += 1;
+            timings.fallbacks += usize::from(self.fuser.fell_back);
         }
         a.advanced += 1;
         let (position, request) = (a.sequence.tokens.len(), a.index);

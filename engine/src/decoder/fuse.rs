@@ -7,11 +7,13 @@ pub(super) struct FusionBuffers {
     pub(super) row: Vec<f32>,
     /// As many as the strategy has columns, or none if the request does not ask.
     pub(super) trace: Vec<f64>,
+    /// Whether the row is the base's, because the strategy failed.
+    pub(super) fell_back: bool,
 }
 
 impl FusionBuffers {
     pub(super) fn new(width: usize) -> Self {
-        Self { row: vec![0.0; width], trace: Vec::new() }
+        Self { row: vec![0.0; width], trace: Vec::new(), fell_back: false }
     }
 
     /// Fuses into `self.row` and `self.trace`; returns the fused row's log-normaliser, which proves that it is a
@@ -24,7 +26,9 @@ impl FusionBuffers {
         committed: &[TokenId],
         trace: bool,
     ) -> Result<f64> {
+        let before = state.fallbacks();
         state.fuse(&FusionStep::new(rows, committed), &mut self.blank(strategy, trace))?;
+        self.fell_back = state.fallbacks() > before;
         self.normalise(strategy, committed)
     }
 
@@ -37,6 +41,7 @@ impl FusionBuffers {
         committed: &[TokenId],
         trace: bool,
     ) -> Result<Option<f64>> {
+        self.fell_back = false;
         let exits = state.early_exit(lead, committed, &mut self.blank(strategy, trace))?;
         exits.then(|| self.normalise(strategy, committed)).transpose()
     }

@@ -127,6 +127,7 @@ impl Decoder {
             timings.fuse += fused;
             timings.sample += scored;
             timings.tokens += members.len();
+            timings.fallbacks += if self.fuser.fell_back { members.len() } else { 0 };
         }
         a.advanced += members.len();
         let tokens = &request.continuations[members[0]];

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, ops::ControlFlow, ops::Range};
 
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_engine::{Cancel, Decoder, Event, FinishReason, Request, ScoreRequest, Scored, Timings};
+use logitfuse_engine::{Cancel, Decoder, Event, FinishReason, Request, ScoreRequest, Timings};
+use logitfuse_pipeline::is_plugin_failure;
 use logitfuse_rundir::{Response, SCHEMA_VERSION, SampleRecord, TimingRecord, TokenRecord};
 
 use super::{
@@ -62,7 +63,7 @@ impl CellRun<'_> {
     pub(super) fn make(
         &mut self,
         todo: &[SampleJob<'_>],
-        mut earlier: Vec<Vec<Response>>,
+        mut earlier: Vec<Option<Vec<Response>>>,
         done: &mut Done<'_>,
     ) -> Result<bool> {
         for window in todo.chunks(WINDOW) {
@@ -76,7 +77,7 @@ impl CellRun<'_> {
     fn window(
         &mut self,
         todo: &[SampleJob<'_>],
-        earlier: &mut Vec<Vec<Response>>,
+        earlier: &mut Vec<Option<Vec<Response>>>,
         done: &mut Done<'_>,
     ) -> Result<bool> {
         let mut asked = Vec::with_capacity(todo.len());
@@ -166,8 +167,8 @@ struct Queue<'a, 'q> {
     labels: Labels,
     asked: &'q [PendingSample<'q>],
     next: usize,
-    /// Responses to the item of the next sample, by earlier repeats.
-    earlier: &'q mut Vec<Vec<Response>>,
+    /// Responses to the item of the next sample, by earlier repeats; none of one that failed.
+    earlier: &'q mut Vec<Option<Vec<Response>>>,
     done: &'q mut Done<'a>,
 }
 
@@ -184,18 +185,27 @@ impl Queue<'_, '_> {
             if !asked.requests.clone().all(|request| answered.contains_key(&request)) {
                 break;
             }
-            let (mut of, mut timings) = (Vec::new(), Timings::default());
+            let (mut of, mut timings): (Result<Vec<Response>>, _) = (Ok(Vec::new()), Timings::default());
             for answer in asked.requests.clone().filter_map(|request| answered.remove(&request)) {
-                of.extend(answer.responses);
                 timings.add(&answer.timings);
+                // Of several requests the first that failed is the reason, whichever failed first.
+                of = of.and_then(|mut of| {
+                    of.extend(answer.responses?);
+                    Ok(of)
+                });
             }
             let (variant, name, task) = self.cell;
             let SampleJob { doc, repeat, .. } = asked.todo;
             if repeat == 0 {
                 self.earlier.clear();
             }
-            self.earlier.push(of);
-            let answers: Vec<&[Response]> = self.earlier.iter().map(Vec::as_slice).collect();
+            let (of, error) = match of {
+                Ok(of) => (Some(of), None),
+                Err(error) => (None, Some(error.to_string())),
+            };
+            self.earlier.push(of.clone());
+            // An item one of whose repeats failed has too few answers for a score.
+            let answers: Vec<&[Response]> = self.earlier.iter().filter_map(Option::as_deref).collect();
             let outcome =
                 task.outcome(doc, &answers).map_err(|e| e.context(format_args!("{variant}/{name}/{}", doc.id)))?;
             let sample = SampleRecord {
@@ -208,9 +218,11 @@ impl Queue<'_, '_> {
                 doc: doc.fields.clone(),
                 target: outcome.target,
                 prompt_sha256: asked.prompt_sha256.clone(),
-                responses: self.earlier.last().cloned().unwrap_or_default(),
+                responses: of.unwrap_or_default(),
                 filtered: outcome.filtered,
                 metrics: outcome.metrics,
+                fallback_tokens: if error.is_none() { timings.fallbacks } else { 0 },
+                error,
             };
             let timing = timing_record(sample.key(), &timings, &self.labels.sources);
             (self.done)(sample, timing)?;
@@ -219,10 +231,13 @@ impl Queue<'_, '_> {
         Ok(())
     }
 
-    /// A request's error with the item that it is about.
-    fn named(&self, error: Error, request: usize) -> Error {
+    /// Takes the failure of a request: that of a plugin ends its sample, any other ends the run.
+    fn take_failure(&self, request: usize, error: Error) -> Result<Answered> {
+        if is_plugin_failure(&error) {
+            return Ok(Answered { responses: Err(error), timings: Timings::default() });
+        }
         let (variant, name, _) = self.cell;
-        error.context(format_args!("{variant}/{name}/{}", self.sample_of(request).0.todo.doc.id))
+        Err(error.context(format_args!("{variant}/{name}/{}", self.sample_of(request).0.todo.doc.id)))
     }
 
     fn is_complete(&self) -> bool {
@@ -232,7 +247,8 @@ impl Queue<'_, '_> {
 
 /// What came of one request.
 struct Answered {
-    responses: Vec<Response>,
+    /// Or why there are none, of a request whose plugin failed.
+    responses: Result<Vec<Response>>,
     timings: Timings,
 }
 
@@ -256,11 +272,20 @@ fn generate(
             Event::Done { generation, .. } if generation.finish == FinishReason::Cancelled => {}
             Event::Done { request, generation } => {
                 let trace = traces.remove(&request).unwrap_or_default();
-                let responses = vec![Labels::generated(&generation, trace)];
+                let responses = Ok(vec![Labels::generated(&generation, trace)]);
                 answered.insert(request, Answered { responses, timings: generation.timings });
                 failed = queue.hand_over(&mut answered).err();
             }
-            Event::Failed { request, error } => failed = Some(queue.named(error, request)),
+            Event::Failed { request, error } => {
+                traces.remove(&request);
+                failed = queue
+                    .take_failure(request, error)
+                    .and_then(|answer| {
+                        answered.insert(request, answer);
+                        queue.hand_over(&mut answered)
+                    })
+                    .err();
+            }
             _ => {}
         }
         if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -281,28 +306,34 @@ fn score(
     let mut answered: BTreeMap<usize, Answered> = BTreeMap::new();
     let mut failed = None;
     let mut on_event = |event: Event<'_>| {
-        if failed.is_some() {
-            return ControlFlow::Break(());
-        }
-        let scored: Scored = match event {
-            Event::Scored(scored) => scored,
-            Event::Failed { request, error } if error.kind() != ErrorKind::Cancelled => {
-                failed = Some(queue.named(error, request));
-                return ControlFlow::Break(());
+        let (request, answer) = match event {
+            _ if failed.is_some() => return ControlFlow::Break(()),
+            Event::Scored(scored) => {
+                let (asked, place) = queue.sample_of(scored.request);
+                let texts = asked.texts[place].iter().cloned();
+                let of = texts.zip(&scored.scores);
+                let responses = of.map(|(text, score)| queue.labels.scored(text, score, asked.todo.traced)).collect();
+                (scored.request, Ok(Answered { responses: Ok(responses), timings: scored.timings }))
             }
+            // What was running when the run was cancelled.
+            Event::Failed { error, .. } if cancel.is_cancelled() && error.kind() == ErrorKind::Cancelled => {
+                return ControlFlow::Continue(());
+            }
+            Event::Failed { request, error } => (request, queue.take_failure(request, error)),
             _ => return ControlFlow::Continue(()),
         };
-        let (asked, place) = queue.sample_of(scored.request);
-        let texts = asked.texts[place].iter().cloned();
-        let of = texts.zip(&scored.scores).map(|(text, score)| queue.labels.scored(text, score, asked.todo.traced));
-        let responses = of.collect();
-        answered.insert(scored.request, Answered { responses, timings: scored.timings });
-        failed = queue.hand_over(&mut answered).err();
+        let handed_over = answer.and_then(|answer| {
+            answered.insert(request, answer);
+            queue.hand_over(&mut answered)
+        });
+        failed = handed_over.err();
         if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let result = decoder.score_observed(&mut requests.into_iter().map(Ok), batch, cancel, &mut on_event);
     failed.map_or(Ok(()), Err)?;
     match result {
+        // Its sample says so.
+        Err(e) if is_plugin_failure(&e) => Ok(queue.is_complete()),
         Err(e) if e.kind() == ErrorKind::Cancelled => Ok(false),
         result => result.map(|_| queue.is_complete()),
     }

@@ -19,8 +19,9 @@ pub(super) const FOLDER: &str = "experiment_folder";
 /// Hashes every file that the run reads. No weights are loaded.
 pub(super) fn manifest(experiment: &Experiment, work: &[Work], options: &RunOptions<'_>) -> Result<Manifest> {
     let mut files: BTreeSet<(PathBuf, &'static str)> = BTreeSet::new();
+    let mut uncovered: BTreeSet<String> = BTreeSet::new();
     for work in work {
-        let of_cell = files_of(&work.cell, options.plugins)?.into_iter().chain(work.task.files());
+        let of_cell = files_of(&work.cell, options.plugins, &mut uncovered)?.into_iter().chain(work.task.files());
         files.extend(of_cell);
     }
     let folder = experiment.folder();
@@ -45,7 +46,7 @@ pub(super) fn manifest(experiment: &Experiment, work: &[Work], options: &RunOpti
         },
         scope: Scope { limit: options.scope.limit, shard: options.scope.shard },
         cells: work.iter().map(cell).collect(),
-        machine: machine(folder, options.threads),
+        machine: machine(folder, options.threads, uncovered),
     })
 }
 
@@ -62,7 +63,12 @@ fn config_sha256(resolved: &str) -> Result<String> {
     Ok(sha256(table.to_string().as_bytes()))
 }
 
-fn files_of(cell: &Cell, plugins: &PluginSettings) -> Result<Vec<(PathBuf, &'static str)>> {
+/// `uncovered` takes what plugins load that no hash covers.
+fn files_of(
+    cell: &Cell,
+    plugins: &PluginSettings,
+    uncovered: &mut BTreeSet<String>,
+) -> Result<Vec<(PathBuf, &'static str)>> {
     let mut files = Vec::new();
     let config = &cell.config;
     for name in used(config, plugins)? {
@@ -78,7 +84,10 @@ fn files_of(cell: &Cell, plugins: &PluginSettings) -> Result<Vec<(PathBuf, &'sta
         files.extend(source.calibration.iter().map(|file| (file.clone(), "calibration")));
     }
     let (_, plugin) = config.fusion_strategy(plugins)?;
-    files.extend(plugin.map(|plugin| (plugin.record.path, "plugin")));
+    if let Some(plugin) = plugin {
+        uncovered.extend(plugin.record.uncovered);
+        files.push((plugin.record.path, "plugin"));
+    }
     Ok(files)
 }
 
@@ -91,7 +100,7 @@ fn used(config: &Config, plugins: &PluginSettings) -> Result<Vec<String>> {
     Ok(config.sources.keys().filter(|name| all.contains(name)).cloned().collect())
 }
 
-fn machine(folder: &Path, threads: usize) -> BTreeMap<String, String> {
+fn machine(folder: &Path, threads: usize, uncovered: BTreeSet<String>) -> BTreeMap<String, String> {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let mut machine = BTreeMap::from([
@@ -108,6 +117,9 @@ fn machine(folder: &Path, threads: usize) -> BTreeMap<String, String> {
         Some(line.split_once(':')?.1.trim().to_owned())
     });
     machine.extend(cpu.map(|cpu| ("cpu", cpu)));
+    if !uncovered.is_empty() {
+        machine.insert("plugin_libraries", uncovered.into_iter().collect::<Vec<_>>().join(" "));
+    }
     machine.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 

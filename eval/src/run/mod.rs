@@ -119,6 +119,8 @@ pub enum Progress<'a> {
         key: &'a str,
         /// Tokens that were generated or scored.
         tokens: usize,
+        /// Why there are none: the strategy's plugin failed.
+        error: Option<&'a str>,
     },
 }
 
@@ -204,7 +206,8 @@ impl<'a> Suite<'a> {
             earlier,
             &mut |sample, timing| {
                 directory.append(&sample, &timing)?;
-                progress(Progress::Sample { key: &timing.key, tokens: timing.tokens });
+                let error = sample.error.as_deref();
+                progress(Progress::Sample { key: &timing.key, tokens: timing.tokens, error });
                 Ok(())
             },
         )
@@ -275,13 +278,13 @@ fn key(work: &Work, doc: &str, repeat: usize) -> String {
     SampleRecord::key_of(&work.cell.variant, &work.cell.task, doc, repeat)
 }
 
-/// What was answered to an item, repeat by repeat.
-fn answers(run: &Run, work: &Work, doc: &str) -> Result<Vec<Vec<Response>>> {
+/// What was answered to an item, repeat by repeat; none where that failed.
+fn answers(run: &Run, work: &Work, doc: &str) -> Result<Vec<Option<Vec<Response>>>> {
     let mut answers = Vec::new();
     for sample in run.samples()? {
         let sample = sample?;
         if (&*sample.variant, &*sample.task, &*sample.doc_id) == (&work.cell.variant, &work.cell.task, doc) {
-            answers.push(sample.responses);
+            answers.push(sample.error.is_none().then_some(sample.responses));
         }
     }
     Ok(answers)

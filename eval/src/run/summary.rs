@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use logitfuse_core::Result;
-use logitfuse_rundir::{Metrics, Run, SCHEMA_VERSION, SampleRecord};
+use logitfuse_rundir::{FailureRecord, Metrics, Run, SCHEMA_VERSION, SampleRecord};
 
 use super::{Work, cells::Cells, gaps::gaps};
 use logitfuse_config::Experiment;
@@ -23,6 +23,8 @@ pub(super) fn metrics(experiment: &Experiment, work: &[Work], run: &Run) -> Resu
             cells.samples[cell].push(sample);
         }
     }
+    let failures =
+        cells.work.iter().zip(&cells.samples).filter_map(|(work, samples)| failures(work, samples)).collect();
     let mut metrics = Vec::new();
     for (work, samples) in work.iter().zip(&cells.samples).filter(|(_, samples)| !samples.is_empty()) {
         let samples: Vec<&SampleRecord> = samples.iter().collect();
@@ -36,5 +38,25 @@ pub(super) fn metrics(experiment: &Experiment, work: &[Work], run: &Run) -> Resu
         limit: manifest.scope.limit,
         metrics,
         gaps: gaps(experiment, &cells)?,
+        failures,
+    })
+}
+
+/// What failed in a cell; none if nothing did.
+fn failures(work: &Work, samples: &[SampleRecord]) -> Option<FailureRecord> {
+    let failed = samples.iter().filter(|sample| sample.error.is_some()).count();
+    let fell_back = || samples.iter().filter(|sample| sample.fallback_tokens > 0);
+    if failed == 0 && fell_back().next().is_none() {
+        return None;
+    }
+    let said = |sample: &SampleRecord| Some(format!("item {}: {}", sample.doc_id, sample.error.as_ref()?));
+    Some(FailureRecord {
+        variant: work.cell.variant.clone(),
+        task: work.cell.task.clone(),
+        samples: samples.len(),
+        failed,
+        fallback_samples: fell_back().count(),
+        fallback_tokens: fell_back().map(|sample| sample.fallback_tokens).sum(),
+        first: samples.iter().find_map(said),
     })
 }

@@ -134,7 +134,8 @@ impl<'a> Suite<'a> {
         let (batch, cancel) = (self.batch(work), self.options.cancel);
         let mut cell = CellRun { variant, name: task, task: &work.task, opened, batch, cancel };
         let made = cell.make(&todo, Vec::new(), &mut |sample, timing| {
-            progress(Progress::Sample { key: &timing.key, tokens: timing.tokens });
+            let error = sample.error.as_deref();
+            progress(Progress::Sample { key: &timing.key, tokens: timing.tokens, error });
             match stored.get(&timing.key).and_then(|stored| stored.difference(&sample)) {
                 None => verification.same += 1,
                 Some(difference) => {

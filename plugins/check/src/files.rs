@@ -105,12 +105,13 @@ fn described(strategy: &StrategyMetadata) -> Outcome {
 /// A default that its own schema refuses, and a table that lets misspelt names pass.
 fn defaults(schema: &Schema) -> Outcome {
     let properties = schema.root().get("properties").and_then(serde_json::Value::as_object);
+    let least = crate::sample_params::least(schema);
     for (name, property) in properties.into_iter().flatten() {
         let Some(default) = schema.resolve(property).and_then(|p| property.get("default").or_else(|| p.get("default")))
         else {
             continue;
         };
-        let mut table = crate::sample_params::least(schema);
+        let mut table = least.clone();
         table[name] = default.clone();
         if !default.is_null()
             && let Err(refusal) = schema.check(&table)

@@ -19,19 +19,29 @@
 //! | state-laws | `fuse` with side effects, `rollback` that is no replay or undoes `begin`, forks that share, calibration that is not repeatable |
 //! | claimed-laws | metadata that promise more than the code holds |
 //! | threads | states that disturb one another, objects tied to a thread |
-//! | environment | rounding mode, locale, variables, working directory, signals, threads, stdout |
+//! | environment | rounding mode, locale, variables, working directory, signals, descriptors, umask, limits, timers, threads, processes, exit handlers, stdout |
 //! | perf | slowness; warnings only |
 //! | fuzz | all laws on random parameters and rows, for as long as asked |
 //!
-//! Random cases are drawn from a seed that the report names, so a finding can be had again.
+//! Random cases are drawn from a seed that the report names, so a finding can be had again. One fault breaks many cases, so
+//! findings of one cause are told as one ([`Report::causes`]). After two cases that did not end no more are tried.
+//!
+//! # Processes
+//!
+//! The process of a case leads a group of its own, with limits on processes, files and core dumps. A plugin that starts
+//! processes is ended with all of them, also those that left the group (where `/proc` tells), and that is a finding.
 
+mod cause;
 mod child;
 mod claimed;
 mod config;
 mod context;
 mod environment;
+mod family;
 mod files;
 mod fuzz;
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(unix)]
 mod guard_page;
 mod laws;
@@ -42,6 +52,7 @@ mod parent;
 mod perf;
 mod report;
 mod sample_params;
+mod snapshot;
 mod subject;
 mod threads;
 
@@ -50,6 +61,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use cause::Cause;
 pub use child::serve;
 pub use parent::run;
 pub use report::Report;

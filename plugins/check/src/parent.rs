@@ -5,7 +5,11 @@ use std::{
     fs::File,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -14,13 +18,18 @@ use logitfuse_core::{ErrorKind, Result, ResultExt};
 use serde::Deserialize;
 
 use crate::{
-    CaseResult, Group, Isolation, Options, Outcome, Report, Request, Verdict, child, config, environment, files, laws,
-    load, memory, numeric, perf, threads,
+    CaseResult, Group, Isolation, Options, Outcome, Report, Request, Verdict, child, config, environment,
+    family::{self, Family},
+    files, laws, load, memory, numeric, perf, threads,
 };
 use logitfuse_plugin_host::{PluginFile, printable};
 
 /// A fuzzing child ends after so long, so that a crash costs little of what was tried.
 const SLICE: Duration = Duration::from_secs(10);
+/// After so many cases that did not end, no more are tried: each costs all of its time, and tells nothing new.
+const MOST_HUNG: usize = 2;
+/// How often a case's processes are counted while it runs.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Checks a plugin. `on_result` is called with every result, in the order of the report, as soon as it is there.
 ///
@@ -130,13 +139,22 @@ fn run_all(
     let total = requests.len();
     let queue: Mutex<VecDeque<(usize, Request)>> = Mutex::new(requests.into_iter().enumerate().collect());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let hung = AtomicUsize::new(0);
     thread::scope(|scope| {
         let (send, receive) = mpsc::channel();
         for _ in 0..jobs.min(total) {
-            let (send, next) = (send.clone(), &next);
+            let (send, next, hung) = (send.clone(), &next, &hung);
             scope.spawn(move || {
                 while let Some((index, request)) = next() {
-                    let done = in_child(&request, options.timeout, program, arguments);
+                    let done = if hung.load(Ordering::Relaxed) < MOST_HUNG {
+                        in_child(&request, options.timeout, program, arguments)
+                    } else {
+                        let why = format!("not tried: {MOST_HUNG} cases before it did not end");
+                        Ok(result(&request, Verdict::Skipped, why, Duration::ZERO))
+                    };
+                    if done.as_ref().is_ok_and(|done| done.verdict == Verdict::Hung) {
+                        hung.fetch_add(1, Ordering::Relaxed);
+                    }
                     if send.send((index, done)).is_err() {
                         return;
                     }
@@ -185,7 +203,9 @@ fn in_child(request: &Request, timeout: Duration, program: &Path, arguments: &[S
     let io = |what: &'static str| move |e: std::io::Error| e_io(what, &e);
     std::fs::write(&asked, text).map_err(io("the request of a case"))?;
     let start = Instant::now();
-    let mut process = Command::new(program)
+    let mut command = Command::new(program);
+    Family::prepare(&mut command, &request.nonce);
+    let mut process = command
         .args(arguments)
         .args([&asked, &record])
         .current_dir(folder.path())
@@ -195,11 +215,23 @@ fn in_child(request: &Request, timeout: Duration, program: &Path, arguments: &[S
         .spawn()
         .map_err(io("a child for a case"))?;
     let limit = timeout + Duration::from_millis(request.fuzz_ms);
-    let status = wait(&mut process, limit).map_err(io("a child of a case"))?;
+    let family = Family::of(process.id(), &request.nonce);
+    let end = wait(&mut process, &family, limit).map_err(io("a child of a case"))?;
+    let left = family.others().len();
+    family.kill_others();
     let took = start.elapsed();
     let record: Option<Record> = std::fs::read(&record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let record = record.filter(|record| record.nonce == request.nonce);
-    let (mut verdict, mut detail) = verdict(status, record, limit);
+    let is_exit = request.group == Group::Environment && request.name == environment::EXIT;
+    let (mut verdict, mut detail) = match end {
+        End::Swarm => (Verdict::Failed, format!("started more than {} processes: it calls fork", family::MOST)),
+        End::TimedOut => verdict(None, record, limit),
+        End::Ended(status) if is_exit => exit_verdict(status, record),
+        End::Ended(status) => verdict(Some(status), record, limit),
+    };
+    if left > 0 && !verdict.is_finding() {
+        (verdict, detail) = (Verdict::Failed, format!("left {left} processes running"));
+    }
     if verdict == Verdict::Crashed
         && let Some(last) = last_stderr_line(&said)
     {
@@ -217,22 +249,55 @@ fn e_io(what: &str, e: &std::io::Error) -> logitfuse_core::Error {
         .with_help("look for room in the temporary folder, and for processes that may be started")
 }
 
-/// Waits until the process ends, or kills it; in both cases it is reaped.
-fn wait(process: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let end = Instant::now() + limit;
+/// How the process of a case came to its end.
+enum End {
+    Ended(ExitStatus),
+    TimedOut,
+    /// It started too many others.
+    Swarm,
+}
+
+/// Waits until the process ends, or kills it with its group; in both cases it is reaped.
+fn wait(process: &mut Child, family: &Family, limit: Duration) -> std::io::Result<End> {
+    let start = Instant::now();
     let mut pause = Duration::from_millis(1);
+    let mut look = start + LOOK;
     loop {
         if let Some(status) = process.try_wait()? {
-            return Ok(Some(status));
+            return Ok(End::Ended(status));
         }
-        if Instant::now() >= end {
+        let now = Instant::now();
+        let swarm = now >= look && family.others().len() > family::MOST;
+        if swarm || now >= start + limit {
+            family.kill_group();
             // It may have ended just now; then there is nothing to kill.
             let _ = process.kill();
             process.wait()?;
-            return Ok(None);
+            return Ok(if swarm { End::Swarm } else { End::TimedOut });
+        }
+        if now >= look {
+            look = now + LOOK;
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+/// Of the case whose process ends as a program does: its status must be the one that it set.
+fn exit_verdict(status: ExitStatus, record: Option<Record>) -> (Verdict, String) {
+    let Some(record) = record else { return verdict(Some(status), None, Duration::ZERO) };
+    match status.code() {
+        Some(environment::EXIT_STATUS) => (record.verdict, record.detail),
+        // Code of the plugin did not run: the strategy could not be made.
+        Some(0) if record.verdict != Verdict::Passed => (record.verdict, record.detail),
+        Some(code) => {
+            let was = environment::EXIT_STATUS;
+            let what = format!(
+                "the process ended with status {code} in the place of {was}: an exit handler of it sets another"
+            );
+            (Verdict::Failed, what)
+        }
+        None => (Verdict::Crashed, format!("{} when the process ended", ended(status))),
     }
 }
 

@@ -50,6 +50,7 @@ impl Report {
         let mut report = json!(self);
         report["schema_version"] = json!(1);
         report["findings"] = json!(self.findings().count());
+        report["causes"] = json!(self.causes());
         report
     }
 

@@ -26,6 +26,13 @@ impl SplitMix64 {
     }
 }
 
+/// Values within one that is made up; a schema may ask for lists of lists without end.
+const MOST_VALUES: usize = 4_096;
+/// A list that is made up has no more, whatever its schema asks for.
+const LONGEST_LIST: u64 = 64;
+/// Values within values.
+const DEEPEST: usize = 16;
+
 /// As few parameters as the schema allows: none, unless it requires some.
 pub(crate) fn least(schema: &Schema) -> Value {
     let mut rng = SplitMix64::new(0);
@@ -34,7 +41,7 @@ pub(crate) fn least(schema: &Schema) -> Value {
         for name in required(schema.root()) {
             let property = &schema.root()["properties"][name];
             // The default if there is one, else anything that is allowed.
-            let value = property.get("default").cloned().unwrap_or_else(|| value(schema, property, &mut rng, 0));
+            let value = property.get("default").cloned().unwrap_or_else(|| any(schema, property, &mut rng));
             table.insert(name.to_owned(), value);
         }
     }
@@ -51,7 +58,7 @@ pub(crate) fn allowed(schema: &Schema, base: &Value, rng: &mut SplitMix64) -> Va
     for (name, property) in properties(schema) {
         if rng.below(2) == 0 {
             let mut with = table.clone();
-            with[name] = value(schema, property, rng, 0);
+            with[name] = any(schema, property, rng);
             if let Some(allowed) = allowed_with_another(schema, with, rng) {
                 table = allowed;
             }
@@ -67,7 +74,7 @@ fn allowed_with_another(schema: &Schema, table: Value, rng: &mut SplitMix64) -> 
     }
     properties(schema).find_map(|(name, property)| {
         let mut with = table.clone();
-        with[name] = value(schema, property, rng, 0);
+        with[name] = any(schema, property, rng);
         schema.check(&with).is_ok().then_some(with)
     })
 }
@@ -113,7 +120,16 @@ fn properties(schema: &Schema) -> impl Iterator<Item = (&str, &Value)> {
     properties.into_iter().flatten().map(|(name, property)| (name.as_str(), property))
 }
 
-fn value(schema: &Schema, at: &Value, rng: &mut SplitMix64, depth: usize) -> Value {
+fn any(schema: &Schema, at: &Value, rng: &mut SplitMix64) -> Value {
+    let mut left = MOST_VALUES;
+    value(schema, at, rng, 0, &mut left)
+}
+
+fn value(schema: &Schema, at: &Value, rng: &mut SplitMix64, depth: usize, left: &mut usize) -> Value {
+    *left = left.saturating_sub(1);
+    if *left == 0 || depth > DEEPEST {
+        return Value::Null;
+    }
     let at = schema.resolve(at).unwrap_or(at);
     if let Some(only) = at.get("const") {
         return only.clone();
@@ -125,7 +141,7 @@ fn value(schema: &Schema, at: &Value, rng: &mut SplitMix64, depth: usize) -> Val
     }
     for key in ["oneOf", "anyOf", "allOf"] {
         if let Some(list) = at.get(key).and_then(Value::as_array).filter(|list| !list.is_empty() && depth < 8) {
-            return value(schema, &list[rng.below(list.len())], rng, depth + 1);
+            return value(schema, &list[rng.below(list.len())], rng, depth + 1, left);
         }
     }
     let kind = match at.get("type") {
@@ -141,15 +157,15 @@ fn value(schema: &Schema, at: &Value, rng: &mut SplitMix64, depth: usize) -> Val
         "array" => {
             let bound = |key: &str, or: u64| at.get(key).and_then(Value::as_u64).unwrap_or(or);
             let least = bound("minItems", 0);
-            let room = bound("maxItems", least + 3).saturating_sub(least) + 1;
-            let items = usize::try_from(least + rng.next() % room).unwrap_or(0);
+            let room = bound("maxItems", least.saturating_add(3)).saturating_sub(least).saturating_add(1);
+            let items = least.saturating_add(rng.next() % room).min(LONGEST_LIST);
             let none = Value::Null;
-            (0..items).map(|_| value(schema, at.get("items").unwrap_or(&none), rng, depth + 1)).collect()
+            (0..items).map(|_| value(schema, at.get("items").unwrap_or(&none), rng, depth + 1, left)).collect()
         }
         "object" => {
             let needed = required(at)
                 .into_iter()
-                .map(|name| (name.to_owned(), value(schema, &at["properties"][name], rng, depth + 1)));
+                .map(|name| (name.to_owned(), value(schema, &at["properties"][name], rng, depth + 1, left)));
             Value::Object(needed.collect())
         }
         _ => Value::Null,
@@ -190,6 +206,21 @@ fn number(at: &Value, rng: &mut SplitMix64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn schemas_that_ask_for_too_much_end() {
+        let list = json!({ "type": "array", "minItems": u64::MAX, "items": { "$ref": "#/properties/a" } });
+        let tree = json!({ "type": ["object", "null"], "required": ["l", "r"],
+            "properties": { "l": { "$ref": "#/properties/b" }, "r": { "$ref": "#/properties/b" } } });
+        let forms = json!({ "anyOf": [{ "$ref": "#/properties/c" }, { "$ref": "#/properties/c" }] });
+        let schema = json!({ "type": "object", "properties": { "a": list, "b": tree, "c": forms } });
+        let schema = Schema::new(&schema).expect("nothing of it is required");
+        let mut rng = SplitMix64::new(3);
+        for _ in 0..50 {
+            assert!(allowed(&schema, &least(&schema), &mut rng).to_string().len() < 1 << 20);
+        }
+        assert!(!refused(&schema, &json!({})).is_empty());
+    }
 
     #[test]
     fn what_is_proposed_is_allowed_or_refused_as_said() {

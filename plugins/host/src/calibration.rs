@@ -16,6 +16,7 @@ use logitfuse_plugin_abi::{
 };
 
 use crate::{
+    FpControl,
     ffi::{self, ErrorBuffers, size_u32},
     strategy::{Session, Shared},
 };
@@ -28,6 +29,10 @@ struct Context<'a> {
     rows_after: RowsAfter<'a>,
     bindings: usize,
     width: usize,
+    /// The floating-point control bits that models run under.
+    control: FpControl,
+    /// Whether the plugin had changed them when it called back.
+    changed: bool,
     /// The last answer, which the plugin may read until the next one: what it points to, and the list of pointers.
     answer: (CalibrationRows, Vec<lf_calibration_row>),
     /// The first failure, which is the reason whatever the plugin says of it.
@@ -36,8 +41,12 @@ struct Context<'a> {
     panic: Option<Box<dyn Any + Send>>,
 }
 
-/// Calls `calibrate`; the fitted instance as the plugin returns it.
-pub(crate) fn calibrate(shared: &Shared, session: &Session, rows_after: RowsAfter<'_>) -> Result<*mut lf_instance> {
+/// Calls `calibrate`; the fitted instance as the plugin returns it, and whether it changed the floating-point control bits.
+pub(crate) fn calibrate(
+    shared: &Shared,
+    session: &Session,
+    rows_after: RowsAfter<'_>,
+) -> Result<(*mut lf_instance, bool)> {
     let call = "calibrate";
     let function = shared
         .extensions
@@ -48,13 +57,15 @@ pub(crate) fn calibrate(shared: &Shared, session: &Session, rows_after: RowsAfte
         rows_after,
         bindings: session.bindings(),
         width: session.width,
+        control: FpControl::now(),
+        changed: false,
         answer: (CalibrationRows::new(0), Vec::new()),
         failure: None,
         panic: None,
     };
     let mut buffers = ErrorBuffers::new();
     let mut instance: *mut lf_instance = ptr::null_mut();
-    let (status, err) = session.with_c(|session| {
+    let (status, changed, err) = session.with_c(|session| {
         let source = lf_calibration_source {
             struct_size: size_u32::<lf_calibration_source>(),
             reserved: 0,
@@ -62,19 +73,21 @@ pub(crate) fn calibrate(shared: &Shared, session: &Session, rows_after: RowsAfte
             rows_after: Some(answer),
         };
         let mut err = buffers.lend();
-        // SAFETY: a function of the plugin that made this instance; session and source, with the context behind it, live for
-        // the call, and nothing else uses the context meanwhile.
-        let status = unsafe {
-            function(
-                shared.original,
-                shared.instance.as_ptr(),
-                session,
-                &raw const source,
-                &raw mut instance,
-                &raw mut err,
-            )
-        };
-        (status, err)
+        let (status, changed) = FpControl::guard(|| {
+            // SAFETY: a function of the plugin that made this instance; session and source, with the context behind it, live
+            // for the call, and nothing else uses the context meanwhile.
+            unsafe {
+                function(
+                    shared.original,
+                    shared.instance.as_ptr(),
+                    session,
+                    &raw const source,
+                    &raw mut instance,
+                    &raw mut err,
+                )
+            }
+        });
+        (status, changed, err)
     });
     if let Some(panic) = context.panic {
         resume_unwind(panic);
@@ -86,7 +99,7 @@ pub(crate) fn calibrate(shared: &Shared, session: &Session, rows_after: RowsAfte
         let error = buffers.read(&err, status, call).into_error();
         return Err(if status == logitfuse_plugin_abi::LF_E_PANIC { shared.in_call(error, call) } else { error });
     }
-    Ok(instance)
+    Ok((instance, changed || context.changed))
 }
 
 unsafe extern "C" fn answer(
@@ -115,6 +128,8 @@ unsafe extern "C" fn answer(
         // SAFETY: as above.
         return unsafe { ffi::fail(err, LF_E_ARGUMENT, "", wrong) };
     }
+    // Models must not run under what the plugin has changed so far.
+    context.changed |= context.control.restore_if_changed();
     match catch_unwind(AssertUnwindSafe(|| context.run(binding as usize))) {
         Ok(Ok(())) => {
             let (rows, list) = &context.answer;

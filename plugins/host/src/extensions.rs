@@ -8,6 +8,8 @@ use logitfuse_core::{Error, ErrorKind, PromptReading, Result, StrategyInfo};
 use logitfuse_plugin_abi::{EXT_CALIBRATION, EXT_PROMPT, end_of, lf_calibration_v1, lf_plugin_v1, lf_prompt_v1};
 
 use crate::{
+    FpControl,
+    fenv::control_bits_changed,
     ffi::lend,
     library::{broken, prefix},
 };
@@ -29,8 +31,13 @@ impl Extensions {
     pub(crate) fn of(plugin: &lf_plugin_v1) -> Result<Self> {
         let mut found = NONE;
         let Some(get) = plugin.get_extension else { return Ok(found) };
-        // SAFETY: a function of a library that stays loaded; the name lives for the call.
-        let (prompt, calibration) = unsafe { (get(lend(EXT_PROMPT)), get(lend(EXT_CALIBRATION))) };
+        let ((prompt, calibration), changed) = FpControl::guard(|| {
+            // SAFETY: a function of a library that stays loaded; the name lives for the call.
+            unsafe { (get(lend(EXT_PROMPT)), get(lend(EXT_CALIBRATION))) }
+        });
+        if changed {
+            return Err(control_bits_changed().context("get_extension"));
+        }
         if !prompt.is_null() {
             // SAFETY: by the ABI the start of a constant `lf_prompt_v1` of some size, all of whose members may be zero.
             found.prompt = unsafe { prefix(prompt.cast(), end_of!(lf_prompt_v1, begin), EXT_PROMPT) }?;

@@ -35,23 +35,29 @@
 //! | is no library, of another machine, truncated, without metadata, of another ABI, not the one that was pinned | is refused unexecuted |
 //! | has a missing symbol, a broken table, metadata that differ from the file's | is refused when it is loaded |
 //! | returns an error or an unknown status, panics within its guard | fails its text with an error that names plugin, call and position |
-//! | writes NaN, `+inf` or nothing but `-inf`, changes floating-point control bits | the same; the bits are restored |
+//! | writes NaN, `+inf` or nothing but `-inf`, or leaves an entry of a row unwritten | the same |
+//! | changes floating-point control bits in any call | the same; the bits are restored. `state_free` and `destroy`, which can return nothing, are told in the log and by [`faults`] |
+//! | changes them while it is loaded (gcc's `-ffast-math` does) | is refused; the bits are restored |
 //! | floods its log, writes control codes | is limited and cleaned |
 //! | is overwritten on disk while it runs | runs on, from a private copy |
 //! | writes past its buffers, keeps pointers, calls `exit` or `abort`, loops for ever, overflows its stack, crashes in a constructor, or means harm | **is not survived**: it is code of this process. `logitfuse plugin check` runs every case in a process of its own and finds these, as far as they are mistakes |
 //!
 //! # Reference
 //!
-//! * Finding: [`SearchPath`], [`PluginFile`], [`Metadata`].
+//! * Finding: [`SearchPath`], [`PluginFile`], [`Metadata`], [`Dependency`].
 //! * Admitting: [`Policy`], [`Pin`], [`Lock`], [`struct@Hash`].
 //! * Running: [`Plugin`], [`PluginStrategy`], [`OnError`], [`Timing`], [`forward_log`].
+//! * When one fails, and at the end: [`is_plugin_failure`], [`faults`], [`exit_past_plugins`].
 //! * For tools that test plugins, such as `logitfuse-plugin-check`: [`StrategyMetadata::schema`], [`FpControl`], [`printable`].
 
 #![deny(missing_docs)]
 
 mod calibration;
+mod dependencies;
 mod discover;
+mod exit;
 mod extensions;
+mod faults;
 mod fenv;
 mod ffi;
 #[doc(hidden)]
@@ -70,7 +76,10 @@ mod timing;
 mod trust;
 mod validate_row;
 
+pub use dependencies::Dependency;
 pub use discover::{Found, Place, SearchPath};
+pub use exit::exit_past_plugins;
+pub use faults::{faults, is_plugin_failure};
 pub use fenv::FpControl;
 pub use host_table::{LINES_PER_SECOND, LogLevel, forward_log};
 pub use metadata::{Metadata, StrategyMetadata};

@@ -14,8 +14,9 @@ use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_plugin_abi::{ABI_MINOR, ENTRY_SYMBOL, end_of, lf_plugin_entry, lf_plugin_v1, lf_strategy_v1};
 
 use crate::{
-    Hash, PluginFile,
+    FpControl, Hash, PluginFile,
     extensions::Extensions,
+    fenv::control_bits_changed,
     ffi::{self, ErrorBuffers},
     host_table,
     image::Image,
@@ -72,7 +73,15 @@ impl Library {
         let image = Image::new(file.bytes())?;
         // Not dropped on any path, also not where the checks below fail: constructors have run, and the image's number must
         // not be used again.
-        let (handle, image) = (ManuallyDrop::new(open(&image)?), ManuallyDrop::new(image));
+        crate::exit::plugins_run();
+        let (opened, changed) = FpControl::guard(|| open(&image));
+        let (handle, image) = (ManuallyDrop::new(opened?), ManuallyDrop::new(image));
+        if changed {
+            return Err(control_bits_changed().context("its constructor, or one of a library that it needs").with_help(
+                "rounding mode and flush-to-zero belong to the host; gcc adds such a constructor to what is linked with \
+                 -ffast-math, -Ofast or -funsafe-math-optimizations: link without",
+            ));
+        }
         let host = host_table::new(&file.metadata().id);
         let plugin = enter(&handle, host)?;
         let tables = Self::tables(file, &plugin)?;
@@ -184,8 +193,10 @@ fn enter(handle: &Handle, host: &'static logitfuse_plugin_abi::lf_host_v1) -> Re
     let entry = unsafe { handle.get::<lf_plugin_entry>(ENTRY_SYMBOL.as_bytes()) }.map_err(missing)?;
     let mut buffers = ErrorBuffers::new();
     let mut err = buffers.lend();
-    // SAFETY: a function of a library that stays loaded; the host table lives for ever, the error for this call.
-    let plugin = unsafe { entry(ptr::from_ref(host), &raw mut err) };
+    let (plugin, changed) = FpControl::guard(|| {
+        // SAFETY: a function of a library that stays loaded; the host table lives for ever, the error for this call.
+        unsafe { entry(ptr::from_ref(host), &raw mut err) }
+    });
     if plugin.is_null() {
         let failure = buffers.read(&err, logitfuse_plugin_abi::LF_E_INTERNAL, ENTRY_SYMBOL);
         return Err(if err.message.len == 0 {
@@ -193,6 +204,9 @@ fn enter(handle: &Handle, host: &'static logitfuse_plugin_abi::lf_host_v1) -> Re
         } else {
             failure.into_error().context("refuses to start")
         });
+    }
+    if changed {
+        return Err(control_bits_changed().context(ENTRY_SYMBOL));
     }
     // SAFETY: by the ABI null, which it is not, or the start of a constant `lf_plugin_v1` of some minor.
     let plugin = unsafe { prefix::<lf_plugin_v1>(plugin, end_of!(lf_plugin_v1, strategies), "the plugin's table") }?;

@@ -13,6 +13,10 @@ const MAGIC: &[u8] = b"LFMETA01";
 const MAGIC_OF_ANY_VERSION: &[u8] = b"LFMETA";
 /// More than any description of strategies needs, and little enough to read of every file in a folder.
 const LARGEST: usize = 4 << 20;
+/// Strategies of a plugin, columns and laws of a strategy.
+const MOST: usize = 256;
+/// Roles of a strategy, aliases of a role.
+const MOST_ROLES: usize = 64;
 /// What the ABI's major stands for; the minor only ever adds.
 const ABI_MAJOR: u32 = logitfuse_plugin_abi::ABI_MAJOR;
 const ABI_MINOR: u32 = logitfuse_plugin_abi::ABI_MINOR;
@@ -238,6 +242,7 @@ impl Raw {
         if self.strategies.is_empty() {
             return Err("/strategies: there is none".to_owned());
         }
+        few("/strategies", self.strategies.len(), MOST)?;
         let mut strategies: Vec<StrategyMetadata> = Vec::new();
         for (index, strategy) in self.strategies.into_iter().enumerate() {
             let at = format!("/strategies/{index}");
@@ -262,6 +267,9 @@ impl Raw {
 impl RawStrategy {
     fn check(self, at: &str) -> Result<StrategyMetadata, String> {
         name(&format!("{at}/id"), &self.id)?;
+        few(&format!("{at}/trace"), self.trace.len(), MOST)?;
+        few(&format!("{at}/laws"), self.laws.len(), MOST)?;
+        few(&format!("{at}/capabilities"), self.capabilities.len(), MOST)?;
         let roles = roles(&format!("{at}/roles"), self.roles)?;
         if let Some(lead) = &self.lead
             && !roles.iter().any(|role| role.name == *lead && role.arity == Arity { min: 1, max: Some(1) })
@@ -307,6 +315,7 @@ impl RawCalibration {
         if let Some(name) = [&self.role].into_iter().chain(&self.rows_of).find(stranger) {
             return Err(format!("{at}: {} is none of the roles", text::printable(name.as_bytes())));
         }
+        few(&format!("{at}/rows_of"), self.rows_of.len(), MOST_ROLES)?;
         if self.rows_of.is_empty() {
             return Err(format!("{at}/rows_of: there is none"));
         }
@@ -320,6 +329,7 @@ impl RawCalibration {
 }
 
 fn roles(at: &str, raw: Vec<RawRole>) -> Result<Vec<RoleSpec>, String> {
+    few(at, raw.len(), MOST_ROLES)?;
     let mut roles: Vec<RoleSpec> = Vec::new();
     for (index, role) in raw.into_iter().enumerate() {
         name(&format!("{at}/{index}/name"), &role.name)?;
@@ -329,6 +339,7 @@ fn roles(at: &str, raw: Vec<RawRole>) -> Result<Vec<RoleSpec>, String> {
         if roles.iter().any(|other| other.is_named(&role.name)) {
             return Err(format!("{at}/{index}/name: {} is there twice", role.name));
         }
+        few(&format!("{at}/{index}/aliases"), role.aliases.len(), MOST_ROLES)?;
         for (alias, text) in role.aliases.iter().enumerate() {
             name(&format!("{at}/{index}/aliases/{alias}"), text)?;
         }
@@ -338,6 +349,11 @@ fn roles(at: &str, raw: Vec<RawRole>) -> Result<Vec<RoleSpec>, String> {
         roles.push(spec);
     }
     if roles.is_empty() { Err(format!("{at}: there is none")) } else { Ok(roles) }
+}
+
+/// Lists are compared item by item, and a file of some megabytes could hold very many.
+fn few(at: &str, count: usize, most: usize) -> Result<(), String> {
+    if count <= most { Ok(()) } else { Err(format!("{at}: there are {count}, and {most} are allowed")) }
 }
 
 /// Names go into TOML keys, file names and columns of tables.
@@ -355,4 +371,53 @@ fn name(at: &str, name: &str) -> Result<(), String> {
 /// An equation may have several lines.
 fn lines(text: &str) -> String {
     text.lines().map(|line| text::printable(line.as_bytes())).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parsed(strategies: &Value) -> Result<Metadata> {
+        let plugin = json!({ "id": "x", "version": "1" });
+        let text = json!({ "abi": [1, 0], "plugin": plugin, "strategies": strategies }).to_string();
+        Metadata::parse(&[MAGIC, text.as_bytes()].concat())
+    }
+
+    fn strategy(params: &Value) -> Value {
+        json!({ "id": "s", "roles": [{ "name": "base", "min": 1, "max": 1 }], "params": params })
+    }
+
+    /// Parameters that refer to themselves: allowed where a value may end, refused where none does, and checked in bounded time.
+    #[test]
+    fn parameters_that_refer_to_themselves_end() {
+        let required = json!({ "type": "object", "required": ["a"], "properties": { "a": { "$ref": "#" } } });
+        let said = parsed(&json!([strategy(&required)])).unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "metadata: /strategies/0/params/properties/a: is required within itself, so that no parameters fulfil it"
+        );
+        let circle = json!({ "type": "object", "$defs": { "a": { "$ref": "#/$defs/a" } }, "properties": { "a": { "$ref": "#/$defs/a" } } });
+        let said = parsed(&json!([strategy(&circle)])).unwrap_err().to_string();
+        assert!(said.ends_with("/$ref: leads nowhere in this schema, or in a circle"), "{said}");
+        let maze = json!({ "type": "object", "allOf": [{ "$ref": "#" }, { "$ref": "#" }] });
+        let metadata = parsed(&json!([strategy(&maze)])).unwrap();
+        let said = metadata.strategies[0].check_params(&json!({})).unwrap_err().to_string();
+        assert!(said.contains("refers to itself too often"), "{said}");
+        let tree = json!({ "type": "object", "additionalProperties": { "$ref": "#" } });
+        let metadata = parsed(&json!([strategy(&tree)])).unwrap();
+        assert!(metadata.strategies[0].check_params(&json!({ "a": { "b": {} } })).is_ok());
+    }
+
+    #[test]
+    fn long_lists_are_refused_before_they_are_compared() {
+        let many = vec![strategy(&json!({ "type": "object" })); 300];
+        let said = parsed(&json!(many)).unwrap_err().to_string();
+        assert_eq!(said, "metadata: /strategies: there are 300, and 256 are allowed");
+        let role = |n: usize| json!({ "name": format!("r{n}"), "min": 1 });
+        let roles: Vec<Value> = (0..100).map(role).collect();
+        let said = parsed(&json!([{ "id": "s", "roles": roles }])).unwrap_err().to_string();
+        assert_eq!(said, "metadata: /strategies/0/roles: there are 100, and 64 are allowed");
+    }
 }

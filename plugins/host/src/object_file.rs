@@ -3,6 +3,8 @@
 use logitfuse_core::{Error, ErrorKind, Result};
 use object::{Architecture, BinaryFormat, NameOrOrdinal, Object, ObjectKind, ObjectSection, ObjectSegment};
 
+use crate::{Dependency, dependencies::dependencies};
+
 /// The section that holds the metadata: `.lfmeta`, and `__lfmeta` as Mach-O writes names.
 const SECTIONS: [&str; 2] = [".lfmeta", "__lfmeta"];
 const ENTRY: &str = "lf_plugin_entry_v";
@@ -13,6 +15,8 @@ pub(crate) struct ObjectFile<'a> {
     pub(crate) metadata: Option<&'a [u8]>,
     /// The majors of the entry symbols that it exports, ascending: 1 is `lf_plugin_entry_v1`.
     pub(crate) entries: Vec<u32>,
+    /// The libraries that are loaded with it.
+    pub(crate) dependencies: Vec<Dependency>,
 }
 
 impl<'a> ObjectFile<'a> {
@@ -56,7 +60,10 @@ impl<'a> ObjectFile<'a> {
         }
         entries.sort_unstable();
         entries.dedup();
-        Ok(Self { metadata, entries })
+        let dependencies = dependencies(&file).map_err(|what| {
+            wrong(format!("damaged or truncated library: {what}"), "build or copy the file again; it may be incomplete")
+        })?;
+        Ok(Self { metadata, entries, dependencies })
     }
 }
 

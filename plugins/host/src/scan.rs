@@ -10,7 +10,7 @@ use std::{
 use logitfuse_core::{Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};
 
-use crate::{Metadata, object_file::ObjectFile, text};
+use crate::{Dependency, Metadata, object_file::ObjectFile, text};
 
 /// More than any strategy weighs; a model's weights that are named by mistake are not read into memory.
 const LARGEST: u64 = 512 << 20;
@@ -78,6 +78,7 @@ pub struct PluginFile {
     bytes: Arc<[u8]>,
     hash: Hash,
     metadata: Metadata,
+    dependencies: Vec<Dependency>,
 }
 
 impl PluginFile {
@@ -123,7 +124,8 @@ impl PluginFile {
             };
             return Err(Error::new(ErrorKind::InvalidData, what).with_help(help));
         }
-        Ok(Self { hash: Hash::of(&bytes), path, bytes: bytes.into(), metadata })
+        let dependencies = object.dependencies;
+        Ok(Self { hash: Hash::of(&bytes), path, bytes: bytes.into(), metadata, dependencies })
     }
 
     /// Where it lies.
@@ -139,6 +141,16 @@ impl PluginFile {
     /// What it says of itself.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// The libraries that the loader loads with it, whose code runs as its own does.
+    pub fn dependencies(&self) -> &[Dependency] {
+        &self.dependencies
+    }
+
+    /// The names of those that are no part of the system: no hash covers them.
+    pub fn uncovered(&self) -> Vec<&str> {
+        self.dependencies.iter().filter(|dependency| !dependency.system).map(|d| d.name.as_str()).collect()
     }
 
     /// The file's bytes.

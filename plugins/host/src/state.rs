@@ -16,9 +16,10 @@ use smallvec::SmallVec;
 
 use crate::{
     FpControl, LogLevel, OnError,
+    fenv::control_bits_changed,
     ffi::{ErrorBuffers, size_u32},
     host_table::tell,
-    strategy::{Session, Shared, control_bits_changed},
+    strategy::{Session, Shared},
     validate_row,
 };
 
@@ -30,6 +31,8 @@ pub(crate) struct PluginState {
     poisoned: Option<String>,
     /// Whether the log says that rows of the base were used.
     logged: bool,
+    /// How many rows were those of the base.
+    fallbacks: usize,
     buffers: Box<ErrorBuffers>,
 }
 
@@ -40,11 +43,8 @@ unsafe impl Send for PluginState {}
 impl Drop for PluginState {
     fn drop(&mut self) {
         // A state that panicked half-way may free twice what it half freed. Leaking it is safe.
-        if self.poisoned.is_none()
-            && let Some(free) = self.shared.table.state_free
-        {
-            // SAFETY: the state came from this table and is freed here and nowhere else; its instance is still there.
-            unsafe { free(self.state.as_ptr()) };
+        if self.poisoned.is_none() {
+            self.shared.free(self.state);
         }
     }
 }
@@ -84,7 +84,8 @@ impl PluginState {
     pub(crate) fn start(shared: &Arc<Shared>, session: Arc<Session>) -> Result<Self> {
         let mut buffers = ErrorBuffers::new();
         let state = shared.state_new(&session, &mut buffers)?;
-        Ok(Self { shared: Arc::clone(shared), session, state, poisoned: None, logged: false, buffers })
+        let shared = Arc::clone(shared);
+        Ok(Self { shared, session, state, poisoned: None, logged: false, fallbacks: 0, buffers })
     }
 
     /// Calls `fuse` or `settle`; whether the row is to be used.
@@ -103,6 +104,9 @@ impl PluginState {
         }
         let inputs = inputs(rows);
         let step = c_step(&inputs, width, committed);
+        // Costs a write of the row and spares the plugin as many misses: what it writes is in the cache then.
+        validate_row::prepare(out.logits);
+        out.trace.fill(f64::NAN);
         let mut answer = lf_out {
             struct_size: size_u32::<lf_out>(),
             n_trace: u32::try_from(columns).unwrap_or(0),
@@ -113,9 +117,8 @@ impl PluginState {
         let (table, state) = (&self.shared.table, self.state.as_ptr());
         let mut settled = 1;
         let mut err = self.buffers.lend();
-        let control = FpControl::now();
         let start = Instant::now();
-        let status = match call {
+        let (status, changed) = FpControl::guard(|| match call {
             Call::Fuse => table.fuse.map(|fuse| {
                 // SAFETY: the state is this table's and not poisoned, and `&mut self` makes this its only call. Step, rows and
                 // tokens are borrowed for the call; `out` is exclusive, so it overlaps none of them, and has `width` and
@@ -126,12 +129,12 @@ impl PluginState {
                 // SAFETY: as for `fuse`; `settled` lives on this stack.
                 unsafe { settle(state, &raw const step, &raw mut answer, &raw mut settled, &raw mut err) }
             }),
-        };
+        });
         if call == Call::Fuse {
             self.shared.usage.timing.record(start.elapsed());
         }
         let Some(status) = status else { return Ok(false) };
-        self.outcome_and_control(status, &err, if call == Call::Fuse { "fuse" } else { "settle" }, control)?;
+        self.outcome(status, changed, &err, if call == Call::Fuse { "fuse" } else { "settle" })?;
         if settled == 1 {
             validate_row::check(out.logits)?;
         }
@@ -148,43 +151,37 @@ impl PluginState {
         let step = c_step(&inputs, width, step.committed);
         let (functions, strategy, state) = (self.shared.extensions.prompt, self.shared.original, self.state.as_ptr());
         let mut err = self.buffers.lend();
-        let control = FpControl::now();
-        let (status, name) = match call {
+        let ((status, changed), name) = match call {
             Prompt::Next(next) => {
                 let Some(read) = functions.read_prompt else { return Ok(()) };
-                // SAFETY: the state is this plugin's and not poisoned, `&mut self` makes this its only call, and step and rows
-                // are borrowed for it.
-                (unsafe { read(strategy, state, &raw const step, next, &raw mut err) }, "read_prompt")
+                let called = FpControl::guard(|| {
+                    // SAFETY: the state is this plugin's and not poisoned, `&mut self` makes this its only call, and step and
+                    // rows are borrowed for it.
+                    unsafe { read(strategy, state, &raw const step, next, &raw mut err) }
+                });
+                (called, "read_prompt")
             }
             Prompt::End(scores) => {
                 let Some(begin) = functions.begin else { return Ok(()) };
                 let score =
                     |score: &PromptScore| lf_prompt_score { log_prob: score.log_prob, tokens: score.tokens as u64 };
                 let scores: SmallVec<[lf_prompt_score; 8]> = scores.iter().map(score).collect();
-                // SAFETY: as for `read_prompt`; the scores live on this stack.
-                let status = unsafe {
-                    begin(strategy, state, &raw const step, scores.as_ptr(), scores.len() as u64, &raw mut err)
-                };
-                (status, "begin")
+                let called = FpControl::guard(|| {
+                    // SAFETY: as for `read_prompt`; the scores live on this stack.
+                    unsafe {
+                        begin(strategy, state, &raw const step, scores.as_ptr(), scores.len() as u64, &raw mut err)
+                    }
+                });
+                (called, "begin")
             }
         };
-        self.outcome_and_control(status, &err, name, control)
+        self.outcome(status, changed, &err, name)
     }
 
-    /// The result of a call; control bits that it changed are restored, and an error.
-    fn outcome_and_control(&mut self, status: lf_status, err: &lf_error, call: &str, control: FpControl) -> Result<()> {
-        let changed = FpControl::now() != control;
-        if changed {
-            control.restore();
-        }
-        self.outcome(status, err, call)?;
-        if changed { Err(control_bits_changed()) } else { Ok(()) }
-    }
-
-    /// The result of a call. A panic poisons the state.
-    fn outcome(&mut self, status: lf_status, err: &lf_error, call: &str) -> Result<()> {
+    /// The result of a call; that it changed control bits is an error, too. A panic poisons the state.
+    fn outcome(&mut self, status: lf_status, changed: bool, err: &lf_error, call: &str) -> Result<()> {
         if status == LF_OK {
-            return Ok(());
+            return if changed { Err(control_bits_changed()) } else { Ok(()) };
         }
         let failure = self.buffers.read(err, status, call);
         if status == LF_E_PANIC {
@@ -206,6 +203,7 @@ impl PluginState {
             out.logits.copy_from_slice(base.logits());
         }
         out.trace.fill(f64::NAN);
+        self.fallbacks += 1;
         self.shared.usage.fallbacks.fetch_add(1, Ordering::Relaxed);
         if !self.logged {
             self.logged = true;
@@ -292,10 +290,12 @@ impl FusionState for PluginState {
         }
         self.check_poison().map_err(|e| self.shared.in_call(e, "commit"))?;
         let mut err = self.buffers.lend();
-        // SAFETY: the state is this table's and not poisoned, `&mut self` makes this its only call, and the tokens are borrowed
-        // for it.
-        let status = unsafe { commit(self.state.as_ptr(), tokens.as_ptr(), tokens.len() as u64, &raw mut err) };
-        self.outcome(status, &err, "commit").or_else(|e| self.poison_or_fail(e, "commit"))
+        let (status, changed) = FpControl::guard(|| {
+            // SAFETY: the state is this table's and not poisoned, `&mut self` makes this its only call, and the tokens are
+            // borrowed for it.
+            unsafe { commit(self.state.as_ptr(), tokens.as_ptr(), tokens.len() as u64, &raw mut err) }
+        });
+        self.outcome(status, changed, &err, "commit").or_else(|e| self.poison_or_fail(e, "commit"))
     }
 
     fn rollback(&mut self, n: usize) -> Result<()> {
@@ -305,9 +305,11 @@ impl FusionState for PluginState {
         let Some(rollback) = self.shared.table.rollback else { return Err(self.missing("roll back", "speculation")) };
         self.check_poison().map_err(|e| self.shared.in_call(e, "rollback"))?;
         let mut err = self.buffers.lend();
-        // SAFETY: the state is this table's and not poisoned, and `&mut self` makes this its only call.
-        let status = unsafe { rollback(self.state.as_ptr(), n as u64, &raw mut err) };
-        self.outcome(status, &err, "rollback").or_else(|e| self.poison_or_fail(e, "rollback"))
+        let (status, changed) = FpControl::guard(|| {
+            // SAFETY: the state is this table's and not poisoned, and `&mut self` makes this its only call.
+            unsafe { rollback(self.state.as_ptr(), n as u64, &raw mut err) }
+        });
+        self.outcome(status, changed, &err, "rollback").or_else(|e| self.poison_or_fail(e, "rollback"))
     }
 
     fn fork(&self) -> Result<Box<dyn FusionState>> {
@@ -315,6 +317,7 @@ impl FusionState for PluginState {
         if self.lenient() && self.poisoned.is_some() {
             let mut fork = Self::start(shared, session)?;
             fork.poisoned.clone_from(&self.poisoned);
+            fork.fallbacks = self.fallbacks;
             return Ok(Box::new(fork));
         }
         self.check_poison().map_err(|e| shared.in_call(e, "fork"))?;
@@ -328,9 +331,16 @@ impl FusionState for PluginState {
         let mut buffers = ErrorBuffers::new();
         let mut err = buffers.lend();
         let mut state: *mut lf_state = ptr::null_mut();
-        // SAFETY: the state is this table's and not poisoned; it is not `Sync`, so this is its only call.
-        let status = unsafe { fork(self.state.as_ptr(), &raw mut state, &raw mut err) };
-        let state = shared.made(status, state, &err, &buffers, "fork")?;
-        Ok(Box::new(Self { shared: Arc::clone(shared), session, state, poisoned: None, logged: self.logged, buffers }))
+        let (status, changed) = FpControl::guard(|| {
+            // SAFETY: the state is this table's and not poisoned; it is not `Sync`, so this is its only call.
+            unsafe { fork(self.state.as_ptr(), &raw mut state, &raw mut err) }
+        });
+        let state = shared.made(status, changed, state, &err, &buffers, "fork")?;
+        let (shared, logged, fallbacks) = (Arc::clone(shared), self.logged, self.fallbacks);
+        Ok(Box::new(Self { shared, session, state, poisoned: None, logged, fallbacks, buffers }))
+    }
+
+    fn fallbacks(&self) -> usize {
+        self.fallbacks
     }
 }

@@ -20,17 +20,13 @@ use crate::{
     FpControl, OnError, StrategyMetadata, Timing,
     calibration::calibrate,
     extensions::Extensions,
+    faults::{guard_silent, of_plugin},
+    fenv::control_bits_changed,
     ffi::{self, ErrorBuffers, size_u32},
     library::{Library, Table},
     metadata::describe,
     state::PluginState,
 };
-
-/// The error of a call that left the floating-point control bits changed.
-pub(crate) fn control_bits_changed() -> Error {
-    Error::new(ErrorKind::Backend, "left the floating-point control bits changed (they were restored)")
-        .with_help("rounding mode and flush-to-zero belong to the host; this is a fault of the plugin")
-}
 
 /// In bytes; more than a description can need. A plugin that asks for more is refused.
 const LARGEST_DESCRIPTION: u64 = 1 << 20;
@@ -74,9 +70,11 @@ unsafe impl Sync for Shared {}
 impl Drop for Shared {
     fn drop(&mut self) {
         if let Some(destroy) = self.table.destroy {
-            // SAFETY: the instance came from this table's `create` and goes here and nowhere else; every state holds an `Arc`
-            // of this, so none is left.
-            unsafe { destroy(self.instance.as_ptr()) };
+            guard_silent(&self.name, "destroy", || {
+                // SAFETY: the instance came from this table's `create` and goes here and nowhere else; every state holds an
+                // `Arc` of this, so none is left.
+                unsafe { destroy(self.instance.as_ptr()) };
+            });
         }
     }
 }
@@ -98,9 +96,11 @@ impl PluginStrategy {
         let mut buffers = ErrorBuffers::new();
         let mut err = buffers.lend();
         let mut instance: *mut lf_instance = ptr::null_mut();
-        // SAFETY: `create` is of the table of a loaded library; the host table lives for ever, the other arguments for the call.
-        let status =
-            unsafe { create(ptr::from_ref(library.host), ffi::lend(&params), &raw mut instance, &raw mut err) };
+        let (status, changed) = FpControl::guard(|| {
+            // SAFETY: `create` is of the table of a loaded library; the host table lives for ever, the other arguments for the
+            // call.
+            unsafe { create(ptr::from_ref(library.host), ffi::lend(&params), &raw mut instance, &raw mut err) }
+        });
         if status != LF_OK {
             return Err(buffers.read(&err, status, "create").into_error());
         }
@@ -123,6 +123,10 @@ impl PluginStrategy {
             usage: Arc::default(),
             library: Arc::clone(library),
         };
+        // After the instance has an owner that frees it.
+        if changed {
+            return Err(shared.in_call(control_bits_changed(), "create"));
+        }
         let info = shared.describe(&described.info)?;
         shared.extensions.suffice(&info).map_err(|e| e.context(format_args!("plugin {}", shared.name)))?;
         shared.columns = info.trace.len();
@@ -176,11 +180,16 @@ impl Shared {
         for _ in 0..2 {
             let mut err = buffers.lend();
             let mut json = lf_buf { ptr: text.as_mut_ptr().cast(), cap: text.len() as u64, len: 0 };
-            // SAFETY: a function of the table that made this instance; buffer and error live for the call, and `cap` bytes can
-            // be written behind `ptr`.
-            let status = unsafe { describe_fn(self.instance.as_ptr(), &raw mut json, &raw mut err) };
+            let (status, changed) = FpControl::guard(|| {
+                // SAFETY: a function of the table that made this instance; buffer and error live for the call, and `cap` bytes
+                // can be written behind `ptr`.
+                unsafe { describe_fn(self.instance.as_ptr(), &raw mut json, &raw mut err) }
+            });
             if status != LF_OK {
                 return Err(self.in_call(buffers.read(&err, status, "describe").into_error(), "describe"));
+            }
+            if changed {
+                return Err(self.in_call(control_bits_changed(), "describe"));
             }
             if json.len > LARGEST_DESCRIPTION {
                 let what = format!("plugin {}: describe wants {} bytes", self.name, json.len);
@@ -198,7 +207,17 @@ impl Shared {
 
     /// The same error with the names of plugin and call.
     pub(crate) fn in_call(&self, error: Error, call: &str) -> Error {
-        error.context(format_args!("plugin {}: {call}", self.name))
+        of_plugin(error.context(format_args!("plugin {}: {call}", self.name)))
+    }
+
+    /// Gives a state back.
+    pub(crate) fn free(&self, state: NonNull<lf_state>) {
+        if let Some(free) = self.table.state_free {
+            guard_silent(&self.name, "state_free", || {
+                // SAFETY: the callers own the state, which came from this table, and use it no more; its instance is still there.
+                unsafe { free(state.as_ptr()) };
+            });
+        }
     }
 
     /// A fresh state.
@@ -210,16 +229,18 @@ impl Shared {
             .ok_or_else(|| Error::new(ErrorKind::Internal, "a validated table has lost state_new"))?;
         let mut err = buffers.lend();
         let mut state: *mut lf_state = ptr::null_mut();
-        // SAFETY: a function of the table that made this instance; the session and all that it points to live for the call.
-        let status =
-            session.with_c(|session| unsafe { new(self.instance.as_ptr(), session, &raw mut state, &raw mut err) });
-        self.made(status, state, &err, buffers, call)
+        let (status, changed) = session.with_c(|session| {
+            // SAFETY: a function of the table that made this instance; the session and all that it points to live for the call.
+            FpControl::guard(|| unsafe { new(self.instance.as_ptr(), session, &raw mut state, &raw mut err) })
+        });
+        self.made(status, changed, state, &err, buffers, call)
     }
 
     /// The state that a call made, or its error.
     pub(crate) fn made(
         &self,
         status: i32,
+        changed: bool,
         state: *mut lf_state,
         err: &logitfuse_plugin_abi::lf_error,
         buffers: &ErrorBuffers,
@@ -228,12 +249,17 @@ impl Shared {
         if status != LF_OK {
             let error = buffers.read(err, status, call).into_error();
             // What a strategy says of roles and sources reads as if it were built in.
-            return Err(if status == LF_E_PANIC { self.in_call(error, call) } else { error });
+            return Err(if status == LF_E_PANIC { self.in_call(error, call) } else { of_plugin(error) });
         }
-        NonNull::new(state).ok_or_else(|| {
-            Error::new(ErrorKind::Backend, format!("plugin {}: {call} returned LF_OK and no state", self.name))
-                .with_help("this is a fault of the plugin")
-        })
+        let state = NonNull::new(state).ok_or_else(|| {
+            let what = format!("plugin {}: {call} returned LF_OK and no state", self.name);
+            of_plugin(Error::new(ErrorKind::Backend, what).with_help("this is a fault of the plugin"))
+        })?;
+        if changed {
+            self.free(state);
+            return Err(self.in_call(control_bits_changed(), call));
+        }
+        Ok(state)
     }
 }
 
@@ -302,14 +328,9 @@ impl FusionStrategy for PluginStrategy {
             let what = format!("strategy `{}` takes no calibration prompts", self.info.id);
             return Err(Error::new(ErrorKind::InvalidConfig, what).with_help("leave `calibration` out of the sources"));
         }
-        let control = FpControl::now();
-        let called = calibrate(&self.shared, &Session::new(session), rows_after);
-        let changed = FpControl::now() != control;
-        if changed {
-            control.restore();
-        }
+        let (instance, changed) = calibrate(&self.shared, &Session::new(session), rows_after)?;
         // Made before anything is refused, so that it is freed.
-        let fitted = called.and_then(|instance| self.fitted(instance))?;
+        let fitted = self.fitted(instance)?;
         if changed {
             return Err(self.shared.in_call(control_bits_changed(), "calibrate"));
         }

@@ -6,12 +6,19 @@ use serde::{Deserialize, Serialize};
 use crate::{Hash, PluginFile};
 
 /// What to do with a plugin that is not pinned.
+///
+/// A pin says which bytes whoever wrote it means. It is no proof that they mean well: who runs the experiment of somebody else
+/// with its plugins runs their code, as who calls `make` in a stranger's folder does. What the default sees to is that this is
+/// written down, and that no other file takes the place of the one that was meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
-    /// Refuse it. The right choice where others decide what runs: a server.
+    /// Refuse it, and one that needs libraries which no pin covers. The right choice where others decide what runs: a server.
     RequirePin,
-    /// Load it and say so.
+    /// Refuse it if an experiment names it, by its path. One that lies in a folder that the machine's user chose for plugins is
+    /// loaded with a warning. Without that distinction, as [`admit`](Self::admit) knows none, it is refused.
     #[default]
+    PinNamed,
+    /// Load it and say so.
     Warn,
     /// Load it.
     Off,
@@ -23,10 +30,11 @@ impl FromStr for Policy {
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "require-pin" => Ok(Self::RequirePin),
+            "pin-named" => Ok(Self::PinNamed),
             "warn" => Ok(Self::Warn),
             "off" => Ok(Self::Off),
             _ => Err(Error::new(ErrorKind::InvalidConfig, format!("{text:?} is no trust policy"))
-                .with_help("there are require-pin, warn and off")),
+                .with_help("there are require-pin, pin-named, warn and off")),
         }
     }
 }
@@ -35,6 +43,7 @@ impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::RequirePin => "require-pin",
+            Self::PinNamed => "pin-named",
             Self::Warn => "warn",
             Self::Off => "off",
         })
@@ -55,7 +64,7 @@ impl Policy {
     ///
     /// # Errors
     /// [`ErrorKind::Incompatible`] if a pin differs, [`ErrorKind::InvalidConfig`] if there is none and the policy wants
-    /// one.
+    /// one, or if it wants every library covered that is loaded with the plugin.
     pub fn admit(self, plugin: &PluginFile, pins: &[Pin]) -> Result<Option<String>> {
         let path = plugin.path().display();
         if let Some(pin) = pins.iter().find(|pin| pin.hash != plugin.hash()) {
@@ -64,20 +73,37 @@ impl Policy {
                 "the file changed since it was pinned; if that was you, run `logitfuse plugin check` and pin it anew",
             ));
         }
-        if !pins.is_empty() || self == Self::Off {
+        if self == Self::Off {
             return Ok(None);
         }
-        if self == Self::RequirePin {
-            return Err(Error::new(
-                ErrorKind::InvalidConfig,
-                format!("{path}: not pinned, and the policy is require-pin"),
-            )
-            .with_help(format!("after `logitfuse plugin check`, write sha256 = \"{}\"", plugin.hash())));
+        if pins.is_empty() && matches!(self, Self::RequirePin | Self::PinNamed) {
+            let what = match self {
+                Self::RequirePin => "not pinned, and the policy is require-pin",
+                _ => "not pinned, and it is the experiment that names it: nothing says that these bytes are meant",
+            };
+            return Err(Error::new(ErrorKind::InvalidConfig, format!("{path}: {what}")).with_help(format!(
+                "after `logitfuse plugin check`, write sha256 = \"{}\", or run `logitfuse plugin lock`; --plugin-trust warn \
+                 loads it as it is",
+                plugin.hash()
+            )));
         }
-        Ok(Some(format!(
-            "{path}: not pinned; a plugin runs with all your rights, so check it and write sha256 = \"{}\"",
-            plugin.hash()
-        )))
+        let uncovered = plugin.uncovered();
+        if self == Self::RequirePin && !uncovered.is_empty() {
+            let what = format!("{path}: needs {}, which its sha256 does not cover", uncovered.join(", "));
+            return Err(Error::new(ErrorKind::InvalidConfig, format!("{what}, and the policy is require-pin"))
+                .with_help("link them into the plugin, or load it with --plugin-trust pin-named"));
+        }
+        let mut warnings = Vec::new();
+        if pins.is_empty() {
+            warnings.push(format!(
+                "not pinned; a plugin runs with all your rights, so check it and write sha256 = \"{}\"",
+                plugin.hash()
+            ));
+        }
+        if !uncovered.is_empty() {
+            warnings.push(format!("needs {}, which its sha256 does not cover", uncovered.join(", ")));
+        }
+        Ok((!warnings.is_empty()).then(|| format!("{path}: {}", warnings.join("; "))))
     }
 }
 

@@ -1,12 +1,34 @@
 //! Validation of every row that a plugin writes. It is most of what a plugin costs over a built-in strategy, so it is one
 //! pass of integer comparisons; `check_row` says what is wrong with a row that fails it.
 
-use logitfuse_core::{Result, numerics::check_row};
+use logitfuse_core::{Error, ErrorKind, Result, numerics::check_row};
 use pulp::{Arch, NullaryFnOnce};
 
-/// Finite values or `-inf`, one finite value at least.
+/// A signalling NaN, which no computation gives: what stands in an entry until the plugin writes it. Without it an entry that
+/// a plugin leaves out would hold that of the step before.
+const UNWRITTEN: u32 = 0x7fa5_5aa5;
+
+/// Makes a row one of which nothing is written.
+pub(crate) fn prepare(row: &mut [f32]) {
+    row.fill(f32::from_bits(UNWRITTEN));
+}
+
+/// Finite values or `-inf`, one finite value at least, and nothing left as [`prepare`] made it.
 pub(crate) fn check(row: &[f32]) -> Result<()> {
-    if Arch::new().dispatch(Validate(row)) { Ok(()) } else { check_row(row) }
+    if Arch::new().dispatch(Validate(row)) {
+        return Ok(());
+    }
+    match row.iter().position(|x| x.to_bits() == UNWRITTEN) {
+        None => check_row(row),
+        Some(entry) => {
+            let left = row.iter().filter(|x| x.to_bits() == UNWRITTEN).count();
+            let others = if left > 1 { format!(", nor were {} others", left - 1) } else { String::new() };
+            let which = format!("entry {entry} of {} was never written{others}", row.len());
+            Err(Error::new(ErrorKind::Numeric, which).with_help(
+                "a call that returns LF_OK has written every entry of the row; this is a fault of the plugin",
+            ))
+        }
+    }
 }
 
 struct Validate<'a>(&'a [f32]);
@@ -63,5 +85,19 @@ mod tests {
             }
         }
         assert!(check(&[]).is_err());
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_from_what_was_computed() {
+        let mut row = [0.0; 70];
+        prepare(&mut row);
+        assert_eq!(check(&row).unwrap_err().to_string(), "entry 0 of 70 was never written, nor were 69 others");
+        row[..69].fill(1.0);
+        assert_eq!(check(&row).unwrap_err().to_string(), "entry 69 of 70 was never written");
+        row[40..].fill(f32::from_bits(UNWRITTEN));
+        assert_eq!(check(&row).unwrap_err().to_string(), "entry 40 of 70 was never written, nor were 29 others");
+        // Arithmetic on it gives a NaN, but not this one.
+        row[40..].iter_mut().for_each(|x| *x += 1.0);
+        assert_eq!(check(&row).unwrap_err().to_string(), "entry 40 is NaN");
     }
 }

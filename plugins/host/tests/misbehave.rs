@@ -2,9 +2,10 @@
 //! what only `plugin check` finds.
 
 use logitfuse_core::{
-    ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo, SharedVocabulary,
+    CalibrationRows, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, RoleBinding, RoleRow, SessionInfo,
+    SharedVocabulary,
 };
-use logitfuse_plugin_host::{OnError, PluginFile, PluginStrategy};
+use logitfuse_plugin_host::{OnError, PluginFile, PluginStrategy, faults, is_plugin_failure};
 use serde_json::json;
 
 use crate::libraries::{library, patched};
@@ -47,7 +48,11 @@ fn what_the_host_survives_it_reports() {
         ("nan", ErrorKind::Numeric, "entry 2 is NaN"),
         ("infinity", ErrorKind::Numeric, "entry 4 is +inf"),
         ("all-masked", ErrorKind::Numeric, "all 5 entries are masked"),
+        ("write-nothing", ErrorKind::Numeric, "entry 0 of 5 was never written, nor were 4 others"),
+        ("write-half", ErrorKind::Numeric, "entry 2 of 5 was never written, nor were 2 others"),
+        ("partial", ErrorKind::Numeric, "entry 4 of 5 was never written"),
         ("flush-to-zero", ErrorKind::Backend, "left the floating-point control bits changed (they were restored)"),
+        ("round-up", ErrorKind::Backend, "left the floating-point control bits changed (they were restored)"),
     ] {
         let strategy = misbehaving(mode, OnError::Fail);
         let mut state = strategy.start(&session(5)).unwrap();
@@ -56,6 +61,107 @@ fn what_the_host_survives_it_reports() {
         assert_eq!(error.kind(), kind, "{mode}");
         assert!(f32::MIN_POSITIVE / std::hint::black_box(2.0) > 0.0, "{mode}: denormals are gone");
     }
+}
+
+/// An engine uses its row again: what a plugin leaves out must not be that of the step before.
+#[test]
+fn a_row_that_is_used_again_hides_nothing() {
+    let (good, bad) = (misbehaving("good", OnError::Fail), misbehaving("write-half", OnError::Fail));
+    let mut states = [&good, &bad].map(|strategy| strategy.start(&session(5)).unwrap());
+    let rows = [RoleRow::new(&BASE, 2.5, 0.0), RoleRow::new(&BASE, 2.5, 0.0)];
+    let (mut logits, mut trace) = (vec![0.0; 5], [1.0]);
+    for (state, good) in states.iter_mut().zip([true, false]) {
+        let mut out = FusedRow { logits: &mut logits, trace: &mut trace };
+        assert_eq!(state.fuse(&FusionStep::new(&rows, &[]), &mut out).is_ok(), good);
+    }
+}
+
+/// Bits of the result show it: what is computed next would round otherwise, or lose its smallest numbers.
+fn control_bits_are_as_ever(mode: &str) {
+    assert!(f32::MIN_POSITIVE / std::hint::black_box(2.0) > 0.0, "{mode}: denormals are gone");
+    let third = std::hint::black_box(1.0_f64) / std::hint::black_box(3.0);
+    assert_eq!(third.to_bits(), 0x3fd5_5555_5555_5555, "{mode}: rounding is another");
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn control_bits_are_guarded_in_every_call() {
+    let who = "plugin org.logitfuse.misbehave/misbehave: ";
+    let what = "left the floating-point control bits changed (they were restored)";
+    let expect = |mode: &str, call: &str, error: Option<logitfuse_core::Error>| {
+        assert_eq!(error.map(|e| e.to_string()).as_deref(), Some(format!("{who}{call}: {what}").as_str()), "{mode}");
+        control_bits_are_as_ever(mode);
+    };
+    let plugin = PluginFile::read(library("misbehave")).unwrap().load().unwrap();
+    let mode = "mode-in-create";
+    expect(mode, "create", plugin.strategy("misbehave", &json!({ "mode": mode }), OnError::Fail).map(drop).err());
+    let mode = "mode-in-state-new";
+    expect(mode, "state_new", misbehaving(mode, OnError::Fail).start(&session(5)).map(drop).err());
+    let in_call = |mode: &str, call: &dyn Fn(&mut dyn FusionState) -> Option<logitfuse_core::Error>| {
+        call(misbehaving(mode, OnError::Fail).start(&session(5)).unwrap().as_mut())
+    };
+    expect("mode-in-commit", "commit", in_call("mode-in-commit", &|state| state.commit(&[1]).err()));
+    expect(
+        "mode-in-rollback",
+        "rollback",
+        in_call("mode-in-rollback", &|state| {
+            state.commit(&[1]).unwrap();
+            state.rollback(1).err()
+        }),
+    );
+    expect("mode-in-fork", "fork", in_call("mode-in-fork", &|state| state.fork().map(drop).err()));
+    let rows = [RoleRow::new(&BASE, 2.5, 0.0), RoleRow::new(&BASE, 2.5, 0.0)];
+    let begin = |state: &mut dyn FusionState| state.begin(&FusionStep::new(&rows, &[]), &[]).err();
+    expect("mode-in-begin", "begin", in_call("mode-in-begin", &begin));
+
+    // While it is calibrated it asks for rows, which models compute on this very thread.
+    let strategy = misbehaving("mode-in-calibrate", OnError::Fail);
+    let mut asked = 0;
+    let mut rows_after = |_: usize| {
+        asked += 1;
+        control_bits_are_as_ever("within calibrate");
+        Ok(CalibrationRows::new(2))
+    };
+    let error = strategy.calibrated(&session(5), &mut rows_after).map(drop).err();
+    assert_eq!(asked, 1);
+    expect("mode-in-calibrate", "calibrate", error);
+
+    // What returns nothing is told by a list.
+    for (mode, call) in [("mode-in-state-free", "state_free"), ("mode-in-destroy", "destroy")] {
+        let strategy = misbehaving(mode, OnError::Fail);
+        drop(strategy.start(&session(5)).unwrap());
+        drop(strategy);
+        control_bits_are_as_ever(mode);
+        assert!(
+            faults()
+                .contains(&format!("plugin {who_of}: {call}: {what}", who_of = "org.logitfuse.misbehave/misbehave"))
+        );
+    }
+}
+
+/// Where the base goes on alone, memory that was damaged is not used again, and every row of the base is counted.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_commit_that_changes_control_bits_ends_the_plugins_part() {
+    let strategy = misbehaving("mode-in-commit", OnError::FallbackToBase);
+    let mut state = strategy.start(&session(5)).unwrap();
+    assert_ne!(step(state.as_mut(), 0).unwrap(), BASE);
+    assert_eq!(state.fallbacks(), 0);
+    state.commit(&[1]).unwrap();
+    control_bits_are_as_ever("commit");
+    assert_eq!(step(state.as_mut(), 1).unwrap(), BASE);
+    assert_eq!((state.fallbacks(), strategy.fallbacks()), (1, 1));
+    assert_eq!(state.fork().unwrap().fallbacks(), 1);
+}
+
+#[test]
+fn failures_of_plugins_are_told_from_other_errors() {
+    for mode in ["panic-guarded", "nan", "write-half"] {
+        let strategy = misbehaving(mode, OnError::Fail);
+        let error = step(strategy.start(&session(5)).unwrap().as_mut(), 0).unwrap_err();
+        assert!(is_plugin_failure(&error) && is_plugin_failure(&error.context("item 7")), "{mode}");
+    }
+    assert!(!is_plugin_failure(&logitfuse_core::Error::new(ErrorKind::Numeric, "source `base`: entry 1 is NaN")));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The result in a sentence, and what must be said beside it.
 
+use logitfuse_rundir::FailureRecord;
 use maud::{Markup, html};
 
 use crate::{
@@ -31,6 +32,12 @@ pub(super) fn stamps(data: &Data) -> Vec<&'static str> {
     }
     if !data.metrics.complete {
         stamps.push("incomplete run");
+    }
+    if data.metrics.failures.iter().any(|failure| failure.failed > 0) {
+        stamps.push("samples failed");
+    }
+    if data.metrics.failures.iter().any(|failure| failure.fallback_samples > 0) {
+        stamps.push("texts of the base alone");
     }
     stamps
 }
@@ -102,6 +109,9 @@ fn notes(data: &Data, outline: &Outline<'_>) -> Vec<Markup> {
     }
     if !data.metrics.complete {
         notes.push(html! { "Samples are missing: figures are over those that are there." });
+    }
+    for sentence in data.metrics.failures.iter().flat_map(FailureRecord::sentences) {
+        notes.push(html! { (sentence) "." });
     }
     let candidates = outline.candidates().count();
     if candidates > 2 {

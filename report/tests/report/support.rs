@@ -149,6 +149,7 @@ fn metrics(words: &Words) -> Metrics {
         limit: Some(ITEMS),
         metrics: variants.iter().map(record).collect(),
         gaps: variants.iter().map(gap).collect(),
+        failures: Vec::new(),
     }
 }
 
@@ -175,6 +176,8 @@ fn sample(words: &Words, variant: &str, index: usize) -> SampleRecord {
         }],
         filtered: [("none".to_owned(), json!(words.text))].into(),
         metrics: [(format!("{},none", words.metric), json!(f64::from(u8::from(right))))].into(),
+        fallback_tokens: 0,
+        error: None,
     }
 }
 

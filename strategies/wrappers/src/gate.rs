@@ -238,6 +238,10 @@ impl FusionState for State {
         self.inner.rollback(n)
     }
 
+    fn fallbacks(&self) -> usize {
+        self.inner.fallbacks()
+    }
+
     fn fork(&self) -> Result<Box<dyn FusionState>> {
         let (params, audited) = (self.params.clone(), self.audited.clone());
         Ok(Box::new(Self { params, inner: self.inner.fork()?, audited, ..*self }))

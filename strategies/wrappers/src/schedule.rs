@@ -268,6 +268,10 @@ impl FusionState for State {
         self.inner.rollback(n)
     }
 
+    fn fallbacks(&self) -> usize {
+        self.inner.fallbacks()
+    }
+
     fn fork(&self) -> Result<Box<dyn FusionState>> {
         Ok(Box::new(Self { inner: self.inner.fork()?, fused: self.fused.clone(), ..*self }))
     }
