@@ -270,9 +270,6 @@ fn notes(sources: &[SourceVocabulary<'_>], reports: &[VocabularyReport], shared:
         if lacking > 0 {
             notes.push(format!("{name}: {lacking} of its tokens are not defined by every source and are masked"));
         }
-        if report.end_of_sequence.is_empty() {
-            notes.push(format!("{name}: nothing ends its texts but the limit and stop strings: its folder names no end"));
-        }
         for id in &report.end_of_sequence {
             if shared.binary_search(id).is_err() {
                 let token = source.tokenizer.token(*id).map_or_else(String::new, |token| format!(" {token:?}"));

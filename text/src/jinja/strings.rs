@@ -104,12 +104,12 @@ fn title_char(c: char, out: &mut String) {
 }
 
 pub(super) fn capitalize(text: &str) -> String {
-    let mut chars = text.chars();
+    let Some(first) = text.chars().next() else { return String::new() };
     let mut out = String::with_capacity(text.len());
-    if let Some(first) = chars.next() {
-        title_char(first, &mut out);
-    }
-    out + &chars.as_str().to_lowercase()
+    title_char(first, &mut out);
+    // What a sigma becomes depends on what stands before it, so all is made small at once.
+    let small = text.to_lowercase();
+    out + &small[first.to_lowercase().map(char::len_utf8).sum()..]
 }
 
 fn is_cased(c: char) -> bool {
@@ -119,14 +119,14 @@ fn is_cased(c: char) -> bool {
 /// Each run of letters begins with a capital: `It'S`.
 pub(super) fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut inside = false;
-    for c in text.chars() {
-        if inside {
-            out.extend(c.to_lowercase());
-        } else {
-            title_char(c, &mut out);
-        }
-        inside = is_cased(c);
+    let mut rest = text;
+    while !rest.is_empty() {
+        let start = rest.find(is_cased).unwrap_or(rest.len());
+        let word = &rest[start..];
+        let (word, after) = word.split_at(word.find(|c| !is_cased(c)).unwrap_or(word.len()));
+        out.push_str(&rest[..start]);
+        out.push_str(&capitalize(word));
+        rest = after;
     }
     out
 }

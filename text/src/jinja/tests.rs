@@ -13,7 +13,34 @@ fn refused(template: &str) -> Error {
 }
 
 /// What `probes.json` has of Python and this does not, each for a reason.
-const DIFFERENT: &[&str] = &[];
+const DIFFERENT: &[&str] = &[
+    // A final sigma, and a letter of two with a form of its own for the beginning of words.
+    "{{ 'ΑΣ σας' . swapcase() }}",
+    "{{ 'ﬁne ǆ' . title() }}",
+    // Parts of Jinja that no chat template was seen to use.
+    "{{ '%r' % 'a' }}",
+    "{{ 'a' | indent('>>', true) }}",
+    "{{ [{'a':1,'b':2}] | groupby('a') }}",
+    "{{ 'a b&c/d' | urlencode }}",
+    "{{ {'a': 1} | attr('a') }}",
+    "{{ 1000000 | filesizeformat }}",
+    "{{ '<b>x</b>' | striptags }}",
+    "{{ 'aaa bbb ccc' | wordwrap(5) }}",
+    "{{ {'a':1} | pprint }}",
+    "{{ 'a' | forceescape }}",
+    "{{ {'class':'x'} | xmlattr }}",
+    "{{ dict([('a',1)]) }}",
+    "{{ range(3) }}",
+    "{% set c = cycler('a','b') %}{{ c.current }}{{ c.next() }}{{ c.current }}{{ c.reset() }}{{ c.current }}",
+    "{% macro f(a, b=2) %}{{ a }}{{ b }}{{ varargs }}{{ kwargs }}{% endmacro %}{{ f(1) }}{{ f(1, b=3) }}",
+    "{{ self is defined }}",
+    // The engine's own way of writing a number that is joined to a text.
+    "{{ '1e-7 ' ~ 1e-7 }}",
+    // What would differ from day to day or from run to run.
+    "{{ strftime_now is defined }}",
+    "{{ lipsum is defined }}",
+    "{{ [1,2,3] | random is defined }}",
+];
 
 /// Templates with what `transformers` 5.24 and Jinja2 3.1.6 make of them for one user's message, `Hi`; null where they
 /// refuse. `tests/second_opinion/chat_templates.py` made the file.
@@ -88,7 +115,7 @@ fn what_does_not_end_is_stopped() {
         doubled("'aa'", "'{}{}'.format(ns.x, ns.x)"),
         doubled("'aa'", "ns.x | tojson | tojson"),
         doubled("['a', 'b']", "[ns.x, ns.x] | string"),
-        doubled("'a\n'", "ns.x | indent(1000)"),
+        "{{ ('a\n' * 100000) | indent(100000) }}".to_owned(),
         "{% for i in range(99999) %}{{ 'x' * 100000 }}{% endfor %}".to_owned(),
         "{% set s = 'a ' * 5000000 %}{% for i in range(1000) %}{% set z = s.split(' ') %}{% endfor %}".to_owned(),
         "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% set z = s.count('b') %}{% endfor %}".to_owned(),
@@ -130,12 +157,12 @@ fn deep_values_end_in_an_error() {
         assert!(e.to_string().contains("more than 200 levels"), "{e}");
     }
     // Without a namespace: as deep as the template is long.
-    let long = format!("{{% set x = [] %}}{}", "{% set x = [x] %}".repeat(50_000));
+    let long = format!("{{% set x = [] %}}{}", "{% set x = [x] %}".repeat(30_000));
     for (what, wanted) in [("{{ x }}", "200 levels"), ("{{ x | tojson }}", "200 levels"), ("{{ x | string }}", "200 levels")] {
         assert!(refused(&format!("{long}{what}")).to_string().contains(wanted));
     }
     assert_eq!(rendered(&format!("{long}ok")), "ok");
-    assert_eq!(rendered(&format!("{long}{{{{ (x ~ '') | length }}}}")), "100002");
+    assert_eq!(rendered(&format!("{long}{{{{ (x ~ '') | length }}}}")), "60002");
     assert_eq!(rendered(&format!("{long}{}{{{{ x == y }}}}", long.replace('x', "y"))), "True");
     let macros = "{% macro f(x) %}{{ f([[[[[[[[x]]]]]]]]) }}{% endmacro %}{{ f(1) }}";
     assert!(refused(macros).to_string().contains("recursion"));
