@@ -4,7 +4,7 @@ mod chunks;
 
 use std::{path::Path, process::ExitCode};
 
-use logitfuse_core::{LogitSource, Result, SourceInfo};
+use logitfuse_core::{LogitSource, Result, SourceInfo, TokenId};
 use logitfuse_onnx::{LoadReport, ModelFolder, OnnxOptions, OnnxSource, Runtime, TensorInfo};
 use logitfuse_setup::{Environment, find_runtime};
 use logitfuse_text::{ChatTemplate, SourceVocabulary, Tokenizer, compatibility};
@@ -58,7 +58,9 @@ impl Model {
         let tokenizer = Tokenizer::load(folder.tokenizer_dir());
         let (mut loaded, mut chunks) = (None, None);
         if let Some(runtime) = runtime {
-            let options = OnnxOptions { name: Some(path.display().to_string()), threads, ..OnnxOptions::default() };
+            let end_of_sequence = tokenizer.as_ref().ok().and_then(Tokenizer::eos_id).into_iter().collect();
+            let name = Some(path.display().to_string());
+            let options = OnnxOptions { name, threads, end_of_sequence, ..OnnxOptions::default() };
             let mut source = OnnxSource::open(runtime, &folder, &options)?;
             if let Ok(tokenizer) = &tokenizer {
                 chunks = ChunkConsistency::measure(&mut source, tokenizer)?;
@@ -75,6 +77,13 @@ impl Model {
 
     fn width(&self) -> Option<usize> {
         self.loaded.as_ref().map(|(info, _)| info.logit_width).or(self.folder.config().vocab_size)
+    }
+
+    /// The ids that end a text: those of the configuration, else that of the tokenizer's `eos_token`.
+    fn ends_with(&self) -> Vec<TokenId> {
+        let stated = &self.folder.config().end_of_sequence;
+        let named = self.tokenizer.as_ref().ok().and_then(Tokenizer::eos_id);
+        if stated.is_empty() { named.into_iter().collect() } else { stated.clone() }
     }
 
     fn json(&self) -> Value {
@@ -99,6 +108,7 @@ impl Model {
             "inputs": self.folder.inputs(),
             "outputs": self.folder.outputs(),
             "logit_width": self.width(),
+            "ends_with": self.ends_with(),
             "context_length": self.loaded.as_ref().map(|(info, _)| info.context_length),
             "kv_bytes_per_token": self.loaded.as_ref().map(|(info, _)| info.kv_bytes_per_token),
             "chunk_distance": self.chunks.as_ref().map(|chunks| chunks.distance),
@@ -124,9 +134,11 @@ impl Model {
             add("context", info.context_length.map_or("unknown".to_owned(), |n| format!("{n} tokens")));
             let per_token = info.kv_bytes_per_token as f64 / 1e3;
             add("kv cache", format!("{}: {}; {per_token:.1} kB a token", report.kv, report.kv_reason));
-            add("ends with", format!("{:?}", info.end_of_sequence));
             add("runs on", report.provider.clone());
         }
+        let ends = self.ends_with();
+        let unknown = "nothing: neither the configuration nor the tokenizer names an end".to_owned();
+        add("ends with", if ends.is_empty() { unknown } else { format!("{ends:?}") });
         if let Some(chunks) = &self.chunks {
             add("several at once", chunks.to_string());
         }
@@ -165,17 +177,13 @@ fn verdict(models: &[Model]) -> Option<Value> {
         return None;
     }
     let names: Vec<String> = models.iter().map(Model::name).collect();
+    let ends: Vec<Vec<TokenId>> = models.iter().map(Model::ends_with).collect();
     let sources: Option<Vec<SourceVocabulary<'_>>> = models
         .iter()
-        .zip(&names)
-        .map(|(model, name)| {
+        .zip(names.iter().zip(&ends))
+        .map(|(model, (name, end_of_sequence))| {
             let tokenizer = model.tokenizer.as_ref().ok()?;
-            Some(SourceVocabulary {
-                name,
-                tokenizer,
-                logit_width: model.width()?,
-                end_of_sequence: &model.folder.config().end_of_sequence,
-            })
+            Some(SourceVocabulary { name, tokenizer, logit_width: model.width()?, end_of_sequence })
         })
         .collect();
     Some(match sources {

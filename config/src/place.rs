@@ -25,7 +25,9 @@ impl SourceMap {
     pub(crate) fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> Arc<SourceText> {
         // One more than the length, so that the end of a text is not the beginning of the next.
         let base = self.texts.last().map_or(0, |last| last.base + last.text.len() + 1);
-        let text = SourceText { name: name.into(), text: text.into(), base };
+        // As other readers of TOML have it: what ends a line says nothing of what a string over several lines holds.
+        let text = text.into().replace("\r\n", "\n");
+        let text = SourceText { name: name.into(), text, base };
         self.texts.push(Arc::new(text));
         Arc::clone(&self.texts[self.texts.len() - 1])
     }

@@ -102,6 +102,7 @@ impl Model {
             spin: if alone { Spin::Always } else { Spin::WhileRunning },
             providers: self.key.providers.iter().map(|p| p.parse()).collect::<Result<_>>()?,
             context_length: self.key.context_length,
+            end_of_sequence: self.tokenizer.eos_id().into_iter().collect(),
             ..OnnxOptions::default()
         };
         OnnxSource::open(runtime, &self.folder, &options)

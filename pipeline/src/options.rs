@@ -132,6 +132,10 @@ pub struct SourceConfig {
     #[serde(default = "default_chat_template")]
     #[schemars(schema_with = "chat_template_schema")]
     pub chat_template: String,
+    /// Variables of the chat template, under the name that `transformers` gives them: `{ enable_thinking = false }`. One that
+    /// the template does not read is an error.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub chat_template_kwargs: serde_json::Map<String, serde_json::Value>,
     /// What `strftime_now` of a chat template answers: `2025-01-31`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
@@ -194,6 +198,7 @@ impl SourceConfig {
             providers: Vec::new(),
             context_length: None,
             chat_template: default_chat_template(),
+            chat_template_kwargs: serde_json::Map::new(),
             date: None,
             system: None,
             user: default_user(),

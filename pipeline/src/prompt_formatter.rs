@@ -6,7 +6,7 @@ use logitfuse_core::{Error, ErrorKind, Result, TokenId};
 use logitfuse_text::{ChatTemplate, Message, PromptTemplate, Tokenizer};
 use serde_json::Value;
 
-use crate::{SourceConfig, demonstrations::Demonstrations};
+use crate::{SourceConfig, demonstrations::Demonstrations, nearest::did_you_mean};
 
 /// One source's way of writing a prompt.
 #[derive(Clone, Debug)]
@@ -19,14 +19,46 @@ pub struct PromptFormatter {
     demonstrations: Demonstrations,
 }
 
+/// The chat template with the variables that the source gives it.
+fn with_variables(name: &str, config: &SourceConfig, chat: Option<ChatTemplate>) -> Result<Option<ChatTemplate>> {
+    let given = &config.chat_template_kwargs;
+    let wrong = |key: &str, what: String, help: String| {
+        let message = format!("sources.{name}.chat_template_kwargs{key}: {what}");
+        Err(Error::new(ErrorKind::InvalidConfig, message).with_help(help))
+    };
+    let Some(mut chat) = chat else {
+        if given.is_empty() {
+            return Ok(None);
+        }
+        let help = "name a template file in `chat_template`, or take the variables away".to_owned();
+        return wrong("", "the source has no chat template that could read them".to_owned(), help);
+    };
+    let known = chat.variables();
+    for (key, value) in given {
+        if ["messages", "add_generation_prompt"].contains(&key.as_str()) {
+            let help = "it is made of `system`, `user` and the demonstrations".to_owned();
+            return wrong(&format!(".{key}"), "every prompt has its own".to_owned(), help);
+        }
+        if !known.contains(key) {
+            let names: Vec<&str> = known.iter().map(String::as_str).collect();
+            let help = format!("{} it reads {}", did_you_mean(key, names.iter().copied()), names.join(", "));
+            let what = format!("{} reads no such variable", chat.origin());
+            return wrong(&format!(".{key}"), what, help.trim_start().to_owned());
+        }
+        chat = chat.with_variable(key, value);
+    }
+    Ok(Some(chat))
+}
+
 impl PromptFormatter {
     /// Reads the templates of a source; the model's own chat template lies in `tokenizer_dir`.
     pub fn new(name: &str, config: &SourceConfig, tokenizer_dir: Option<&Path>, tokenizer: &Tokenizer) -> Result<Self> {
         let chat = match config.chat_template.as_str() {
             "none" => None,
             "model" => tokenizer_dir.map(|folder| ChatTemplate::load(folder, None)).transpose()?.flatten(),
-            file => Some(ChatTemplate::from_file(Path::new(file))?),
+            file => Some(ChatTemplate::from_file(Path::new(file))?.with_special_tokens(tokenizer.special_tokens())),
         };
+        let chat = with_variables(name, config, chat)?;
         let chat = match (chat, &config.date) {
             (Some(chat), Some(date)) => {
                 Some(chat.with_date(date).map_err(|e| e.context(format!("sources.{name}.date")))?)

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fmt::Display, path::Path};
 
-use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
+use logitfuse_core::{Error, ErrorKind, Result, ResultExt, python_json};
 use serde_json::Value;
 
 /// One line of data: its fields fill the places of the prompts.
@@ -15,7 +15,8 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// The lines of a JSONL text, one object each; empty lines do not count. `name` is what messages call the text.
+    /// The lines of a JSONL text, one object each, as Python reads it ([`python_json`]); empty lines do not count. `name` is
+    /// what messages call the text.
     ///
     /// ```
     /// use logitfuse_pipeline::Sample;
@@ -23,6 +24,9 @@ impl Sample {
     /// let samples = Sample::from_jsonl("qa.jsonl", "{\"id\": \"q7\", \"question\": \"Why?\"}\n\n{\"question\": \"How?\"}\n")?;
     /// assert_eq!((&*samples[0].id, &*samples[1].id), ("q7", "1"));
     /// assert_eq!(samples[1].fields["question"], "How?");
+    ///
+    /// let python = Sample::from_jsonl("qa.jsonl", "\u{feff}{\"score\": NaN}")?;
+    /// assert_eq!(python[0].fields["score"], "nan");
     ///
     /// let twice = Sample::from_jsonl("qa.jsonl", "{\"id\": 1}\n{}\n").unwrap_err();
     /// assert_eq!(twice.to_string(), "qa.jsonl:2: id \"1\" was used before");
@@ -51,7 +55,7 @@ fn parse_jsonl(name: impl Display, text: &str, samples: &mut Vec<Sample>) -> Res
             Error::new(ErrorKind::InvalidData, format!("{name}:{}: {why}", number + 1))
                 .with_help("each line of a JSONL file is one JSON object")
         };
-        let fields: Value = serde_json::from_str(line).map_err(|e| wrong(format!("not JSON: {e}")))?;
+        let fields: Value = serde_json::from_str(&python_json(line)).map_err(|e| wrong(format!("not JSON: {e}")))?;
         let Value::Object(object) = &fields else { return Err(wrong("not an object".to_owned())) };
         let id = match object.get("id") {
             Some(Value::String(id)) => id.clone(),

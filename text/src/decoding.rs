@@ -9,7 +9,7 @@ use std::{str, sync::Arc};
 use logitfuse_core::{Error, ErrorKind, Result};
 use tokenizers::{Decoder as _, DecoderWrapper};
 
-use crate::tokenizer::catch_panic;
+use crate::panics::catch_panic;
 
 /// A tokenizer's decoder as stages that tokens flow through. A clone continues at the same place.
 #[derive(Clone)]

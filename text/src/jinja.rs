@@ -1,44 +1,132 @@
 //! Jinja as chat templates expect it: the environment that Python's `transformers` renders them in.
 
-use logitfuse_core::{Error, ErrorKind, Result};
-use minijinja::{
-    Environment, ErrorKind as JinjaKind, Value,
-    syntax::SyntaxConfig,
-    value::{Kwargs, Rest},
-};
-use minijinja_contrib::pycompat::unknown_method_callback;
-use serde::Serialize;
+mod bounds;
+mod filters;
+mod json;
+mod methods;
+mod print;
+mod source;
+mod strings;
+#[cfg(test)]
+mod tests;
 
-/// Instructions that one rendering may take. A long conversation through a large template takes some ten thousand; a
-/// hostile template that loops is stopped after about a second.
-const FUEL: u64 = 20_000_000;
+use std::collections::BTreeSet;
+
+use logitfuse_core::{Error, ErrorKind, Result};
+use minijinja::{Environment, ErrorKind as JinjaKind, UndefinedBehavior, Value, syntax::SyntaxConfig};
+
+use self::source::Prepared;
+pub(crate) use self::{bounds::STEPS, json::to_json, source::MAX_BYTES};
 
 /// The name under which the only template of an environment is stored.
-const NAME: &str = "chat";
+const NAME: &str = "template";
 
-/// An environment that holds `template`. Errors are about the template's syntax.
-pub(crate) fn environment(template: &str) -> Result<Environment<'static>, minijinja::Error> {
+/// Bytes of code that cannot nest values deep enough to matter if nothing in it repeats.
+const SHORT: usize = 1024;
+
+/// A compiled template with what Python's Jinja would give it.
+#[derive(Clone, Debug)]
+pub(crate) struct Template {
+    environment: Environment<'static>,
+    /// What was compiled: what was written, in the engine's words.
+    source: String,
+    /// Whether it may make values that need a stack of their own.
+    may_nest: bool,
+    steps: u64,
+}
+
+impl Template {
+    /// A chat template: the environment is that of `transformers`.
+    pub(crate) fn chat(origin: &str, text: &str) -> Result<Self> {
+        let prepared = source::prepare(text).map_err(|e| e.into_error(origin, ErrorKind::InvalidData))?;
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        let compiled = syntax.and_then(|syntax| {
+            let mut environment = environment(syntax);
+            environment.add_function("raise_exception", raise_exception);
+            environment.add_filter("tojson", json::tojson);
+            Self::compile(environment, prepared)
+        });
+        compiled.map_err(|e| error(origin, e))
+    }
+
+    /// A text with places for fields, all of which must be there. `error` has the words for what is wrong with it.
+    pub(crate) fn prompt(
+        origin: &str,
+        text: &str,
+        error: impl FnOnce(&str, minijinja::Error) -> Error,
+    ) -> Result<Self> {
+        let prepared = source::prepare(text).map_err(|e| e.into_error(origin, ErrorKind::InvalidConfig))?;
+        // A prompt's last newline is the user's, not the file's.
+        let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+        let compiled = syntax.and_then(|syntax| {
+            let mut environment = environment(syntax);
+            environment.set_undefined_behavior(UndefinedBehavior::Strict);
+            environment.add_filter("tojson", json::jinja_tojson);
+            Self::compile(environment, prepared)
+        });
+        compiled.map_err(|e| error(origin, e))
+    }
+
+    fn compile(mut environment: Environment<'static>, prepared: Prepared) -> Result<Self, minijinja::Error> {
+        let may_nest = prepared.repeats || prepared.code > SHORT;
+        environment.add_template_owned(NAME, prepared.text.clone())?;
+        Ok(Self { environment, source: prepared.text, may_nest, steps: STEPS })
+    }
+
+    /// What was compiled.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The variables that the template reads and does not set itself.
+    pub(crate) fn variables(&self) -> BTreeSet<String> {
+        let template = self.environment.get_template(NAME);
+        let mut names: BTreeSet<String> =
+            template.map(|template| template.undeclared_variables(false)).into_iter().flatten().collect();
+        for (function, _) in self.environment.globals() {
+            names.remove(function);
+        }
+        names
+    }
+
+    /// Makes `strftime_now` answer with this date and time.
+    pub(crate) fn set_now(&mut self, now: jiff::civil::DateTime) {
+        self.environment.add_function("strftime_now", move |format: &str| {
+            jiff::fmt::strtime::format(format, now)
+                .map_err(|e| minijinja::Error::new(JinjaKind::InvalidOperation, e.to_string()))
+        });
+    }
+
+    /// Renders it. For a conversation that is long by itself it may take `more` steps.
+    pub(crate) fn render(&self, context: Value, more: u64) -> Result<String, minijinja::Error> {
+        let render = |environment: &Environment<'static>| environment.get_template(NAME)?.render(context);
+        if more < STEPS / 10 {
+            return self.run(render);
+        }
+        let mut longer = self.clone();
+        longer.steps += more;
+        longer.environment.set_fuel(Some(longer.steps));
+        longer.run(render)
+    }
+
+    /// Runs a call where what the template makes has stack enough.
+    pub(crate) fn run<T: Send>(
+        &self,
+        call: impl FnOnce(&Environment<'static>) -> Result<T, minijinja::Error> + Send,
+    ) -> Result<T, minijinja::Error> {
+        if self.may_nest { bounds::with_stack(self.steps, || call(&self.environment)) } else { call(&self.environment) }
+    }
+}
+
+fn environment(syntax: SyntaxConfig) -> Environment<'static> {
     let mut environment = Environment::new();
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_unknown_method_callback(unknown_method_callback);
-    environment.set_fuel(Some(FUEL));
-    environment.add_function("raise_exception", raise_exception);
-    environment.add_filter("tojson", tojson);
-    environment.add_template_owned(NAME, without_generation_tags(template))?;
-    Ok(environment)
-}
-
-/// Renders the environment's template.
-pub(crate) fn render(environment: &Environment<'_>, context: Value) -> Result<String, minijinja::Error> {
-    environment.get_template(NAME)?.render(context)
-}
-
-/// Makes `strftime_now` answer with this date and time.
-pub(crate) fn set_now(environment: &mut Environment<'_>, now: jiff::civil::DateTime) {
-    environment.add_function("strftime_now", move |format: &str| {
-        jiff::fmt::strtime::format(format, now)
-            .map_err(|e| minijinja::Error::new(JinjaKind::InvalidOperation, e.to_string()))
-    });
+    environment.set_syntax(syntax);
+    // An error would keep the variables at hand where it arose, however deep they are.
+    environment.set_debug(false);
+    environment.set_fuel(Some(STEPS));
+    environment.set_unknown_method_callback(methods::method);
+    filters::add(&mut environment);
+    environment
 }
 
 /// A template's error as an error of logitfuse, with the line that failed.
@@ -54,8 +142,10 @@ pub(crate) fn error(origin: &str, e: minijinja::Error) -> Error {
         ),
         (_, JinjaKind::OutOfFuel) => (
             ErrorKind::InvalidData,
-            "the chat template does not come to an end".to_owned(),
-            "the template loops, or it is not meant for chats; set a template of your own".to_owned(),
+            format!("the chat template does not come to an end within {STEPS} steps"),
+            "the template loops, or it is not meant for chats; set a template of your own (docs/running.md lists the \
+             bounds)"
+                .to_owned(),
         ),
         (_, JinjaKind::UnknownFunction) if e.detail().is_some_and(|detail| detail.contains("strftime_now")) => (
             ErrorKind::InvalidConfig,
@@ -80,120 +170,4 @@ const RAISED: &str = "raised: ";
 fn raise_exception(message: &str) -> Result<Value, minijinja::Error> {
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     Err(minijinja::Error::new(JinjaKind::InvalidOperation, format!("{RAISED}{message}")))
-}
-
-/// Python's `json.dumps(value, ensure_ascii=False, indent=indent)`. Jinja's own filter escapes for HTML instead.
-#[expect(clippy::needless_pass_by_value, reason = "the template engine calls filters with owned arguments")]
-fn tojson(value: &Value, positional: Rest<Value>, options: Kwargs) -> Result<Value, minijinja::Error> {
-    let failed = |e: serde_json::Error| minijinja::Error::new(JinjaKind::BadSerialization, e.to_string());
-    let indent: Option<usize> = match positional.first() {
-        Some(indent) if !indent.is_none() => Some(usize::try_from(indent.clone())?),
-        _ => options.get("indent")?,
-    };
-    // Python's default; the other value would only change how characters are written.
-    let _ensure_ascii: Option<bool> = options.get("ensure_ascii")?;
-    options.assert_all_used()?;
-    let mut json = Vec::new();
-    match indent {
-        Some(indent) => {
-            let indent = " ".repeat(indent.min(64));
-            let layout = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, layout)).map_err(failed)?;
-        }
-        None => {
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, PythonSpacing)).map_err(failed)?;
-        }
-    }
-    let text =
-        String::from_utf8(json).map_err(|e| minijinja::Error::new(JinjaKind::BadSerialization, e.to_string()))?;
-    Ok(Value::from_safe_string(text))
-}
-
-/// `{"a": 1, "b": [2, 3]}`
-struct PythonSpacing;
-
-impl serde_json::ser::Formatter for PythonSpacing {
-    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, out: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { out.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, out: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { out.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, out: &mut W) -> std::io::Result<()> {
-        out.write_all(b": ")
-    }
-}
-
-/// Turns `{% generation %} … {% endgeneration %}`, which `transformers` adds to Jinja to mark the assistant's turns,
-/// into a block that does nothing. The marks that trim white space stay in force.
-fn without_generation_tags(template: &str) -> String {
-    let mut out = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some((before, tag)) = rest.split_once("{%") {
-        out.push_str(before);
-        out.push_str("{%");
-        let name_at = tag.len() - tag.trim_start_matches(['-', '+']).trim_start().len();
-        let (mark, name) = tag.split_at(name_at);
-        let word = name.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
-        let replacement = match word {
-            "generation" => "if true",
-            "endgeneration" => "endif",
-            other => other,
-        };
-        out.push_str(mark);
-        out.push_str(replacement);
-        rest = &name[word.len()..];
-    }
-    out.push_str(rest);
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rendered(template: &str) -> String {
-        render(&environment(template).unwrap(), Value::UNDEFINED).unwrap()
-    }
-
-    #[test]
-    fn json_is_spaced_and_ordered_as_in_python() {
-        assert_eq!(
-            rendered(r#"{{ {"z": 1, "a": [true, none, 2.5, "<é'&>\n"], "m": {}} | tojson }}"#),
-            r#"{"z": 1, "a": [true, null, 2.5, "<é'&>\n"], "m": {}}"#
-        );
-        assert_eq!(
-            rendered("{{ {'z': [1], 'e': []} | tojson(indent=2) }}"),
-            "{\n  \"z\": [\n    1\n  ],\n  \"e\": []\n}"
-        );
-        assert_eq!(rendered("{{ [1, 2] | tojson(ensure_ascii=false) }}"), "[1, 2]");
-    }
-
-    #[test]
-    fn generation_tags_leave_their_content() {
-        let template = "{% for x in [1, 2] %}a {%- generation -%} {{ x }} {%- endgeneration -%} b{% endfor %}";
-        assert_eq!(rendered(template), "a1ba2b");
-        assert_eq!(without_generation_tags("{% set generations = 1 %}{%"), "{% set generations = 1 %}{%");
-    }
-
-    #[test]
-    fn loops_without_end_are_stopped() {
-        let environment = environment(
-            "{% for a in range(99999) %}{% for b in range(99999) %}{% set c = b %}{% endfor %}{% endfor %}",
-        )
-        .unwrap();
-        let e = error("x", render(&environment, Value::UNDEFINED).unwrap_err());
-        assert_eq!(e.kind(), ErrorKind::InvalidData);
-        assert!(e.to_string().contains("does not come to an end"), "{e}");
-    }
-
-    #[test]
-    fn dates_are_written_as_python_writes_them() {
-        let mut environment =
-            environment("{{ strftime_now('%d %b %Y') }}|{{ strftime_now('%A, %B %-d, %H:%M') }}").unwrap();
-        set_now(&mut environment, jiff::civil::date(2024, 7, 6).at(9, 5, 0, 0));
-        assert_eq!(render(&environment, Value::UNDEFINED).unwrap(), "06 Jul 2024|Saturday, July 6, 09:05");
-    }
 }

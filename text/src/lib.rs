@@ -31,10 +31,14 @@
 //! # }
 //! ```
 
+mod added_tokens;
 mod compatibility;
 mod decoding;
+mod files;
 mod jinja;
+mod outline;
 mod output;
+mod panics;
 mod prompt_template;
 mod special;
 mod stop;

@@ -1,10 +1,9 @@
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
-use logitfuse_core::{Error, ErrorKind, Result};
+use logitfuse_core::Result;
 use serde_json::Value;
+
+use crate::files::read_json;
 
 /// The special tokens that a model folder names: `bos_token`, `eos_token`, `pad_token`, …
 ///
@@ -55,34 +54,11 @@ fn token_text(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content").and_then(Value::as_str))
 }
 
-/// Reads a JSON file of a model folder; `None` if the folder does not have it.
-pub(crate) fn read_json(folder: &Path, file: &str) -> Result<Option<(PathBuf, Value)>> {
-    let path = folder.join(file);
-    let Some(text) = read_text(&path)? else { return Ok(None) };
-    match serde_json::from_str(&text) {
-        Ok(value) => Ok(Some((path, value))),
-        Err(e) => Err(Error::new(ErrorKind::InvalidData, format!("{}: not valid JSON: {e}", path.display()))
-            .with_help("download the file again, or repair it at the line that is named")
-            .with_source(e)),
-    }
-}
-
-/// Reads a text file; `None` if there is no such file.
-pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => {
-            let kind =
-                if e.kind() == std::io::ErrorKind::InvalidData { ErrorKind::InvalidData } else { ErrorKind::NotFound };
-            Err(Error::new(kind, format!("{}: {e}", path.display())).with_source(e))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use logitfuse_core::ErrorKind;
 
     use super::*;
 

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 /// A search for stop strings in streamed text, which cuts the text off before the first one.
 ///
@@ -22,7 +22,18 @@ pub struct StopStrings {
     /// The longest first. Copies of a search share them.
     stops: Arc<[String]>,
     held: String,
+    /// The parts of `held` that are not shown.
+    hidden: Vec<Range<usize>>,
     stopped: bool,
+}
+
+/// Where a search stands after some text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Bytes of shown text from where the stop string begins, or could begin, to the end of all text.
+    pub(crate) after: usize,
+    /// The stop string that is complete.
+    pub(crate) stop: Option<String>,
 }
 
 impl StopStrings {
@@ -30,7 +41,7 @@ impl StopStrings {
     pub fn new(stops: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let mut stops: Vec<String> = stops.into_iter().map(Into::into).filter(|stop| !stop.is_empty()).collect();
         stops.sort_by_key(|stop| std::cmp::Reverse(stop.len()));
-        Self { stops: stops.into(), held: String::new(), stopped: false }
+        Self { stops: stops.into(), held: String::new(), hidden: Vec::new(), stopped: false }
     }
 
     /// Takes more text. Returns what is certain to stand before any stop string, and the stop string if one is complete;
@@ -39,20 +50,46 @@ impl StopStrings {
         if self.stopped {
             return (String::new(), None);
         }
+        let mut certain = self.held.clone() + text;
+        let Found { after, stop } = self.advance(text, &[]);
+        certain.truncate(certain.len() - after);
+        (certain, stop)
+    }
+
+    /// Takes more text, parts of which are searched and not shown.
+    pub(crate) fn advance(&mut self, text: &str, hidden: &[Range<usize>]) -> Found {
+        if self.stopped {
+            return Found { after: 0, stop: None };
+        }
         let known = self.held.len();
         self.held.push_str(text);
+        self.hidden.extend(hidden.iter().map(|range| known + range.start..known + range.end));
         for end in self.held[known..].char_indices().map(|(at, c)| known + at + c.len_utf8()) {
             let complete = self.stops.iter().find(|stop| self.held[..end].ends_with(stop.as_str()));
-            if let Some(stop) = complete {
-                let stop = stop.clone();
+            if let Some(stop) = complete.cloned() {
                 self.stopped = true;
-                self.held.truncate(end - stop.len());
-                return (std::mem::take(&mut self.held), Some(stop));
+                self.let_go(end - stop.len());
+                let after = self.shown();
+                self.let_go(self.held.len());
+                return Found { after, stop: Some(stop) };
             }
         }
-        let certain = self.held.len() - self.uncertain();
-        let held = self.held.split_off(certain);
-        (std::mem::replace(&mut self.held, held), None)
+        self.let_go(self.held.len() - self.uncertain());
+        Found { after: self.shown(), stop: None }
+    }
+
+    /// Forgets the beginning of what is held.
+    fn let_go(&mut self, bytes: usize) {
+        self.held.drain(..bytes);
+        self.hidden.retain_mut(|range| {
+            *range = range.start.saturating_sub(bytes)..range.end.saturating_sub(bytes);
+            range.start < range.end
+        });
+    }
+
+    /// Bytes of what is held that are shown.
+    fn shown(&self) -> usize {
+        self.held.len() - self.hidden.iter().map(ExactSizeIterator::len).sum::<usize>()
     }
 
     /// Whether there is no stop string.

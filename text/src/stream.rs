@@ -36,6 +36,11 @@ impl TextStream {
         Self { tokenizer: tokenizer.clone(), decoder: tokenizer.decoder().clone(), skip_special }
     }
 
+    /// A stream that continues at the same place and leaves no control token out.
+    pub(crate) fn with_special(&self) -> Self {
+        Self { skip_special: false, ..self.clone() }
+    }
+
     /// Takes the next token and returns the text that it completes; empty if it completes none, or if the tokenizer does
     /// not define the id.
     pub fn push(&mut self, token: TokenId) -> Result<String> {

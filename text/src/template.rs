@@ -1,17 +1,18 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use logitfuse_core::{Error, ErrorKind, Result};
-use minijinja::{Environment, Value, value::Serde};
+use minijinja::{Value, value::Serde};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    SpecialTokens, jinja,
-    special::{read_json, read_text},
+    SpecialTokens,
+    files::{read_json, read_text},
+    jinja::{self, MAX_BYTES, Template},
 };
 
 /// One turn of a conversation.
@@ -56,9 +57,13 @@ impl Message {
 ///
 /// # What a template may use
 ///
-/// `messages`, `add_generation_prompt`, the folder's special tokens by name (`bos_token`, `eos_token`, …), whatever
-/// [`with_variable`](Self::with_variable) adds, Python's methods of strings, lists and dictionaries, `namespace`,
-/// `raise_exception`, `tojson` with Python's spacing, `{% break %}`, `{% generation %}`.
+/// `messages`, `add_generation_prompt`, `tools` and `documents` (none unless they are set), the folder's special tokens by
+/// name (`bos_token`, `eos_token`, …), whatever [`with_variable`](Self::with_variable) adds, Python's methods of strings,
+/// lists and dictionaries, `'%s' % value`, `namespace`, `raise_exception`, `tojson` with the parameters of Python's
+/// `json.dumps`, `{% break %}`, `{% generation %}`. Line ends are `\n` whatever they were written as.
+///
+/// A template comes from whoever made the model, so what it may take is bounded: its length, the operators in one
+/// expression, the steps and bytes of one rendering. What exceeds a bound is an error.
 ///
 /// `strftime_now` exists only once a date is set ([`with_date`](Self::with_date)): the clock is never read, because the
 /// same experiment would then have another prompt tomorrow. Most templates that print a date fall back to one of their
@@ -67,7 +72,7 @@ impl Message {
 pub struct ChatTemplate {
     /// For messages: the file it came from.
     origin: String,
-    environment: Arc<Environment<'static>>,
+    template: Arc<Template>,
     variables: BTreeMap<String, Value>,
 }
 
@@ -86,22 +91,20 @@ impl ChatTemplate {
             return Err(Error::new(ErrorKind::InvalidConfig, message)
                 .with_help(format!("name one of those that it has: {}", known.join(", "))));
         };
-        let mut template = Self::build(text, file.display().to_string())?;
-        for (name, token) in SpecialTokens::load(folder)?.iter() {
-            template.variables.insert(name.to_owned(), token.into());
-        }
-        Ok(Some(template))
+        let template = Self::build(text, file.display().to_string())?;
+        Ok(Some(template.with_special_tokens(&SpecialTokens::load(folder)?)))
     }
 
-    /// A template from its text. Special tokens have no names in it unless [`with_variable`](Self::with_variable) gives
-    /// them some.
+    /// A template from its text. Special tokens have no names in it unless
+    /// [`with_special_tokens`](Self::with_special_tokens) gives them some.
     pub fn from_text(text: &str) -> Result<Self> {
         Self::build(text, "chat template".to_owned())
     }
 
-    /// A template from a file of its own.
+    /// A template from a file of its own. Special tokens have no names in it unless
+    /// [`with_special_tokens`](Self::with_special_tokens) gives them some.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let text = read_text(path)?.ok_or_else(|| {
+        let text = read_text(path, MAX_BYTES)?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("{}: no such file", path.display()))
                 .with_help("check the path of the chat template")
         })?;
@@ -109,8 +112,23 @@ impl ChatTemplate {
     }
 
     fn build(text: &str, origin: String) -> Result<Self> {
-        let environment = jinja::environment(text).map_err(|e| jinja::error(&origin, e))?;
-        Ok(Self { origin, environment: Arc::new(environment), variables: BTreeMap::new() })
+        let template = Template::chat(&origin, text)?;
+        // `transformers` passes these two whether there are any or not.
+        let variables = ["tools", "documents"].map(|name| (name.to_owned(), Value::from(()))).into();
+        Ok(Self { origin, template: Arc::new(template), variables })
+    }
+
+    /// Gives special tokens the names that a model folder gives them: `bos_token`, `eos_token`, …
+    #[must_use]
+    pub fn with_special_tokens(mut self, special: &SpecialTokens) -> Self {
+        self.variables.extend(special.iter().map(|(name, token)| (name.to_owned(), token.into())));
+        self
+    }
+
+    /// The variables that the template reads: those that [`with_variable`](Self::with_variable) may set, and its own names
+    /// for what every template is given.
+    pub fn variables(&self) -> BTreeSet<String> {
+        self.template.variables()
     }
 
     /// Sets a variable that the template may use, such as `enable_thinking`, `tools` or `bos_token`. One that the folder
@@ -128,7 +146,7 @@ impl ChatTemplate {
                 .with_help("write the year, month and day, as in 2025-01-31")
                 .with_source(e)
         })?;
-        jinja::set_now(Arc::make_mut(&mut self.environment), now);
+        Arc::make_mut(&mut self.template).set_now(now);
         Ok(self)
     }
 
@@ -139,7 +157,11 @@ impl ChatTemplate {
         let mut context = self.variables.clone();
         context.insert("messages".to_owned(), Value::from(Serde(messages)));
         context.insert("add_generation_prompt".to_owned(), add_generation_prompt.into());
-        jinja::render(&self.environment, Value::from_pairs(context)).map_err(|e| jinja::error(&self.origin, e))
+        // Templates look at every message some times and at every character some times more.
+        let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+        let more = messages.len() * 400 + bytes / 4;
+        let rendered = self.template.render(Value::from_pairs(context), more as u64);
+        rendered.map_err(|e| jinja::error(&self.origin, e))
     }
 
     /// Where the template comes from: a file, or that it was given as text.
@@ -163,12 +185,12 @@ type Templates = BTreeMap<String, String>;
 fn find(folder: &Path, name: Option<&str>) -> Result<Option<(PathBuf, Templates)>> {
     if let Some(name) = name.filter(|name| *name != "default") {
         let path = folder.join("additional_chat_templates").join(format!("{name}.jinja"));
-        if let Some(text) = read_text(&path)? {
+        if let Some(text) = read_text(&path, MAX_BYTES)? {
             return Ok(Some((path, Templates::from([(name.to_owned(), text)]))));
         }
     }
     let path = folder.join("chat_template.jinja");
-    if let Some(text) = read_text(&path)? {
+    if let Some(text) = read_text(&path, MAX_BYTES)? {
         return Ok(Some((path, Templates::from([("default".to_owned(), text)]))));
     }
     for file in ["chat_template.json", "tokenizer_config.json"] {

@@ -2,16 +2,27 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     ops::RangeInclusive,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, OnceLock},
 };
 
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt, TokenId};
 use sha2::{Digest, Sha256};
-use tokenizers::Decoder as _;
+use tokenizers::{AddedToken, Decoder as _, NormalizedString, Normalizer as _, NormalizerWrapper};
 
-use crate::{SpecialTokens, decoding::IncrementalDecoder, special::read_text};
+use crate::{
+    SpecialTokens, added_tokens,
+    decoding::IncrementalDecoder,
+    files::read_text,
+    outline::{self, Growth},
+    panics::catch_panic,
+};
+
+/// Bytes of the largest `tokenizer.json`; those with a million tokens have some 70 million.
+const MAX_BYTES: usize = 128 << 20;
+
+/// A normalizer that cannot make a text longer by more than this is not watched.
+const LITTLE_GROWTH: f64 = 16.0;
 
 /// A tokenizer: turns text into token ids and back, as the model's own `tokenizer.json` defines.
 ///
@@ -43,6 +54,7 @@ struct Inner {
     origin: String,
     library: tokenizers::Tokenizer,
     decoder: IncrementalDecoder,
+    growth: Growth,
     /// Ids that have a token, as ascending, separated ranges: a file may name an id near `u32::MAX`, so nothing
     /// here is indexed by id.
     defined: Vec<RangeInclusive<TokenId>>,
@@ -56,28 +68,35 @@ struct Added {
 }
 
 impl Tokenizer {
-    /// Loads `tokenizer.json` from a model folder, with the names of its special tokens from the files beside it. The
-    /// path of the file itself will do as well.
+    /// Loads `tokenizer.json` from a model folder, with the tokens that the files beside it add (`tokenizer_config.json`,
+    /// `added_tokens.json`) and the names of its special tokens. The path of the file itself will do as well.
     pub fn load(path: &Path) -> Result<Self> {
         let (file, folder) = if path.is_file() {
             (path.to_owned(), path.parent().unwrap_or(path))
         } else {
             (path.join("tokenizer.json"), path)
         };
-        let Some(json) = read_text(&file)? else { return Err(missing(folder)) };
-        Self::build(&json, file.display().to_string(), SpecialTokens::load(folder)?)
+        let Some(json) = read_text(&file, MAX_BYTES)? else { return Err(missing(folder)) };
+        let special = SpecialTokens::load(folder)?;
+        let added = added_tokens::beside(folder, &special)?;
+        Self::build(&json, file.display().to_string(), special, added)
     }
 
     /// A tokenizer from the text of a `tokenizer.json`, without names for its special tokens.
     pub fn from_json(json: &str) -> Result<Self> {
-        Self::build(json, "tokenizer".to_owned(), SpecialTokens::default())
+        Self::build(json, "tokenizer".to_owned(), SpecialTokens::default(), Vec::new())
     }
 
-    fn build(json: &str, origin: String, special: SpecialTokens) -> Result<Self> {
-        // The library panics on some files that are cut off, so what is no JSON at all is found before.
-        let syntax = serde_json::from_str::<serde::de::IgnoredAny>(json).map_err(|e| e.to_string());
-        let parsed = syntax.and_then(|_| catch_panic(|| json.parse::<tokenizers::Tokenizer>()));
-        let mut library = parsed.map_err(|e| {
+    fn build(json: &str, origin: String, special: SpecialTokens, beside: Vec<AddedToken>) -> Result<Self> {
+        // The library panics on some files that are cut off, and aborts on some that were made for it.
+        let parsed = outline::check(json).and_then(|growth| {
+            let mut library = catch_panic(|| json.parse::<tokenizers::Tokenizer>())?;
+            let known = library.get_added_vocabulary().get_vocab();
+            let new: Vec<AddedToken> = beside.into_iter().filter(|token| !known.contains_key(&token.content)).collect();
+            catch_panic(|| library.add_tokens(new))?;
+            Ok((library, growth))
+        });
+        let (mut library, growth) = parsed.map_err(|e| {
             let help = if json.starts_with("version https://git-lfs") {
                 "this is a Git LFS pointer, not the file itself; run `git lfs pull` in the repository it came from"
             } else {
@@ -102,19 +121,44 @@ impl Tokenizer {
                 .with_help("take the tokenizer.json that belongs to the model"));
         }
         let defined = ranges(ids);
-        Ok(Self(Arc::new(Inner { origin, library, decoder, defined, added, special, fingerprint: OnceLock::new() })))
+        let fingerprint = OnceLock::new();
+        Ok(Self(Arc::new(Inner { origin, library, decoder, growth, defined, added, special, fingerprint })))
     }
 
     /// Text to ids. Special tokens that are written out in the text, as chat templates do, become their ids in any
     /// case; `add_special_tokens` asks for those that the model expects around a plain text (often one at the beginning).
     /// Leave it off for rendered chat templates.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<TokenId>> {
+        self.watch_growth(text)?;
         let encoding = catch_panic(|| self.0.library.encode_fast(text, add_special_tokens)).map_err(|e| {
             Error::new(ErrorKind::InvalidData, format!("{}: cannot encode the text: {e}", self.0.origin)).with_help(
                 "a tokenizer of this kind needs an unknown token, or the file is damaged; check it with `models inspect`",
             )
         })?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Runs the normalizer step by step where it can make a text much longer, and refuses what becomes too long.
+    fn watch_growth(&self, text: &str) -> Result<()> {
+        let steps = &self.0.growth;
+        let Some(normalizer) = self.0.library.get_normalizer() else { return Ok(()) };
+        if steps.iter().product::<f64>() <= LITTLE_GROWTH {
+            return Ok(());
+        }
+        let most = (32 << 20) as f64 + 32.0 * text.len() as f64;
+        let mut normalized = NormalizedString::from(text);
+        let mut flat = Vec::new();
+        flatten(normalizer, &mut flat);
+        for (step, growth) in flat.into_iter().zip(steps) {
+            if normalized.get().len() as f64 * growth > most {
+                let message = format!("{}: its normalizer makes a text of {} bytes too long", self.0.origin, text.len());
+                return Err(Error::new(ErrorKind::InvalidData, message)
+                    .with_help("take the tokenizer.json that belongs to the model"));
+            }
+            catch_panic(|| step.normalize(&mut normalized))
+                .map_err(|e| Error::new(ErrorKind::InvalidData, format!("{}: cannot normalize: {e}", self.0.origin)))?;
+        }
+        Ok(())
     }
 
     /// Ids to text. Ids without a token are left out, and so are special tokens if `skip_special` is set.
@@ -194,6 +238,11 @@ impl Tokenizer {
         self.0.special.get("eos_token")
     }
 
+    /// The id of [`eos_token`](Self::eos_token): what ends a text where the model's configuration states no id.
+    pub fn eos_id(&self) -> Option<TokenId> {
+        self.eos_token().and_then(|token| self.id(token))
+    }
+
     /// SHA-256, in hexadecimal, of every id with its token and whether it is special. Two tokenizers with the same
     /// fingerprint mean the same by every id; they may still split text differently.
     pub fn fingerprint(&self) -> &str {
@@ -223,9 +272,18 @@ impl Tokenizer {
     /// The token of an id; `None` if it is undefined or skipped.
     pub(crate) fn visible(&self, id: TokenId, skip_special: bool) -> Option<String> {
         let token = self.token(id)?;
-        // By text, not by id, as the library does it: a control token may also stand in the plain vocabulary.
-        let skipped = skip_special && self.0.library.get_added_vocabulary().is_special_token(&token);
+        let skipped = skip_special && self.is_control(&token);
         (!skipped).then_some(token)
+    }
+
+    /// The token of an id that is left out of texts.
+    pub(crate) fn hidden(&self, id: TokenId) -> Option<String> {
+        self.token(id).filter(|token| self.is_control(token))
+    }
+
+    /// By text, not by id, as the library does it: a control token may also stand in the plain vocabulary.
+    fn is_control(&self, token: &str) -> bool {
+        self.0.library.get_added_vocabulary().is_special_token(token)
     }
 }
 
@@ -259,23 +317,12 @@ fn ranges(ids: BTreeSet<TokenId>) -> Vec<RangeInclusive<TokenId>> {
     ranges
 }
 
-/// Runs a call into the library, which reports most damage in a file as an error but some as a panic.
-pub(crate) fn catch_panic<T, E: fmt::Display>(call: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    // Nothing that a panic could leave half-changed outlives the call: a tokenizer that fails to load is dropped, and
-    // encoding and decoding change only caches that the library locks itself.
-    let message = match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => return result.map_err(|e| one_line(&e.to_string())),
-        Err(panic) => panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default(),
-    };
-    Err(one_line(&format!("the file is inconsistent ({message})")))
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+/// The steps of a normalizer, as [`outline::check`] counts them.
+fn flatten<'a>(normalizer: &'a NormalizerWrapper, steps: &mut Vec<&'a NormalizerWrapper>) {
+    match normalizer {
+        NormalizerWrapper::Sequence(sequence) => sequence.as_ref().iter().for_each(|step| flatten(step, steps)),
+        step => steps.push(step),
+    }
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
+use logitfuse_core::TokenId;
 use serde::Serialize;
 
 use crate::Provider;
@@ -33,6 +34,8 @@ pub struct OnnxOptions {
     pub chunk_tokens: Option<usize>,
     /// Overrides the context length that the model's configuration states.
     pub context_length: Option<usize>,
+    /// Ids that end a text if the model's configuration states none, such as that of the tokenizer's `eos_token`.
+    pub end_of_sequence: Vec<TokenId>,
 }
 
 /// When threads of a session spin while they wait for work. Waking a thread takes longer than many operators of a one-token

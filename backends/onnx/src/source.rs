@@ -82,9 +82,10 @@ impl OnnxSource {
             KvPolicy::PassThrough => Box::new(PassThrough::new(&decoder)?),
             KvPolicy::Recompute => Box::new(Recompute::new(&decoder)?),
         };
+        let ends = if config.end_of_sequence.is_empty() { &options.end_of_sequence } else { &config.end_of_sequence };
         let info = SourceInfo::new(name, decoder.signature.width.unwrap_or_default())
             .with_context_length(context_length)
-            .with_end_of_sequence(config.end_of_sequence.iter().copied())
+            .with_end_of_sequence(ends.iter().copied())
             .with_kv_bytes_per_token(decoder.signature.kv_bytes_per_token())
             .with_chunk_tokens(decoder.chunk_tokens);
         let report = LoadReport {

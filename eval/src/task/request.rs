@@ -51,9 +51,10 @@ impl Task {
                 if let Some(max_new_tokens) = self.config.max_new_tokens {
                     request.max_new_tokens = max_new_tokens;
                 }
-                if let Some(stop) = &self.config.stop {
-                    request.text = Some(pipeline.detokenize(stop));
-                }
+                let mut stop = self.config.stop.as_ref().unwrap_or(&pipeline.run().stop).clone();
+                // As lm-eval does it, whatever ids the model's configuration names.
+                stop.extend(pipeline.tokenizer().eos_token().filter(|_| !request.ignore_end_of_sequence).map(str::to_owned));
+                request.text = Some(pipeline.detokenize(&stop));
                 Ok(vec![TaskRequest::Generate(request)])
             }
             OutputType::MultipleChoice => {

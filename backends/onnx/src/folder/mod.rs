@@ -39,6 +39,7 @@ const SIDE_FILES: &[(&str, &str)] = &[
     ("tokenizer.json", "tokenizer"),
     ("tokenizer_config.json", "tokenizer"),
     ("special_tokens_map.json", "tokenizer"),
+    ("added_tokens.json", "tokenizer"),
     ("chat_template.jinja", "chat_template"),
     ("chat_template.json", "chat_template"),
 ];

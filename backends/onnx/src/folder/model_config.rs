@@ -1,6 +1,6 @@
 use std::{fs, io, path::Path};
 
-use logitfuse_core::{Error, ErrorKind, Result, TokenId};
+use logitfuse_core::{Error, ErrorKind, Result, TokenId, python_json};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -139,7 +139,8 @@ impl<'a> ConfigFile<'a> {
             Err(e) => return Err(unreadable(e)),
         }
         let text = fs::read(&path).map_err(unreadable)?;
-        let value = serde_json::from_slice(&text).map_err(|e| {
+        let text = String::from_utf8_lossy(&text);
+        let value = serde_json::from_str(&python_json(&text)).map_err(|e| {
             Error::new(ErrorKind::InvalidData, format!("{}: not valid JSON: {e}", path.display()))
                 .with_help("fetch the file again")
         })?;
@@ -211,6 +212,14 @@ mod tests {
         let text = r#"{"text_config": {"hidden_size": 96, "num_attention_heads": 3, "eos_token_id": 1}}"#;
         let config = read(&[("config.json", text)]).unwrap();
         assert_eq!((config.head_size, config.end_of_sequence), (Some(32), vec![1]));
+    }
+
+    #[test]
+    fn numbers_that_only_python_writes_are_no_error_until_they_are_needed() {
+        let text = "\u{feff}{\"time_step_limit\": [0.0, Infinity], \"x\": NaN, \"eos_token_id\": 7}";
+        assert_eq!(read(&[("config.json", text)]).unwrap().end_of_sequence, [7]);
+        let needed = read(&[("config.json", "{\"head_dim\": Infinity}")]).unwrap_err();
+        assert!(needed.to_string().ends_with("`head_dim` is \"inf\", not a whole number"), "{needed}");
     }
 
     #[test]
