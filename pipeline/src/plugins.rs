@@ -187,13 +187,13 @@ impl PipelineOptions {
         Ok((strategy?, plugin))
     }
 
-    /// As [`check_with`](Self::check_with), with the strategy that the options name.
+    /// As [`preview_with`](Self::preview_with), with the strategy that the options name.
     ///
     /// # Errors
     /// The first thing that is wrong.
     #[cfg(feature = "onnx")]
-    pub fn check(&self, plugins: &PluginSettings) -> Result<()> {
+    pub fn preview(&self, plugins: &PluginSettings, folders: &mut crate::ModelFolders) -> Result<crate::Preview> {
         let (strategy, _) = self.fusion_strategy(plugins)?;
-        self.check_with(strategy.as_ref())
+        self.preview_with(strategy.info(), folders)
     }
 }

@@ -33,9 +33,12 @@
 
 mod compatibility;
 mod decoding;
+mod files;
 mod jinja;
+mod nearest;
 mod output;
 mod prompt_template;
+mod python;
 mod special;
 mod stop;
 mod stream;
@@ -45,9 +48,12 @@ mod testing;
 mod tokenizer;
 
 pub use compatibility::{CompatibilityReport, Difference, SourceVocabulary, VocabularyReport, compatibility};
+pub use files::read_text_file;
 pub use logitfuse_core::TextDelta;
+pub use nearest::{did_you_mean, nearest};
 pub use output::{DetokenizeOptions, OutputText};
 pub use prompt_template::PromptTemplate;
+pub use python::{python_json, python_str};
 pub use special::SpecialTokens;
 pub use stop::StopStrings;
 pub use stream::TextStream;
