@@ -13,8 +13,11 @@ use crate::{
         Global,
         config::{CheckArgs, ConfigCommand, ShowArgs},
     },
-    output, plugin,
+    diagnostics, output, plugin,
 };
+
+/// Variants that are named.
+const SHOWN: usize = 50;
 
 pub(crate) fn run(global: &Global, command: &ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {
@@ -51,7 +54,8 @@ fn show(args: &ShowArgs) -> Result<()> {
 fn check(global: &Global, args: &CheckArgs) -> Result<()> {
     for file in &args.files {
         let experiment = Experiment::load(file, &args.overrides.overrides())?;
-        preflight(&experiment, &plugin::settings(global))?;
+        let warnings = preflight(&experiment, &plugin::settings(global))?;
+        diagnostics::warn(global.quiet, &warnings);
         if !experiment.has_tasks() && experiment.variants().len() > 1 {
             return Err(Error::new(ErrorKind::InvalidConfig, format!("{}: variants without tasks", file.display()))
                 .with_help("add [tasks.NAME] with data that every variant answers"));
@@ -75,5 +79,7 @@ fn extent(experiment: &Experiment) -> String {
         return "no tasks".to_owned();
     }
     let tasks = experiment.cells().len() / experiment.variants().len().max(1);
-    format!("{} variants on {tasks} tasks: {}", experiment.variants().len(), experiment.variants().join(", "))
+    let (variants, all) = (experiment.variants(), experiment.variants().len());
+    let more = if all > SHOWN { ", …" } else { "" };
+    format!("{all} variants on {tasks} tasks: {}{more}", variants[..all.min(SHOWN)].join(", "))
 }

@@ -3,6 +3,11 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use logitfuse_config::{Diagnostic, Diagnostics, Place};
 
+use crate::output;
+
+/// Each is drawn with the lines around it, and nobody reads more.
+const SHOWN: usize = 40;
+
 /// The diagnostics behind an error, if it has any.
 pub(crate) fn of(error: &logitfuse_core::Error) -> Option<&Diagnostics> {
     std::error::Error::source(error)?.downcast_ref()
@@ -10,19 +15,32 @@ pub(crate) fn of(error: &logitfuse_core::Error) -> Option<&Diagnostics> {
 
 /// Prints them to stderr, with an empty line between two.
 pub(crate) fn print(found: &Diagnostics) {
-    for (i, diagnostic) in found.0.iter().enumerate() {
+    for (i, diagnostic) in found.0.iter().take(SHOWN).enumerate() {
         if i > 0 {
             anstream::eprintln!();
         }
-        anstream::eprintln!("{}", draw(diagnostic));
+        anstream::eprintln!("{}", draw(&Level::ERROR, diagnostic));
+    }
+    if let Some(more) = found.0.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        anstream::eprintln!("\n… and {more} more");
     }
     if found.0.len() > 1 {
         anstream::eprintln!("\n{} errors", found.0.len());
     }
 }
 
-fn draw(diagnostic: &Diagnostic) -> String {
-    let mut main = Group::with_title(Level::ERROR.primary_title(&*diagnostic.message));
+/// Prints what is allowed and most likely not meant, unless asked to be quiet.
+pub(crate) fn warn(quiet: bool, found: &[Diagnostic]) {
+    for diagnostic in found.iter().take(SHOWN) {
+        output::say(quiet, &format!("{}\n", draw(&Level::WARNING, diagnostic)));
+    }
+    if let Some(more) = found.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        output::say(quiet, &format!("… and {more} more warnings\n"));
+    }
+}
+
+fn draw(level: &Level<'_>, diagnostic: &Diagnostic) -> String {
+    let mut main = Group::with_title(level.clone().primary_title(&*diagnostic.message));
     let mut apart = Vec::new();
     if let Some(place) = &diagnostic.place {
         let mut snippet =

@@ -35,8 +35,10 @@ pub(crate) fn run(global: &Global, args: &FitArgs) -> anyhow::Result<ExitCode> {
     };
     task.bootstrap.draws = args.draws;
     task.bootstrap.seed = args.seed;
-    note_tail(global, &args.tape, &Tape::open(&args.tape)?);
-    let replay = replay(global, &args.read, &args.tape);
+    let tape = Tape::open(&args.tape)?;
+    note_tail(global, &args.tape, &tape);
+    let replay = replay(global, &args.read, &args.tape).with_tokenizer_of(&config, tape.header());
+    drop(tape);
     let fit = task.run(&config, &replay, &plugin::settings(global), &signal::cancel_on_interrupt()?)?;
     let patch = fit.patch(&config)?;
     output::say(global.quiet, page(&fit).trim_end());

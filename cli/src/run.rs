@@ -9,7 +9,10 @@ use std::process::ExitCode;
 
 use logitfuse_config::Experiment;
 
-use crate::args::{Global, RunArgs};
+use crate::{
+    args::{Global, RunArgs},
+    diagnostics,
+};
 
 pub(crate) use self::{
     progress::ProgressReporter,
@@ -18,5 +21,6 @@ pub(crate) use self::{
 
 pub(crate) fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let experiment = Experiment::load(&args.file, &args.overrides.overrides())?;
+    diagnostics::warn(global.quiet, &experiment.idle_settings());
     if experiment.has_tasks() { suite::run(global, args, experiment) } else { prompts::run(global, args, &experiment) }
 }

@@ -8,7 +8,7 @@ use logitfuse_core::Result;
 use logitfuse_onnx::Runtime;
 use logitfuse_replay::{Rest, Tape};
 use logitfuse_setup::{Environment, find_runtime};
-use logitfuse_tape::{Grid, Outcome, RecordOptions, Replay, Setting, Summary, TextOutcome, record};
+use logitfuse_tape::{Feeding, Grid, Outcome, RecordOptions, Replay, Setting, Summary, TextOutcome, record};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
     signal::{self, INTERRUPTED},
     table::TextTable,
 };
+
+/// Rounding differs by less, whatever the order of the sums.
+const NOTABLE: f64 = 0.01;
 
 /// A replay of the tape as the flags ask for it.
 pub(crate) fn replay(global: &Global, args: &ReadArgs, tape: &Path) -> Replay {
@@ -50,6 +53,7 @@ fn run_record(global: &Global, args: &RecordArgs) -> anyhow::Result<ExitCode> {
         end_of_sequence: args.end_of_sequence,
         sources: args.source.clone(),
         limit: args.limit,
+        feeding: if args.stepwise { Feeding::Stepwise } else { Feeding::Whole },
     };
     let found = find_runtime(&Environment::of_process(), global.ort_lib.as_deref())?;
     let runtime = Runtime::load(&found.library)?;
@@ -73,6 +77,15 @@ fn run_record(global: &Global, args: &RecordArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(INTERRUPTED));
     }
     output::say(global.quiet, &line);
+    let depends = |of: &&(String, f64)| of.1 > NOTABLE;
+    if let Some((source, nats)) = recorded.dependence.iter().filter(depends).max_by(|a, b| a.1.total_cmp(&b.1)) {
+        let what = format!(
+            "warning: {source}: log-probabilities differ by up to {nats:.2} nats between a text that is read in one pass, as it was \
+             recorded, and the same text token by token, as it would be decoded: what greedy decoding says may differ from `run`\n\
+             help: --stepwise records rows as decoding makes them, at the speed of decoding"
+        );
+        output::say(global.quiet, &what);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -86,9 +99,9 @@ fn bar(global: &Global) -> ProgressBar {
 
 fn run_replay(global: &Global, args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let config = Experiment::load(&args.file, &args.overrides.overrides())?.config()?;
-    let mut replay = replay(global, &args.read, &args.tape);
-    replay.tokens = args.trace && args.format == Format::Jsonl;
     let tape = Tape::open(&args.tape)?;
+    let mut replay = replay(global, &args.read, &args.tape).with_tokenizer_of(&config, tape.header());
+    replay.tokens = args.trace && args.format == Format::Jsonl;
     note_tail(global, &args.tape, &tape);
     let plugins = plugin::settings(global);
     let points = Grid::product(&args.grid)?;
@@ -149,6 +162,8 @@ fn note_path(global: &Global, outcome: &Outcome) {
 fn table(outcomes: &[Outcome]) -> String {
     let summaries: Vec<Summary> = outcomes.iter().map(Outcome::summary).collect();
     let has_choices = summaries.iter().any(|summary| summary.acc.is_some());
+    let masks = summaries.iter().any(|summary| summary.masked > 0);
+    let is_open = summaries.iter().any(|summary| summary.exact_open > 0);
     let is_partial = summaries.iter().any(|summary| summary.unknown_mass > 0.0);
     let paths: Vec<&str> = outcomes.first().into_iter().flat_map(|o| &o.settings).map(|s| s.path.as_str()).collect();
     let mut head: Vec<String> = paths.iter().map(|path| path.rsplit('.').next().unwrap_or(path).to_owned()).collect();
@@ -156,8 +171,8 @@ fn table(outcomes: &[Outcome]) -> String {
     if has_choices {
         head.extend(["acc", "acc_norm"].map(str::to_owned));
     }
-    if is_partial {
-        head.push("unknown".to_owned());
+    for (shown, name) in [(is_open, "open"), (masks, "masked"), (is_partial, "unknown")] {
+        head.extend(shown.then(|| name.to_owned()));
     }
     let mut rows = vec![head];
     for (outcome, s) in outcomes.iter().zip(&summaries) {
@@ -170,6 +185,8 @@ fn table(outcomes: &[Outcome]) -> String {
         if has_choices {
             row.extend([s.acc, s.acc_norm].map(|acc| acc.map_or_else(|| "-".to_owned(), |acc| format!("{acc:.3}"))));
         }
+        row.extend(is_open.then(|| s.exact_open.to_string()));
+        row.extend(masks.then(|| s.masked.to_string()));
         if is_partial {
             row.push(format!("{:.1e}", s.unknown_mass));
         }
@@ -203,6 +220,8 @@ fn text_record(settings: &[Setting], text: &TextOutcome) -> Value {
         "greedy_tokens": text.agreed,
         "left_at": text.left.map(|left| left.0),
         "left_for": text.left.map(|left| left.1),
+        "exact": text.exact,
+        "masked_tokens": text.masked,
         "unknown_mass": text.unknown,
         "unknown_nats": text.slack,
     });

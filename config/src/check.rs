@@ -16,6 +16,9 @@ use super::{
     place::SourceMap,
 };
 
+/// What a table may have wrong before the rest is only counted.
+const MOST: usize = 200;
+
 /// A check in progress.
 pub(crate) struct Check<'a> {
     root: &'a Json,
@@ -70,10 +73,15 @@ impl<'a> Check<'a> {
 
     /// Checks a table that stands at a path.
     pub(crate) fn table(&mut self, schema: &'a Json, path: &[&str], at: &Range<usize>, table: &Table) {
-        for violation in validate(self.root, resolve(self.root, schema), Written::Table(table)) {
+        let violations = validate(self.root, resolve(self.root, schema), Written::Table(table));
+        for violation in violations.iter().take(MOST) {
             let found = locate(table, &violation.path, at);
-            let diagnostic = self.words(&violation, path, found);
+            let diagnostic = self.words(violation, path, found);
             self.found.push(diagnostic);
+        }
+        if let Some(more) = violations.len().checked_sub(MOST).filter(|more| *more > 0) {
+            let what = format!("{more} more things are wrong in {}", here(path));
+            self.found.push(Diagnostic::new(what, None).help("mend those above first"));
         }
     }
 

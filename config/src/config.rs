@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use logitfuse_core::{Error, FusionStrategy, Result, StrategyInfo};
 use logitfuse_pipeline::Runtime;
+use logitfuse_pipeline::{ModelFolders, PluginFile, Preview, SearchPath};
 use logitfuse_pipeline::{
     Pipeline, PipelineOptions, PluginConfig, PluginSettings, PluginUse, RunConfig, Sample, SourceConfig,
     SpeculationConfig, StrategyConfig, read_jsonl,
 };
-use logitfuse_pipeline::{PluginFile, SearchPath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -113,12 +113,12 @@ impl Config {
         self.options().plugin_files(search)
     }
 
-    /// Checks what can be wrong before a weight is loaded, without ONNX Runtime.
+    /// Checks what can be wrong before a weight is loaded, without ONNX Runtime, and says what the models would read.
     ///
     /// # Errors
     /// The first thing that is wrong, with its place.
-    pub fn check(&self, plugins: &PluginSettings) -> Result<()> {
-        self.options().check(plugins).map_err(|e| self.underline(e))
+    pub fn preview(&self, plugins: &PluginSettings, folders: &mut ModelFolders) -> Result<Preview> {
+        self.options().preview(plugins, folders).map_err(|e| self.underline(e))
     }
 
     /// Opens the models. `threads` is how many cores to use in all; 0 is all there are. `plugins` is what the machine says of

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, as data: a front end draws it.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use logitfuse_core::{Error, ErrorKind};
 
@@ -41,8 +41,15 @@ impl Diagnostic {
     }
 }
 
+/// Names and values of files may be of any length.
+const LONGEST: usize = 2000;
+
 /// Words of files and overrides get into messages; [`Error`] has the rule for what they may do there.
-fn one_line(text: String) -> String {
+fn one_line(mut text: String) -> String {
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push('…');
+    }
     Error::new(ErrorKind::InvalidConfig, text).to_string()
 }
 
@@ -95,13 +102,10 @@ impl From<Diagnostic> for Error {
 impl From<Diagnostics> for Error {
     fn from(mut diagnostics: Diagnostics) -> Self {
         // The same fault of a table that several variants share is one fault.
-        let mut seen: Vec<Diagnostic> = Vec::new();
+        let mut seen = HashSet::new();
         diagnostics.0.retain(|one| {
-            let new = !seen.contains(one);
-            if new {
-                seen.push(one.clone());
-            }
-            new
+            let place = one.place.as_ref().map(|place| (place.name().to_owned(), place.range()));
+            seen.insert((one.message.clone(), place))
         });
         let Some(first) = diagnostics.0.first() else {
             return Self::new(ErrorKind::Internal, "an error without a cause");

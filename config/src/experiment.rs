@@ -6,6 +6,7 @@ use std::{
 };
 
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
+use logitfuse_pipeline::read_text_file;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
@@ -14,7 +15,7 @@ use super::{
     check::Check,
     diagnostic::{Diagnostic, Diagnostics},
     document::{Entry, Node, Table, Value, get, merge},
-    extends::Reader,
+    extends::{MOST_OF_FILE, Reader},
     names,
     origin::{self, ConfigOrigin},
     overrides::{Overrides, apply},
@@ -26,6 +27,9 @@ use super::{
     task::TaskConfig,
     variants,
 };
+
+/// What the configurations of all cells may take in memory, about: each cell has one of its own.
+const MOST_BYTES: usize = 512 << 20;
 
 /// An experiment that was read and checked: what it extends, its overrides, its variants with their sweeps, its tasks.
 ///
@@ -102,9 +106,9 @@ impl Experiment {
     /// Reads a file and what it extends, and applies overrides.
     pub fn load(file: &Path, overrides: &Overrides) -> Result<Self> {
         let name = file.display().to_string();
-        let text = std::fs::read_to_string(file).map_err(|e| {
-            let kind = if e.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Io };
-            Error::new(kind, format!("{name}: {e}")).with_help("name an experiment's TOML file")
+        let text = read_text_file(file, MOST_OF_FILE).map_err(|e| match e.help() {
+            None => e.with_help("name an experiment's TOML file"),
+            Some(_) => e,
         })?;
         let mut experiment = Self::read(&text, &name, Some(file), file.parent().unwrap_or(Path::new("")), overrides)?;
         experiment.file = Some(file.to_owned());
@@ -159,6 +163,14 @@ impl Experiment {
         (self.variants, self.stems) = variants.iter().map(|one| (one.name.clone(), one.stem.clone())).unzip();
         names::check(&self.document, &self.variants, &self.stems, &self.texts, found);
         if !found.is_empty() {
+            return;
+        }
+        let weight =
+            weight(&self.layered([])) + variants.iter().map(|variant| weight(&variant.layer)).max().unwrap_or(0);
+        if weight.saturating_mul(variants.len()).saturating_mul(tasks.len()) > MOST_BYTES {
+            let (variants, tasks) = (variants.len(), tasks.len());
+            let what = format!("{variants} variants on {tasks} tasks are too many for a file of this size");
+            found.push(Diagnostic::new(what, None).help("sweep fewer values, or split the experiment"));
             return;
         }
         let mut idle: Vec<&Vec<String>> = set.iter().filter(|path| LAYERED.contains(&path[0].as_str())).collect();
@@ -292,6 +304,14 @@ impl Experiment {
         }
     }
 
+    pub(crate) fn document(&self) -> &Table {
+        &self.document
+    }
+
+    pub(crate) fn texts(&self) -> &SourceMap {
+        &self.texts
+    }
+
     /// The experiment without its variants and tasks.
     pub fn config(&self) -> Result<Config> {
         let mut found = Vec::new();
@@ -386,6 +406,19 @@ impl Experiment {
     pub fn resolved_toml_with_origins(&self) -> String {
         render::toml(&self.document, Some(&self.texts))
     }
+}
+
+/// Bytes that a table takes in memory, about.
+fn weight(table: &Table) -> usize {
+    fn of(value: &Value) -> usize {
+        match value {
+            Value::String(text) | Value::Other(text) => text.len(),
+            Value::Array(items) => items.iter().map(|item| 64 + of(&item.value)).sum(),
+            Value::Table(table) => weight(table),
+            _ => 0,
+        }
+    }
+    table.iter().map(|(key, entry)| 160 + key.len() + of(&entry.node.value)).sum()
 }
 
 /// The text of a configuration, with every default.

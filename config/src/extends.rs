@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use logitfuse_pipeline::read_text_file;
+
 use super::{
     check::Check,
     diagnostic::Diagnostic,
@@ -14,6 +16,9 @@ use super::{
 
 /// More files than anybody writes; files that extend one another twice over would double at every level.
 const MOST_FILES: usize = 256;
+
+/// More than anybody writes by hand.
+pub(crate) const MOST_OF_FILE: u64 = 16 << 20;
 
 /// Files being read.
 #[derive(Default)]
@@ -88,9 +93,12 @@ impl Reader {
         if self.files >= MOST_FILES {
             return wrong(format!("more than {MOST_FILES} files are extended"), "write what they share into one file");
         }
-        let text = match std::fs::read_to_string(&path) {
+        let text = match read_text_file(&path, MOST_OF_FILE) {
             Ok(text) => text,
-            Err(e) => return wrong(format!("{name}: {e}"), "paths are relative to the file that they stand in"),
+            Err(e) => {
+                let help = e.help().unwrap_or("paths are relative to the file that they stand in");
+                return wrong(e.to_string(), help);
+            }
         };
         self.enter(real, name.clone());
         let folder = seen.parent().unwrap_or(Path::new("")).to_owned();

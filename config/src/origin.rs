@@ -29,6 +29,10 @@ impl ConfigOrigin {
         Self { folder: folder.map(Path::to_owned), document: Arc::new(document), texts }
     }
 
+    pub(crate) fn document(&self) -> &Table {
+        &self.document
+    }
+
     /// Roles that were given for a strategy which a later layer replaced: the new one need not have them.
     pub(crate) fn inherited_roles(&self) -> BTreeSet<&str> {
         let roles = get(&self.document, &["strategy", "roles"]).and_then(|entry| entry.node.as_table());

@@ -23,17 +23,20 @@ pub struct TaskConfig {
     /// A Jinja text over an item's fields. It becomes the item's field `prompt`, which sources show by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// What is right, a Jinja text over an item's fields; for `multiple_choice` the index of the right choice, a field that
-    /// holds it, or the choice's text.
+    /// What is right: the name of a field, or a Jinja text over an item's fields, `{{ 'yes' }}` for one that is the same for
+    /// all items; for `multiple_choice` the index of the right choice, a field that holds it, or the choice's text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// For `multiple_choice`: the choices, Jinja texts over an item's fields, or the name of a field that holds the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub choices: Option<Choices>,
-    /// What stands between the prompt and a choice that is scored, and before the answers of demonstrations. A target of
-    /// `loglikelihood` follows its prompt as it is.
+    /// What stands between the prompt and a choice that is scored, unless a chat template wrote the prompt's end, and before
+    /// the answers of demonstrations. A target of `loglikelihood` follows its prompt as it is.
     #[serde(default = "space")]
     pub target_delimiter: String,
+    /// How a prompt and what is scored after it become tokens.
+    #[serde(default, skip_serializing_if = "is_joint")]
+    pub tokenization: Tokenization,
     /// Only the first so many items. What an experiment says of itself is part of it; figures of `run --limit` are not for reporting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -70,6 +73,7 @@ impl TaskConfig {
             target: None,
             choices: None,
             target_delimiter: space(),
+            tokenization: Tokenization::default(),
             limit: None,
             repeats: once(),
             max_new_tokens: None,
@@ -102,6 +106,23 @@ pub enum OutputType {
     Loglikelihood,
     /// How probable a whole text is, in windows of the context's length.
     LoglikelihoodRolling,
+}
+
+/// How a prompt and a continuation that is scored after it become tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Tokenization {
+    /// As one text, white space at the prompt's end with the continuation: lm-eval's rule. What the tokenizer joins across the
+    /// border is not seen by the model.
+    #[default]
+    Joint,
+    /// Each by itself: the model sees the whole prompt, in the tokens after which it would generate.
+    Separate,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_joint(tokenization: &Tokenization) -> bool {
+    *tokenization == Tokenization::Joint
 }
 
 /// The choices of a multiple choice.

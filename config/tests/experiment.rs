@@ -297,3 +297,61 @@ fn every_example_is_sound() {
         }
     }
 }
+
+#[test]
+fn what_is_wrong_a_hundred_thousand_times_is_counted() {
+    use std::{error::Error as _, fmt::Write as _};
+    let mut text = "schema = 1\n[sources.base]\nmodel = 'L'\n[run]\n".to_owned();
+    for key in 0..100_000 {
+        let _ = writeln!(text, "k{key} = 1");
+    }
+    let error = Experiment::from_toml(&text, &Overrides::default()).unwrap_err();
+    let found = error.source().and_then(|e| e.downcast_ref::<logitfuse_config::Diagnostics>()).unwrap();
+    assert_eq!(found.0.len(), 201);
+    assert_eq!(found.0[0].message, "unknown key `k0` in [run]");
+    assert_eq!(found.0[200].message, "99800 more things are wrong in the experiment");
+}
+
+#[test]
+fn cells_that_would_not_fit_into_memory_are_refused() {
+    let long = "x".repeat(4 << 20);
+    let text = format!(
+        "schema = 1\n[run]\nprompts = ['{long}']\n[sources.base]\nmodel = 'L'\n[tasks.t]\ndata = 'd'\ntarget = 'x'\n\
+         [sweep]\n\"run.seed\" = [{}]\n",
+        (0..200).map(|seed| seed.to_string()).collect::<Vec<_>>().join(", ")
+    );
+    let error = Experiment::from_toml(&text, &Overrides::default()).unwrap_err();
+    assert!(error.to_string().starts_with("200 variants on 1 tasks are too many for a file of this size"), "{error}");
+    // Tasks are no part of what each cell has.
+    let tasks: String = (0..3000).map(|task| format!("[tasks.t{task}]\ndata = 'd'\ntarget = 'x'\n")).collect();
+    let many = read(&format!("schema = 1\n[sources.base]\nmodel = 'L'\n{tasks}"));
+    assert_eq!(many.cells().len(), 3000);
+}
+
+#[test]
+fn names_of_any_length_make_messages_of_some() {
+    let long = "x".repeat(1 << 20);
+    let error = refused(&format!("schema = 1\n[sources.base]\nmodel = 'L'\n[run]\n{long} = 1\n"), &[], &[]);
+    assert!(error.len() < 3000 && error.contains("unknown key `xxx"), "{}", error.len());
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_extended_is_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("e.toml");
+    std::fs::write(&file, "schema = 1\nextends = ['/dev/zero']\n").unwrap();
+    let error = Experiment::load(&file, &Overrides::default()).unwrap_err();
+    assert!(error.to_string().ends_with("/dev/zero: a device or a pipe, and no regular file"), "{error}");
+}
+
+#[test]
+fn what_a_shared_file_holds_for_others_is_not_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), format!("schema = 1\n{text}")).unwrap();
+    write("family.toml", "[sources.base]\nmodel = 'L'\n[sources.math]\nmodel = 'M'\ncalibration = 'm.jsonl'\n");
+    write("e.toml", "extends = ['family.toml']\n[sources.law]\nmodel = 'W'\n");
+    let experiment = Experiment::load(&folder.path().join("e.toml"), &Overrides::default()).unwrap();
+    let idle: Vec<String> = experiment.idle_settings().into_iter().map(|one| one.message).collect();
+    assert_eq!(idle, ["sources.law changes nothing: the source plays no role"]);
+}

@@ -1,57 +1,69 @@
 use std::borrow::Cow;
 
-/// JSON as Python reads and writes it, as JSON: `NaN`, `Infinity` and `-Infinity`, which no other reader takes, become the
-/// texts that Python prints for them (`"nan"`, `"inf"`, `"-inf"`), and a byte order mark at the beginning is left out.
-///
-/// Configurations of published models hold such numbers, and so does what Python's `json.dumps` writes of scores. A text that
-/// has none comes back as it is.
+/// JSON as Python writes and reads it, as JSON of the standard: `NaN`, `Infinity`, numbers beyond a float and whole numbers of
+/// more than 64 bits become the text that Python's `str` gives. A byte order mark at the beginning is taken off.
 ///
 /// ```
 /// use logitfuse_core::python_json;
 ///
-/// let read = |text| serde_json::from_str::<serde_json::Value>(&python_json(text)).unwrap();
-/// assert_eq!(read(r#"{"limits": [0.0, Infinity], "NaN": "-Infinity"}"#), serde_json::json!({"limits": [0.0, "inf"], "NaN": "-Infinity"}));
-/// assert_eq!(read("\u{feff}[NaN, -Infinity]"), serde_json::json!(["nan", "-inf"]));
+/// assert_eq!(python_json(r#"{"a": NaN, "b": [-Infinity, 12345678901234567890123], "c": "NaN"}"#),
+///     r#"{"a": "nan", "b": ["-inf", "12345678901234567890123"], "c": "NaN"}"#);
+/// assert_eq!(python_json("\u{feff}{}"), "{}");
 /// ```
 pub fn python_json(text: &str) -> Cow<'_, str> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let words = [("NaN", "\"nan\""), ("-Infinity", "\"-inf\""), ("Infinity", "\"inf\"")];
-    if !words.iter().any(|(word, _)| text.contains(word)) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 16);
-    let mut rest = text;
-    while let Some(at) = rest.find(['"', 'N', 'I', '-']) {
-        let (before, here) = rest.split_at(at);
-        out.push_str(before);
-        let length = if here.starts_with('"') {
-            let end = string_end(here.as_bytes());
-            out.push_str(&here[..end]);
-            end
-        } else if let Some((word, value)) = words.iter().find(|(word, _)| here.starts_with(word)) {
-            out.push_str(value);
-            word.len()
-        } else {
-            out.push_str(&here[..1]);
-            1
-        };
-        rest = &here[length..];
-    }
-    out.push_str(rest);
-    Cow::Owned(out)
-}
-
-/// One past a string's closing quote; the end of the text if it has none.
-fn string_end(text: &[u8]) -> usize {
-    let mut at = 1;
-    while let Some(byte) = text.get(at) {
-        match byte {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
+    let bytes = text.as_bytes();
+    let (mut out, mut copied, mut at) = (String::new(), 0, 0);
+    while at < bytes.len() {
+        let start = at;
+        match bytes[at] {
+            b'"' => {
+                at += 1;
+                while at < bytes.len() && bytes[at] != b'"' {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+            }
+            b'-' | b'0'..=b'9' | b'N' | b'I' => {
+                let ends = |b: &u8| !(b.is_ascii_alphanumeric() || matches!(b, b'-' | b'+' | b'.'));
+                at += 1 + bytes[at + 1..].iter().position(ends).unwrap_or(bytes.len() - at - 1);
+                if let Some(word) = as_text(&text[start..at]) {
+                    out.push_str(&text[copied..start]);
+                    out.push('"');
+                    out.push_str(word);
+                    out.push('"');
+                    copied = at;
+                }
+            }
             _ => at += 1,
         }
     }
-    text.len()
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(&text[copied..]);
+    Cow::Owned(out)
+}
+
+/// The text that stands for a number which JSON does not have, or which does not fit.
+fn as_text(token: &str) -> Option<&str> {
+    match token {
+        "NaN" => return Some("nan"),
+        "Infinity" => return Some("inf"),
+        "-Infinity" => return Some("-inf"),
+        _ => {}
+    }
+    let digits = token.strip_prefix('-').unwrap_or(token);
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    if digits.bytes().all(|b| b.is_ascii_digit()) {
+        let fits = digits.len() < 19 || token.parse::<i64>().is_ok() || token.parse::<u64>().is_ok();
+        // More than one digit never begins with 0, or it is no JSON.
+        return (!fits && !digits.starts_with('0')).then_some(token);
+    }
+    let float: f64 = token.parse().ok()?;
+    float.is_infinite().then_some(if float > 0.0 { "inf" } else { "-inf" })
 }
 
 #[cfg(test)]
@@ -72,5 +84,22 @@ mod tests {
         }
         assert!(matches!(python_json("{\"a\": -1.5}"), Cow::Borrowed("{\"a\": -1.5}")));
         assert!(matches!(python_json("\u{feff}1"), Cow::Borrowed("1")));
+    }
+
+    #[test]
+    fn json_of_the_standard_is_left_alone() {
+        for text in
+            [r#"{"a": [1, -2.5e3, 18446744073709551615, -9223372036854775808, "x\"1e999"]}"#, "nonsense 12N", ""]
+        {
+            assert!(matches!(python_json(text), Cow::Borrowed(same) if same == text), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_are_texts() {
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(&python_json(text)).expect("it is JSON by then");
+        assert_eq!(read("18446744073709551616"), serde_json::json!("18446744073709551616"));
+        assert_eq!(read("[-9223372036854775809,NaN]"), serde_json::json!(["-9223372036854775809", "nan"]));
+        assert_eq!(read(r#"{"a":-1e400,"b":1E999,"c":1e-999}"#), serde_json::json!({ "a": "-inf", "b": "inf", "c": 0.0 }));
     }
 }

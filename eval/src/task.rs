@@ -65,6 +65,9 @@ use logitfuse_config::{MetricConfig, OutputType, TaskConfig};
 use logitfuse_pipeline::read_jsonl;
 use metric::Metric;
 
+/// A list of so many samples is made before the first of them.
+const MOST_SAMPLES: usize = 5_000_000;
+
 /// A task that is ready to be asked: its items read, its templates, filters and metrics compiled. It holds no model.
 #[derive(Clone, Debug)]
 pub struct Task {
@@ -122,6 +125,15 @@ impl Task {
             Some(fewshot) => Shots::choose(fewshot, &config.data, &all, &docs)?,
             None => Shots::default(),
         };
+        if docs.len().saturating_mul(config.repeats) > MOST_SAMPLES {
+            let (items, repeats) = (docs.len(), config.repeats);
+            let what =
+                format!("repeats: {items} items with {repeats} answers each are more than {MOST_SAMPLES} samples");
+            return Err(Error::new(ErrorKind::InvalidConfig, what).with_help("lower repeats, or set a limit"));
+        }
+        let mut items: Vec<&Map<String, Value>> = docs.iter().map(|doc| &doc.fields).collect();
+        items.extend(shots.shown());
+        let templates = Templates::compile(config, &items)?;
         let generates = config.output_type == OutputType::GenerateUntil;
         let filters = match config.filters.as_slice() {
             [] if generates => vec![FilterPipeline::take_first()],
@@ -149,7 +161,7 @@ impl Task {
         };
         Ok(Self {
             name: name.to_owned(),
-            templates: Templates::compile(config)?,
+            templates,
             docs,
             shots,
             filters,

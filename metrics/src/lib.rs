@@ -68,7 +68,6 @@ pub mod exact_match;
 pub mod filter;
 pub mod gap;
 pub mod multiple_choice;
-pub mod pattern;
 pub mod perplexity;
 pub mod porter;
 pub mod python;
@@ -76,3 +75,5 @@ pub mod question_answering;
 pub mod rouge;
 pub mod statistics;
 pub mod translation;
+
+pub use logitfuse_pattern as pattern;

@@ -23,7 +23,6 @@ mod demonstrations;
 mod from_sources;
 #[cfg(feature = "onnx")]
 mod models;
-mod nearest;
 #[cfg(feature = "onnx")]
 mod open;
 mod options;
@@ -32,6 +31,8 @@ mod parts;
 mod pipeline;
 #[cfg(feature = "plugins")]
 mod plugins;
+#[cfg(feature = "onnx")]
+mod preview;
 pub mod profile;
 mod prompt_formatter;
 mod samples;
@@ -47,12 +48,14 @@ pub use builder::PipelineBuilder;
 pub use logitfuse_onnx::{LoadReport, ModelFolder, Runtime};
 #[cfg(feature = "plugins")]
 pub use logitfuse_plugin_host::{PluginFile, SearchPath, is_plugin_failure};
-pub use nearest::{did_you_mean, nearest};
+pub use logitfuse_text::{did_you_mean, nearest, read_text_file};
 pub use options::{Names, PipelineOptions, PluginConfig, RunConfig, SourceConfig, StrategyConfig};
 pub use parameters::{Choice, Parameter, parameters};
 pub use pipeline::{Pipeline, sampling};
 #[cfg(feature = "plugins")]
 pub use plugins::{PluginRecord, PluginSettings, PluginUse};
+#[cfg(feature = "onnx")]
+pub use preview::{ModelFolders, Preview};
 pub use prompt_formatter::PromptFormatter;
 pub use samples::{Sample, read_jsonl};
 pub use service::{Prompt, TokenStream};

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use logitfuse_core::{LogitSource, Result};
+use logitfuse_core::{LogitSource, Result, TokenId};
 use logitfuse_onnx::{LoadReport, ModelFolder, OnnxOptions, OnnxSource, Runtime, Spin};
 use logitfuse_text::{CompatibilityReport, SourceVocabulary, Tokenizer, compatibility};
 
-use crate::{PipelineOptions, PromptFormatter, SourceConfig, ThreadPlan};
+use crate::{ModelFolders, PipelineOptions, PromptFormatter, SourceConfig, ThreadPlan};
 
 /// A model that is opened once, and the sources that use it.
 struct Model {
@@ -33,7 +33,11 @@ pub(crate) struct OpenedModels {
 
 impl PreparedModels {
     /// Finds the models of the sources that play these roles, and reads their tokenizers and prompts.
-    pub(crate) fn new(options: &PipelineOptions, roles: &[(String, String)]) -> Result<Self> {
+    pub(crate) fn new(
+        options: &PipelineOptions,
+        roles: &[(String, String)],
+        folders: &mut ModelFolders,
+    ) -> Result<Self> {
         let drafting = options.speculation.as_ref().map(|speculation| speculation.draft.as_str());
         let used: Vec<&str> = roles.iter().map(|(_, source)| source.as_str()).chain(drafting).collect();
         let mut prepared = Self { models: Vec::new(), model_of: BTreeMap::new(), formatter_of: BTreeMap::new() };
@@ -42,7 +46,7 @@ impl PreparedModels {
             let known = models.iter().position(|model| is_same(&model.key, source));
             let index = known.unwrap_or(models.len());
             if known.is_none() {
-                models.push(Model::find(source).map_err(|e| e.context(format!("sources.{name}.model")))?);
+                models.push(Model::find(source, folders).map_err(|e| e.context(format!("sources.{name}.model")))?);
             }
             models[index].sources.push(name.clone());
             prepared.model_of.insert(name.clone(), index);
@@ -73,6 +77,47 @@ impl PreparedModels {
         self.models.iter().map(|model| model.folder.weight_bytes()).collect()
     }
 
+    /// Tokens that fit into one sequence of a source, where that is known.
+    pub(crate) fn context_length(&self, source: &str) -> Option<usize> {
+        let Model { key, folder, .. } = &self.models[self.model_of(source)?];
+        key.context_length.or_else(|| folder.context_length())
+    }
+
+    /// The ids that end a text, as the first model's configuration lists them.
+    pub(crate) fn end_of_sequence(&self) -> &[TokenId] {
+        &self.models[0].folder.config().end_of_sequence
+    }
+
+    /// Compares the tokenizers as [`open`](Self::open) does, by what the files of the models state.
+    pub(crate) fn compare(&self, folders: &mut ModelFolders) -> Result<()> {
+        let keys: Vec<_> =
+            self.models.iter().map(|model| (model.key.model.clone(), model.key.variant.clone())).collect();
+        if folders.fits(&keys) {
+            return Ok(());
+        }
+        let names: Vec<String> = self.models.iter().map(|model| model.sources.join("+")).collect();
+        let vocabulary = |(model, name): (&Model, &String)| {
+            let width =
+                model.folder.logit_width().map_err(|e| e.context(format!("sources.{}.model", model.sources[0])))?;
+            Ok((model.tokenizer.clone(), name.clone(), width))
+        };
+        let stated = self.models.iter().zip(&names).map(vocabulary).collect::<Result<Vec<_>>>()?;
+        let vocabularies: Vec<SourceVocabulary<'_>> = stated
+            .iter()
+            .zip(&self.models)
+            .map(|((tokenizer, name, width), model)| SourceVocabulary {
+                name,
+                tokenizer,
+                // Where a graph states none, every token may have its column.
+                logit_width: width.unwrap_or_else(|| tokenizer.defined_ids().last().map_or(0, |id| id as usize + 1)),
+                end_of_sequence: &model.folder.config().end_of_sequence,
+            })
+            .collect();
+        compatibility(&vocabularies).vocabulary()?;
+        folders.fit(keys);
+        Ok(())
+    }
+
     /// Loads the weights, and compares the tokenizers.
     pub(crate) fn open(&self, runtime: &Runtime, plan: &ThreadPlan) -> Result<OpenedModels> {
         let alone = self.models.len() == 1;
@@ -87,10 +132,9 @@ impl PreparedModels {
 }
 
 impl Model {
-    fn find(source: &SourceConfig) -> Result<Self> {
-        let folder = ModelFolder::open(&source.model, source.variant.as_deref())?;
+    fn find(source: &SourceConfig, folders: &mut ModelFolders) -> Result<Self> {
+        let (folder, tokenizer) = folders.open(&source.model, source.variant.as_deref())?;
         folder.check()?;
-        let tokenizer = Tokenizer::load(folder.tokenizer_dir())?;
         Ok(Self { key: source.clone(), folder, tokenizer, sources: Vec::new() })
     }
 

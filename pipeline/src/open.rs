@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use logitfuse_core::{Error, FusionStrategy, Result};
+use logitfuse_core::{FusionStrategy, Result};
 use logitfuse_engine::{SourcePool, SourcePoolBuilder};
-use logitfuse_onnx::{Provider, Runtime};
+use logitfuse_onnx::Runtime;
 
 use crate::{
-    Pipeline, PipelineOptions, ThreadPlan, calibration,
-    models::PreparedModels,
-    pipeline::{Opened, sampling},
-    speculation::drafter,
-    strategies,
+    ModelFolders, Pipeline, PipelineOptions, ThreadPlan, calibration, models::PreparedModels, pipeline::Opened,
+    speculation::drafter, strategies,
 };
 
 impl Pipeline {
@@ -45,7 +42,7 @@ impl Pipeline {
     ) -> Result<Self> {
         let roles = strategies::assign(&options, strategy.info())?;
         // What can be wrong without loading weights is found first.
-        let prepared = PreparedModels::new(&options, &roles)?;
+        let prepared = PreparedModels::new(&options, &roles, &mut ModelFolders::default())?;
         // A fusion orders bindings by role and keeps the order within one, as `assign` does.
         let formatters: Vec<_> = roles.iter().map(|(_, source)| prepared.formatter(source)).collect();
         let calibration = calibration::prompts(&options, strategy.info(), &roles, &formatters)?;
@@ -76,26 +73,5 @@ impl Pipeline {
             drafter,
         };
         Self::assemble(options, parts)
-    }
-}
-
-impl PipelineOptions {
-    /// Checks what can be wrong before a weight is loaded, without ONNX Runtime: the strategy has its roles, model folders
-    /// are there with their tokenizers, templates compile, settings are in range.
-    ///
-    /// # Errors
-    /// The first thing that is wrong.
-    pub fn check_with(&self, strategy: &dyn FusionStrategy) -> Result<()> {
-        let roles = strategies::assign(self, strategy.info())?;
-        let prepared = PreparedModels::new(self, &roles)?;
-        let names: Vec<String> = self.sources.keys().cloned().collect();
-        if let Some(speculation) = &self.speculation {
-            drafter(speculation, &roles, &names, |name| prepared.model_of(name))?;
-        }
-        for (name, source) in &self.sources {
-            let all = source.providers.iter().map(|provider| provider.parse::<Provider>());
-            all.collect::<Result<Vec<_>>>().map_err(|e: Error| e.context(format!("sources.{name}.providers")))?;
-        }
-        sampling(&self.run, 0).map(|_| ())
     }
 }

@@ -231,6 +231,14 @@ impl Pipeline {
         self.shared.formatters.iter().map(|formatter| formatter.text(fields)).collect()
     }
 
+    /// Whether a binding's prompt ends where an answer begins, as [`PromptFormatter::awaits_answer`] has it.
+    ///
+    /// # Errors
+    /// Where a template fails on these fields.
+    pub fn awaits_answer(&self, binding: usize, fields: &Value) -> Result<bool> {
+        self.shared.formatters[binding].awaits_answer(fields)
+    }
+
     /// The beginning of a binding's prompt as tokens.
     ///
     /// # Errors

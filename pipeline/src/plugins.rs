@@ -232,15 +232,15 @@ impl PipelineOptions {
         Ok((strategy?, plugin))
     }
 
-    /// As [`check_with`](Self::check_with), with the strategy that the options name. Of a plugin the file is read, and held
+    /// As [`preview_with`](Self::preview_with), with the strategy that the options name. Of a plugin the file is read, and held
     /// against its pins as it is before a run; none of its code runs.
     ///
     /// # Errors
     /// The first thing that is wrong.
     #[cfg(feature = "onnx")]
-    pub fn check(&self, plugins: &PluginSettings) -> Result<()> {
+    pub fn preview(&self, plugins: &PluginSettings, folders: &mut crate::ModelFolders) -> Result<crate::Preview> {
         let strategy = self.strategy_info(plugins)?;
-        self.check_with(strategy.as_ref())
+        self.preview_with(strategy.info(), folders)
     }
 
     /// The strategy in its wrappers, to be asked what it says of itself; that of a plugin is what its metadata say, and cannot

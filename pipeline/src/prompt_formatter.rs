@@ -112,6 +112,21 @@ impl PromptFormatter {
         self.encode(&self.text(fields)?)
     }
 
+    /// Whether a chat template writes the prompt.
+    pub fn has_chat_template(&self) -> bool {
+        self.chat.is_some()
+    }
+
+    /// Whether the prompt ends where an answer begins: with what a chat template writes before it, or with white space after it
+    /// was begun.
+    ///
+    /// # Errors
+    /// Where a template fails on these fields.
+    pub fn awaits_answer(&self, fields: &Value) -> Result<bool> {
+        let begun = self.assistant.render(fields)?;
+        Ok(self.chat.is_some() && (begun.is_empty() || begun.ends_with(char::is_whitespace)))
+    }
+
     /// A text that this source's templates wrote, or the beginning of one, as tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<TokenId>> {
         self.tokenizer.encode(text, self.chat.is_none())

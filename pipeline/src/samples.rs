@@ -2,8 +2,12 @@
 
 use std::{collections::HashSet, fmt::Display, path::Path};
 
-use logitfuse_core::{Error, ErrorKind, Result, ResultExt, python_json};
+use logitfuse_core::{Error, ErrorKind, Result, python_json};
+use logitfuse_text::read_text_file;
 use serde_json::Value;
+
+/// Everything in a file is held in memory.
+const MOST_BYTES: u64 = 256 << 20;
 
 /// One line of data: its fields fill the places of the prompts.
 #[derive(Clone, Debug)]
@@ -42,13 +46,18 @@ impl Sample {
     }
 }
 
-/// Adds the lines of a file.
+/// Adds the lines of a file, which may be written as Python writes JSON: `NaN`, whole numbers of any length (they become texts of
+/// their digits), a byte order mark.
+///
+/// # Errors
+/// As [`Sample::from_jsonl`], and where the file is missing, no regular file, or larger than 256 MiB.
 pub fn read_jsonl(path: &Path, samples: &mut Vec<Sample>) -> Result<()> {
-    let text = std::fs::read_to_string(path).or_err(ErrorKind::NotFound, path.display())?;
+    let text = read_text_file(path, MOST_BYTES)?;
     parse_jsonl(path.display(), &text, samples)
 }
 
 fn parse_jsonl(name: impl Display, text: &str, samples: &mut Vec<Sample>) -> Result<()> {
+    let text = python_json(text);
     let mut ids: HashSet<String> = samples.iter().map(|sample| sample.id.clone()).collect();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |why: String| {
@@ -68,4 +77,19 @@ fn parse_jsonl(name: impl Display, text: &str, samples: &mut Vec<Sample>) -> Res
         samples.push(Sample { id, fields });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn lines_are_those_that_python_writes() {
+        let text = "\u{feff}{\"p\": \"a\", \"score\": NaN}\r\n{\"p\": [12345678901234567890123, 1e-7]}\n";
+        let samples = Sample::from_jsonl("x", text).expect("Python reads them");
+        assert_eq!(samples[0].fields, json!({ "p": "a", "score": "nan" }));
+        assert_eq!(samples[1].fields, json!({ "p": ["12345678901234567890123", 1e-7] }));
+    }
 }

@@ -12,7 +12,7 @@ use logitfuse_task_arithmetic::TaskArithmetic;
 use logitfuse_wrappers::{Gate, Schedule};
 use serde_json::{Map, Value};
 
-use crate::{Names, PipelineOptions, StrategyConfig, nearest::nearest};
+use crate::{Names, PipelineOptions, StrategyConfig, nearest};
 
 type Make = fn(&Value) -> Result<Arc<dyn FusionStrategy>>;
 

@@ -63,7 +63,9 @@ impl CorpusScores {
             })?),
             "chrf" => chrf(Chrf::default())?,
             "chrf++" => chrf(Chrf::plus_plus())?,
-            "perplexity" => Parts::Perplexity(scores.iter().map(|score| log_prob(score)).collect::<Result<_>>()?),
+            "item_perplexity" | "perplexity" => {
+                Parts::Perplexity(scores.iter().map(|score| log_prob(score)).collect::<Result<_>>()?)
+            }
             "word_perplexity" | "byte_perplexity" | "bits_per_byte" => Parts::Rate {
                 pairs: scores.iter().map(|score| Ok((log_prob(score)?, length(score)?))).collect::<Result<_>>()?,
                 bits: metric == "bits_per_byte",

@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 
 mod brent;
+mod feed;
 mod fit;
 mod grid;
 mod outcome;
@@ -14,6 +15,7 @@ mod record;
 mod replay;
 mod texts;
 
+pub use feed::Feeding;
 pub use fit::{Baseline, Fit, FitOptions, FittedParameter, Metric};
 pub use grid::{Grid, Range, Setting};
 pub use outcome::{Outcome, Summary, TextOutcome, TokenOutcome};

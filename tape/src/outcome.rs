@@ -29,6 +29,11 @@ pub struct TextOutcome {
     pub agreed: usize,
     /// Where greedy decoding would first have left the text, and for which token; `None` if it is the greedy text.
     pub left: Option<(usize, TokenId)>,
+    /// Whether greedy decoding would have written the text, in these tokens or in others; `None` where the tape cannot say: the
+    /// token for which greedy decoding left the text is another beginning of the same text.
+    pub exact: Option<bool>,
+    /// Tokens that the strategy gives no probability at all.
+    pub masked: usize,
     /// The largest mass that a fused row gave to ids that the tape does not hold.
     pub unknown: f64,
     /// How much larger, in nats, `log_prob` could be at most if these ids had no mass at all.
@@ -66,8 +71,12 @@ pub struct Summary {
     pub bits_per_byte: f64,
     /// The part of the tokens that greedy decoding would have chosen, the text before them given.
     pub greedy_agreement: f64,
-    /// The part of the texts that greedy decoding would have written from the first token to the last.
+    /// The part of the texts that greedy decoding would have written from beginning to end.
     pub exact_path: f64,
+    /// Texts that are not among these, and of which the tape cannot say it: greedy decoding begins them with another token.
+    pub exact_open: usize,
+    /// Tokens that the strategy gives no probability at all; one makes `nll` infinite.
+    pub masked: usize,
     /// The part of the samples whose right choice is the most probable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acc: Option<f64>,
@@ -111,7 +120,9 @@ impl Outcome {
             perplexity: (nll / tokens).exp(),
             bits_per_byte: nll / std::f64::consts::LN_2 / sum(&|text| text.info.bytes as f64),
             greedy_agreement: sum(&|text| text.agreed as f64) / tokens,
-            exact_path: sum(&|text| f64::from(u8::from(text.left.is_none()))) / texts,
+            exact_path: sum(&|text| f64::from(u8::from(text.exact == Some(true)))) / texts,
+            exact_open: counted.iter().filter(|text| text.exact.is_none()).count(),
+            masked: counted.iter().map(|text| text.masked).sum(),
             acc: accuracy(|unit| unit.acc),
             acc_norm: accuracy(|unit| unit.acc_norm),
             unknown_mass: counted.iter().map(|text| text.unknown).fold(0.0, f64::max),
@@ -139,7 +150,7 @@ impl Outcome {
             unit.nll -= text.log_prob;
             unit.tokens += text.info.tokens as f64;
             unit.agreed += text.agreed as f64;
-            unit.exact += f64::from(u8::from(text.left.is_none()));
+            unit.exact += f64::from(u8::from(text.exact == Some(true)));
             unit.texts += 1.0;
         }
         for text in self.texts.iter().filter(|text| text.info.choice.is_some()) {

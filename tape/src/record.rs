@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, ops::ControlFlow, path::Path, sync::Arc};
 use logitfuse_config::{Config, Names, SourceConfig, StrategyConfig};
 
 use logitfuse_core::{Error, ErrorKind, PromptReading, Result, ResultExt, RoleRow, TokenId};
-use logitfuse_engine::{Cancel, Decoder, Event, ObservedRows, Observing, ScoreRequest};
+use logitfuse_engine::{Cancel, Decoder, ObservedRows, Observing};
 use logitfuse_pipeline::{ModelFolder, Runtime};
 use logitfuse_pipeline::{Pipeline, PluginSettings, Sample};
 use logitfuse_replay::{RowKind, Tape, TapeHeader, TapeSource, TapeVocabulary, TapeWriter, TextInfo, tape::SCHEMA};
@@ -13,7 +13,8 @@ use logitfuse_rundir::{sha256, sha256_of_file};
 use serde_json::json;
 
 use super::{
-    Reference,
+    Feeding, Reference,
+    feed::{dependence, feed},
     texts::{Text, Texts},
 };
 
@@ -34,6 +35,8 @@ pub struct RecordOptions {
     pub sources: Vec<String>,
     /// Only so many samples.
     pub limit: Option<usize>,
+    /// How texts are fed. Rows of some models depend on it, those of many int8 exports for one.
+    pub feeding: Feeding,
 }
 
 impl Default for RecordOptions {
@@ -46,12 +49,13 @@ impl Default for RecordOptions {
             end_of_sequence: false,
             sources: Vec::new(),
             limit: None,
+            feeding: Feeding::default(),
         }
     }
 }
 
 /// What came of recording.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recorded {
     /// Texts that were recorded now.
     pub texts: usize,
@@ -63,6 +67,9 @@ pub struct Recorded {
     pub without: usize,
     /// Whether it was interrupted; the same call goes on from there.
     pub cancelled: bool,
+    /// Of texts that were fed whole: the sources, and by how many nats a log-probability differs at most at the beginning of the
+    /// first text when it is fed as decoding does.
+    pub dependence: Vec<(String, f64)>,
 }
 
 /// Feeds every source of an experiment the texts of its samples, token by token, and keeps the rows: a new tape, or the rest
@@ -140,10 +147,15 @@ pub fn record(
                         Error::new(ErrorKind::Incompatible, what).with_help("name another file, or delete this one")
                     );
                 }
-                None => match write(&mut decoder, &mut writer, info, tokens, &prompts, cancel) {
-                    Ok(tokens) => {
+                None => match write(&mut decoder, &mut writer, info, &tokens, &prompts, options.feeding, cancel) {
+                    Ok(()) => {
+                        if recorded.texts == 0 && options.feeding == Feeding::Whole {
+                            let found = dependence(&mut decoder, &prompts, &tokens, cancel);
+                            let found = found.map_err(|e| e.context(&sample.id))?;
+                            recorded.dependence = names.iter().cloned().zip(found).collect();
+                        }
                         recorded.texts += 1;
-                        recorded.tokens += tokens;
+                        recorded.tokens += tokens.len();
                     }
                     Err(e) if e.kind() == ErrorKind::Cancelled => {
                         recorded.cancelled = true;
@@ -158,33 +170,29 @@ pub fn record(
     Ok(recorded)
 }
 
-/// Scores one text and keeps what every source says of it.
+/// Feeds one text and keeps what every source says of it.
 fn write(
     decoder: &mut Decoder,
     writer: &mut TapeWriter,
     info: TextInfo,
-    tokens: Vec<TokenId>,
+    tokens: &[TokenId],
     prompts: &[Vec<TokenId>],
+    feeding: Feeding,
     cancel: &Cancel,
-) -> Result<usize> {
-    let (count, name) = (tokens.len(), info.to_string());
+) -> Result<()> {
+    let name = info.to_string();
     writer.begin(info)?;
-    let mut kept = Ok(());
-    let mut on_event = |event: Event<'_>| {
-        if let Event::Rows(observed) = event {
-            kept = keep(writer, observed);
+    feed(decoder, prompts, tokens, feeding, cancel, &mut |observed| keep(writer, observed)).map_err(|e| {
+        match e.kind() {
+            ErrorKind::Cancelled => e,
+            _ => e.context(format_args!("text `{name}`")),
         }
-        if kept.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    };
-    let request = ScoreRequest::new(prompts, [tokens]).observe_rows();
-    let scored = decoder.score_observed(&mut std::iter::once(Ok(request)), 1, cancel, &mut on_event);
-    kept?;
-    scored.map_err(|e| match e.kind() {
-        ErrorKind::Cancelled => e,
-        _ => e.context(format_args!("text `{name}`")),
     })?;
-    writer.finish()?;
-    Ok(count)
+    // Half a text is none.
+    if cancel.is_cancelled() {
+        return Err(Error::new(ErrorKind::Cancelled, "the recording was cancelled"));
+    }
+    writer.finish()
 }
 
 /// Puts the rows of one position onto the tape, and how probable the prompt was before the first.
@@ -335,8 +343,12 @@ fn header(
         json!([name, variant, providers, context_length])
     };
     let generated = (options.reference == Reference::Generated).then(|| json!([config.strategy, config.run]));
-    let depends = json!([names.iter().map(of_source).collect::<Vec<_>>(), generated]);
-    let end = if options.end_of_sequence { ", end of sequence" } else { "" };
+    let mut depends = vec![json!(names.iter().map(of_source).collect::<Vec<_>>()), json!(generated)];
+    let mut end = if options.end_of_sequence { ", end of sequence" } else { "" }.to_owned();
+    if options.feeding == Feeding::Stepwise {
+        depends.push(json!("stepwise"));
+        end += ", fed stepwise";
+    }
     Ok(TapeHeader {
         schema: SCHEMA,
         rows: options.rows,
@@ -347,7 +359,7 @@ fn header(
             None => format!("{}{end}", options.reference),
             Some(choices) => format!("{} of {choices}{end}", options.reference),
         },
-        config: sha256(depends.to_string().as_bytes()),
+        config: sha256(json!(depends).to_string().as_bytes()),
     })
 }
 

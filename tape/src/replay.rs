@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::BufReader,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -19,8 +19,9 @@ use logitfuse_engine::Cancel;
 use logitfuse_replay::{Block, Rest, Tape, TapeHeader, TextInfo};
 
 use super::{Outcome, Setting, TextOutcome, TokenOutcome};
-use logitfuse_config::Config;
-use logitfuse_pipeline::PluginSettings;
+use logitfuse_config::{Config, SourceConfig};
+use logitfuse_pipeline::{ModelFolder, PluginSettings};
+use logitfuse_text::Tokenizer;
 
 /// A strategy with the sources of a tape in its roles.
 pub struct Candidate {
@@ -47,12 +48,26 @@ pub struct Replay {
     pub tokens: bool,
     /// How many texts are read side by side; 0 is one per core. Changes no result.
     pub threads: usize,
+    /// What tells that other tokens are the same text; without it only the tape's own tokens count as that.
+    pub tokenizer: Option<Tokenizer>,
 }
 
 impl Replay {
     /// The whole tape, in the plainest way.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), rest: Rest::default(), limit: None, tokens: false, threads: 0 }
+        Self { path: path.into(), rest: Rest::default(), limit: None, tokens: false, threads: 0, tokenizer: None }
+    }
+
+    /// With the tokenizer of an experiment's models, where one of them is here and has the one that the tape was made with.
+    #[must_use]
+    pub fn with_tokenizer_of(mut self, config: &Config, tape: &TapeHeader) -> Self {
+        let open = |source: &SourceConfig| {
+            let folder = ModelFolder::open(&source.model, source.variant.as_deref()).ok()?;
+            Tokenizer::load(folder.tokenizer_dir()).ok()
+        };
+        let fits = |tokenizer: &Tokenizer| tokenizer.fingerprint() == tape.tokenizer;
+        self.tokenizer = config.sources.values().find_map(open).filter(fits);
+        self
     }
 
     /// The strategy of an experiment with some of its parameters set, on the sources of a tape that is made of its models.
@@ -164,7 +179,7 @@ impl Replay {
         stop: &AtomicBool,
         cancel: &Cancel,
     ) -> std::result::Result<Done, (usize, Error)> {
-        let mut player = Player::open(&self.path, self.rest, self.tokens, candidates).map_err(|e| (0, e))?;
+        let mut player = Player::open(self, candidates).map_err(|e| (0, e))?;
         let mut done = Vec::new();
         while !stop.load(Ordering::Relaxed) {
             let text = next.fetch_add(1, Ordering::Relaxed);
@@ -181,10 +196,9 @@ impl Replay {
 }
 
 /// A tape with the buffers to play it.
-struct Player {
+struct Player<'r> {
     tape: Tape<BufReader<File>>,
-    rest: Rest,
-    tokens: bool,
+    replay: &'r Replay,
     /// By source; those that no candidate asks for stay empty.
     rows: Vec<Vec<f32>>,
     fused: Vec<f32>,
@@ -199,18 +213,18 @@ struct Runner {
     tokens: bool,
 }
 
-impl Player {
-    fn open(path: &Path, rest: Rest, tokens: bool, candidates: &[Candidate]) -> Result<Self> {
-        let tape = Tape::open(path)?;
+impl<'r> Player<'r> {
+    fn open(replay: &'r Replay, candidates: &[Candidate]) -> Result<Self> {
+        let tape = Tape::open(&replay.path)?;
         let width = tape.vocabulary().width();
         let asked = |source| candidates.iter().any(|candidate| candidate.sources.contains(&source));
         let rows = (0..tape.header().sources.len()).map(|source| vec![0.0; if asked(source) { width } else { 0 }]);
-        Ok(Self { rows: rows.collect(), fused: vec![0.0; width], tape, rest, tokens })
+        Ok(Self { rows: rows.collect(), fused: vec![0.0; width], tape, replay })
     }
 
     fn text(&mut self, candidates: &[Candidate], text: usize) -> Result<Vec<TextOutcome>> {
         let info = self.tape.texts()[text].info.clone();
-        let start = |candidate: &Candidate| Runner::start(candidate, &info, self.tokens);
+        let start = |candidate: &Candidate| Runner::start(candidate, &info, self.replay.tokens);
         let mut runners = candidates.iter().map(start).collect::<Result<Vec<_>>>()?;
         let mut committed: Vec<TokenId> = Vec::with_capacity(info.tokens);
         let mut log_probs = vec![0.0; self.rows.len()];
@@ -219,7 +233,7 @@ impl Player {
             let Some(block) = self.tape.block(text, number)? else { break };
             for (position, &token) in block.tokens().iter().enumerate() {
                 for (source, row) in self.rows.iter_mut().enumerate().filter(|(_, row)| !row.is_empty()) {
-                    log_normalisers[source] = self.tape.row(&block, source, position, self.rest, row)?;
+                    log_normalisers[source] = self.tape.row(&block, source, position, self.replay.rest, row)?;
                 }
                 let row =
                     |&source: &usize| RoleRow::new(&self.rows[source], log_normalisers[source], log_probs[source]);
@@ -236,8 +250,26 @@ impl Player {
                 committed.push(token);
             }
         }
-        Ok(runners.into_iter().map(|runner| runner.outcome).collect())
+        let mut outcomes: Vec<TextOutcome> = runners.into_iter().map(|runner| runner.outcome).collect();
+        for outcome in &mut outcomes {
+            outcome.exact = exact(outcome.left, &committed, self.replay.tokenizer.as_ref())?;
+        }
+        Ok(outcomes)
     }
+}
+
+/// Whether greedy decoding writes a text of these tokens, if it leaves them at `left`. The same text may be made of other tokens:
+/// whether it then goes on as the text does is told by rows that the tape does not hold.
+fn exact(left: Option<(usize, TokenId)>, tokens: &[TokenId], tokenizer: Option<&Tokenizer>) -> Result<Option<bool>> {
+    let Some((at, token)) = left else { return Ok(Some(true)) };
+    let Some(tokenizer) = tokenizer else { return Ok(Some(false)) };
+    let whole = tokenizer.decode(tokens, false)?;
+    let other = tokenizer.decode(&[&tokens[..at], &[token]].concat(), false)?;
+    Ok(match () {
+        () if other == whole => Some(true),
+        () if whole.starts_with(&other) => None,
+        () => Some(false),
+    })
 }
 
 impl Runner {
@@ -247,6 +279,8 @@ impl Runner {
             log_prob: 0.0,
             agreed: 0,
             left: None,
+            exact: None,
+            masked: 0,
             unknown: 0.0,
             slack: 0.0,
             tokens: Vec::new(),
@@ -290,6 +324,7 @@ impl Runner {
         let greedy = numerics::argmax(fused) as TokenId;
         let outcome = &mut self.outcome;
         outcome.log_prob += log_prob;
+        outcome.masked += usize::from(log_prob == f64::NEG_INFINITY);
         if greedy == token {
             outcome.agreed += 1;
         } else {
@@ -319,4 +354,30 @@ fn prompts(candidate: &Candidate, block: &Block) -> Result<Vec<PromptScore>> {
             .with_help("record it with this strategy in the experiment's TOML"));
     };
     Ok(candidate.sources.iter().map(|&source| scores[source]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// "ARS" is one token, and it is two.
+    fn tokenizer() -> Tokenizer {
+        let json = r#"{"model": {"type": "BPE", "vocab": {"A": 0, "R": 1, "S": 2, "AR": 3, "ARS": 4, "X": 5},
+            "merges": ["A R"]}, "decoder": {"type": "Fuse"}}"#;
+        Tokenizer::from_json(json).expect("a sound tokenizer")
+    }
+
+    #[test]
+    fn a_text_is_exact_whatever_its_tokens() {
+        let tokenizer = tokenizer();
+        let of = |left, tokens: &[TokenId]| exact(left, tokens, Some(&tokenizer)).expect("letters");
+        assert_eq!(of(None, &[3, 2]), Some(true));
+        // AR + S, and greedy decoding says ARS.
+        assert_eq!(of(Some((0, 4)), &[3, 2]), Some(true));
+        // It says A: whether R and S follow, no row tells.
+        assert_eq!(of(Some((0, 0)), &[3, 2]), None);
+        assert_eq!(of(Some((0, 4)), &[3, 2, 5]), None);
+        assert_eq!(of(Some((1, 5)), &[3, 2]), Some(false));
+        assert_eq!(exact(Some((0, 4)), &[3, 2], None).expect("no text is made"), Some(false));
+    }
 }

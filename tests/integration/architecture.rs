@@ -159,10 +159,11 @@ fn d5_only_composition_roots_join_the_parts() {
         assert!(joined.is_empty(), "{name} is no composition root and joins {joined:?}");
     }
     w.only("logitfuse-schema", &[]);
-    w.only(TEXT, &[CORE]);
+    w.only(TEXT, &[CORE, "logitfuse-pattern"]);
     w.only("logitfuse-engine", &[CORE]);
     w.only("logitfuse-setup", &[CORE]);
-    w.only("logitfuse-metrics", &[CORE]);
+    w.only("logitfuse-pattern", &[CORE]);
+    w.only("logitfuse-metrics", &[CORE, "logitfuse-pattern"]);
     w.only("logitfuse-rundir", &[CORE, "logitfuse-metrics"]);
     w.only("logitfuse-report", &[CORE, "logitfuse-metrics", "logitfuse-rundir"]);
     w.only("logitfuse-config", &[CORE, "logitfuse-metrics", "logitfuse-pipeline", "logitfuse-schema"]);

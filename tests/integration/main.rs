@@ -22,6 +22,7 @@ mod plugin_new;
 mod plugin_parity;
 mod plugin_real_decode;
 mod plugins;
+mod preflight;
 mod real_model;
 mod run_bytes;
 mod run_directories;

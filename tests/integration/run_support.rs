@@ -56,7 +56,7 @@ impl Bench {
         let bench = Self::new(&format!(
             "schema = 1\n[run]\nmax_new_tokens = 9\ntraced_samples = 3\ntemperature = 0.7\n\
              [sources.base]\nmodel = 'base'\n{variant}[sources.expert]\nmodel = '{}'\n\
-             [tasks.words]\ndata = 'words.jsonl'\nrepeats = 2\ntarget = 'a'\nmetrics = [{{ metric = 'exact_match' }}]\n\
+             [tasks.words]\ndata = 'words.jsonl'\nrepeats = 2\ntarget = '{{{{ \"a\" }}}}'\nmetrics = [{{ metric = 'exact_match' }}]\n\
              [tasks.choice]\ndata = 'words.jsonl'\noutput_type = 'multiple_choice'\nchoices = ['a', 'b c', 'the']\n\
              target = '0'\n\
              [variants.fused]\nstrategy = {{ use = 'static-proxy', roles = {{ anti = 'base' }} }}\n",

@@ -6,11 +6,12 @@ use std::{
 };
 
 use logitfuse_config::Config;
+use logitfuse_core::ErrorKind;
 use logitfuse_engine::{Cancel, Score, ScoreRequest};
 use logitfuse_pipeline::PluginSettings;
 use logitfuse_replay::{Rest, RowKind, Tape};
 use logitfuse_tape::{
-    FitOptions, Grid, Metric, Outcome, Range, RecordOptions, Recorded, Reference, Replay, Setting, record,
+    Feeding, FitOptions, Grid, Metric, Outcome, Range, RecordOptions, Recorded, Reference, Replay, Setting, record,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -409,4 +410,40 @@ fn command(folder: &TempDir, args: &[&str]) -> String {
     let output = command.args(args).output().expect("the command starts");
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// With a model whose rows depend on how tokens are fed: the rows of decoding, to the bit, where they are asked for.
+#[test]
+fn rows_of_decoding_are_recorded_where_they_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let int8 = crate::support::model("smollm2-int8");
+    let text = format!(
+        "schema = 1\n[run]\nmax_new_tokens = 12\nprompts = ['The capital of France is', 'def area(radius):']\n\
+         [sources.base]\nmodel = '{}'\nchat_template = 'none'\n",
+        int8.display()
+    );
+    let config = Config::from_toml(&text).unwrap();
+    let generated = RecordOptions { reference: Reference::Generated, ..options(RowKind::F32, 2) };
+    let stepwise = RecordOptions { feeding: Feeding::Stepwise, ..generated.clone() };
+    let path = folder.path().join("stepwise");
+    assert!(recorded(&config, &path, &stepwise).dependence.is_empty());
+    let outcome = replayed(&config, &Replay::new(&path), &[]).remove(0);
+    let pipeline = config.open(&runtime(), 1, &PluginSettings::default()).unwrap();
+    for (index, (sample, text)) in config.samples().unwrap().iter().zip(&outcome.texts).enumerate() {
+        let decoded = pipeline.decoder().generate_one(&pipeline.request_for(index, &sample.fields).unwrap()).unwrap();
+        assert_eq!((text.exact, text.left), (Some(true), None));
+        assert_eq!(text.log_prob.to_bits(), decoded.log_prob.to_bits());
+    }
+    // Fed whole, the same texts have other rows, and recording says by how much.
+    let whole = recorded(&config, &folder.path().join("whole"), &generated);
+    assert!(whole.dependence[0].0 == "base" && whole.dependence[0].1 > 0.01, "{:?}", whole.dependence);
+    let plugins = PluginSettings::default();
+    let mixed = record(&config, &runtime(), 1, &plugins, &generated, &path, &Cancel::new(), &mut |_, _| {});
+    assert_eq!(mixed.unwrap_err().kind(), ErrorKind::Incompatible);
+    let fp32 = recorded(&self::config("qa"), &folder.path().join("fp32"), &options(RowKind::F32, 1));
+    assert!(
+        fp32.dependence.len() == 3 && fp32.dependence.iter().all(|(_, nats)| *nats < 1e-3),
+        "{:?}",
+        fp32.dependence
+    );
 }

@@ -1,4 +1,4 @@
-//! Files of model folders. Who made them is unknown, so only plain files of a sensible size are read.
+//! Files that a user names.
 
 use std::{
     fs::File,
@@ -9,13 +9,53 @@ use std::{
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt, python_json};
 use serde_json::Value;
 
-/// Bytes of the largest configuration. Those of published models have some ten thousand.
-const MAX_JSON: usize = 64 << 20;
+/// Bytes of the largest configuration of a model. Those of published models have some ten thousand.
+const MAX_JSON: u64 = 64 << 20;
 
-/// Reads a JSON file of a model folder; `None` if the folder does not have it.
+/// Reads a text file of at most `most` bytes. What is no regular file (a folder, a device, a pipe) is refused before it is
+/// opened: it may have no end, or nobody who writes.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] without the file, [`ErrorKind::InvalidData`] for what is no regular file, too large, or no UTF-8; the
+/// message begins with the path.
+pub fn read_text_file(path: &Path, most: u64) -> Result<String> {
+    let shown = path.display();
+    let metadata = std::fs::metadata(path).or_err(ErrorKind::NotFound, &shown)?;
+    if !metadata.is_file() {
+        let kind = if metadata.is_dir() { "a folder" } else { "a device or a pipe" };
+        return Err(Error::new(ErrorKind::InvalidData, format!("{shown}: {kind}, and no regular file"))
+            .with_help("name a file; what a program writes can be saved as one first"));
+    }
+    let too_large = || {
+        Error::new(ErrorKind::InvalidData, format!("{shown}: larger than {}", bytes(most)))
+            .with_help("split it, or leave out what is not needed")
+    };
+    if metadata.len() > most {
+        return Err(too_large());
+    }
+    let mut read = Vec::new();
+    // Some files that state no size have no end.
+    File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut read)).or_err(ErrorKind::NotFound, &shown)?;
+    if read.len() as u64 > most {
+        return Err(too_large());
+    }
+    String::from_utf8(read).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        let line = e.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        Error::new(ErrorKind::InvalidData, format!("{shown}:{line}: not UTF-8")).with_help("save the file as UTF-8")
+    })
+}
+
+/// As [`read_text_file`]; `None` if there is no such file.
+pub(crate) fn read_if_there(path: &Path, most: u64) -> Result<Option<String>> {
+    let missing = std::fs::metadata(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    if missing { Ok(None) } else { read_text_file(path, most).map(Some) }
+}
+
+/// Reads a JSON file of a model folder, as Python reads it; `None` if the folder does not have it.
 pub(crate) fn read_json(folder: &Path, file: &str) -> Result<Option<(PathBuf, Value)>> {
     let path = folder.join(file);
-    let Some(text) = read_text(&path, MAX_JSON)? else { return Ok(None) };
+    let Some(text) = read_if_there(&path, MAX_JSON)? else { return Ok(None) };
     match serde_json::from_str(&python_json(&text)) {
         Ok(value) => Ok(Some((path, value))),
         Err(e) => Err(Error::new(ErrorKind::InvalidData, format!("{}: not valid JSON: {e}", path.display()))
@@ -24,70 +64,54 @@ pub(crate) fn read_json(folder: &Path, file: &str) -> Result<Option<(PathBuf, Va
     }
 }
 
-/// Reads a text file of at most so many bytes; `None` if there is no such file. A device or a pipe, which may never end or
-/// never begin, is refused.
-pub(crate) fn read_text(path: &Path, most: usize) -> Result<Option<String>> {
-    let shown = path.display();
-    let metadata = match std::fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::new(ErrorKind::NotFound, format!("{shown}: {e}")).with_source(e)),
-    };
-    if !metadata.is_file() {
-        return Err(Error::new(ErrorKind::InvalidData, format!("{shown}: not a regular file"))
-            .with_help("name a file, not a folder, a device or a pipe"));
+fn bytes(count: u64) -> String {
+    match count {
+        count if count >= 1 << 30 => format!("{} GiB", count >> 30),
+        count if count >= 1 << 20 => format!("{} MiB", count >> 20),
+        count => format!("{count} bytes"),
     }
-    let mut bytes = Vec::new();
-    // What is read is bounded, too: a file may grow, and some say that they are empty.
-    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).or_err(ErrorKind::NotFound, shown)?;
-    if bytes.len() > most {
-        return Err(Error::new(ErrorKind::InvalidData, format!("{}: more than {most} bytes", path.display()))
-            .with_help("this is not the file that the model was published with; download it again"));
-    }
-    String::from_utf8(bytes).map(Some).or_err(ErrorKind::InvalidData, path.display())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
-    #[test]
-    fn only_plain_files_of_a_bounded_size_are_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        assert_eq!(read_text(&path, 9).unwrap(), None);
-        fs::write(&path, "123456789").unwrap();
-        assert_eq!(read_text(&path, 9).unwrap().as_deref(), Some("123456789"));
-        let e = read_text(&path, 8).unwrap_err();
-        assert_eq!((e.kind(), e.to_string()), (ErrorKind::InvalidData, format!("{}: more than 8 bytes", path.display())));
-        fs::write(&path, [0xff]).unwrap();
-        assert_eq!(read_text(&path, 9).unwrap_err().kind(), ErrorKind::InvalidData);
+    fn refusal(path: &Path, most: u64) -> String {
+        read_text_file(path, most).expect_err("it is no such file").to_string()
+    }
 
-        let e = read_text(folder.path(), 9).unwrap_err();
-        assert!(e.to_string().ends_with("not a regular file") && e.help().is_some(), "{e}");
+    #[test]
+    fn a_file_within_its_bounds_is_read() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let path = folder.path().join("a.txt");
+        std::fs::write(&path, "é\n").expect("the test's folder is writable");
+        assert_eq!(read_text_file(&path, 3).expect("a small file"), "é\n");
+        assert!(refusal(&path, 2).ends_with("a.txt: larger than 2 bytes"));
+        std::fs::write(&path, b"a\nb\xff").expect("the test's folder is writable");
+        assert!(refusal(&path, 1 << 20).ends_with("a.txt:2: not UTF-8"));
+        assert!(refusal(folder.path(), 9).ends_with(": a folder, and no regular file"));
+        let missing = read_text_file(&folder.path().join("none"), 9).expect_err("it is not there");
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
     }
 
     #[cfg(unix)]
     #[test]
-    fn devices_and_pipes_are_refused_at_once() {
-        let folder = tempfile::tempdir().unwrap();
+    fn what_has_no_end_is_not_opened() {
+        assert!(refusal(Path::new("/dev/zero"), 9).ends_with("/dev/zero: a device or a pipe, and no regular file"));
+        let folder = tempfile::tempdir().expect("a folder for the test");
         let pipe = folder.path().join("pipe");
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        for path in [Path::new("/dev/zero"), Path::new("/dev/null"), &pipe] {
-            let e = read_text(path, 9).unwrap_err();
-            assert_eq!(e.to_string(), format!("{}: not a regular file", path.display()));
-        }
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is part of POSIX");
+        assert!(made.success());
+        assert!(refusal(&pipe, 9).ends_with("pipe: a device or a pipe, and no regular file"));
     }
 
     #[test]
     fn json_is_read_as_python_writes_it() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("a.json"), "\u{feff}{\"limits\": [0.0, Infinity], \"x\": NaN, \"name\": \"NaN\"}")
-            .unwrap();
-        let (_, value) = read_json(folder.path(), "a.json").unwrap().unwrap();
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let text = "\u{feff}{\"limits\": [0.0, Infinity], \"x\": NaN, \"name\": \"NaN\"}";
+        std::fs::write(folder.path().join("a.json"), text).expect("the test's folder is writable");
+        let (_, value) = read_json(folder.path(), "a.json").expect("it is JSON").expect("it is there");
         assert_eq!(value, serde_json::json!({"limits": [0.0, "inf"], "x": "nan", "name": "NaN"}));
+        assert!(read_json(folder.path(), "b.json").expect("it need not be there").is_none());
     }
 }

@@ -16,7 +16,7 @@ use logitfuse_core::{Error, ErrorKind, Result};
 use minijinja::{Environment, ErrorKind as JinjaKind, UndefinedBehavior, Value, syntax::SyntaxConfig};
 
 use self::source::Prepared;
-pub(crate) use self::{bounds::STEPS, json::to_json, source::MAX_BYTES};
+pub(crate) use self::{bounds::STEPS, json::to_json, print::float as print_float, source::MAX_BYTES};
 
 /// The name under which the only template of an environment is stored.
 const NAME: &str = "template";

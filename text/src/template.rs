@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     SpecialTokens,
-    files::{read_json, read_text},
+    files::{read_if_there, read_json},
     jinja::{self, MAX_BYTES, Template},
 };
 
@@ -104,7 +104,7 @@ impl ChatTemplate {
     /// A template from a file of its own. Special tokens have no names in it unless
     /// [`with_special_tokens`](Self::with_special_tokens) gives them some.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let text = read_text(path, MAX_BYTES)?.ok_or_else(|| {
+        let text = read_if_there(path, MAX_BYTES as u64)?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("{}: no such file", path.display()))
                 .with_help("check the path of the chat template")
         })?;
@@ -185,12 +185,12 @@ type Templates = BTreeMap<String, String>;
 fn find(folder: &Path, name: Option<&str>) -> Result<Option<(PathBuf, Templates)>> {
     if let Some(name) = name.filter(|name| *name != "default") {
         let path = folder.join("additional_chat_templates").join(format!("{name}.jinja"));
-        if let Some(text) = read_text(&path, MAX_BYTES)? {
+        if let Some(text) = read_if_there(&path, MAX_BYTES as u64)? {
             return Ok(Some((path, Templates::from([(name.to_owned(), text)]))));
         }
     }
     let path = folder.join("chat_template.jinja");
-    if let Some(text) = read_text(&path, MAX_BYTES)? {
+    if let Some(text) = read_if_there(&path, MAX_BYTES as u64)? {
         return Ok(Some((path, Templates::from([("default".to_owned(), text)]))));
     }
     for file in ["chat_template.json", "tokenizer_config.json"] {

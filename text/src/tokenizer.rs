@@ -13,13 +13,13 @@ use tokenizers::{AddedToken, Decoder as _, NormalizedString, Normalizer as _, No
 use crate::{
     SpecialTokens, added_tokens,
     decoding::IncrementalDecoder,
-    files::read_text,
+    files::read_if_there,
     outline::{self, Growth},
     panics::catch_panic,
 };
 
 /// Bytes of the largest `tokenizer.json`; those with a million tokens have some 70 million.
-const MAX_BYTES: usize = 128 << 20;
+const MAX_BYTES: u64 = 128 << 20;
 
 /// A normalizer that cannot make a text longer by more than this is not watched.
 const LITTLE_GROWTH: f64 = 16.0;
@@ -76,7 +76,7 @@ impl Tokenizer {
         } else {
             (path.join("tokenizer.json"), path)
         };
-        let Some(json) = read_text(&file, MAX_BYTES)? else { return Err(missing(folder)) };
+        let Some(json) = read_if_there(&file, MAX_BYTES)? else { return Err(missing(folder)) };
         let special = SpecialTokens::load(folder)?;
         let added = added_tokens::beside(folder, &special)?;
         Self::build(&json, file.display().to_string(), special, added)

@@ -61,7 +61,7 @@ impl OnnxSource {
         let config = folder.config();
         // From the file first: what is no decoder is refused before its weights are read.
         let stated = Signature::discover(folder.onnx(), folder.inputs(), folder.outputs(), config)?;
-        let context_length = options.context_length.or_else(|| context_length(folder));
+        let context_length = options.context_length.or_else(|| folder.context_length());
         let chunk_tokens = options.chunk_tokens.unwrap_or_else(|| chunk_tokens(&stated)).max(1);
         let profile = TensorRtProfile { signature: &stated, context_length, chunk_tokens };
         let (session, provider, refused) = session::open(runtime, folder, options, &profile)?;
@@ -228,11 +228,6 @@ impl fmt::Debug for OnnxSource {
 
 fn default_name(folder: &ModelFolder) -> String {
     folder.root().file_name().unwrap_or(folder.root().as_os_str()).to_string_lossy().into_owned()
-}
-
-/// What the configuration says, unless the rotary tables in the graph end before.
-fn context_length(folder: &ModelFolder) -> Option<usize> {
-    [folder.config().context_length, folder.graph.rotary_positions].into_iter().flatten().min()
 }
 
 fn chunk_tokens(signature: &Signature) -> usize {

@@ -54,6 +54,9 @@ pub(crate) struct RecordArgs {
     /// Record the end of the texts, too: an end-of-sequence token
     #[arg(long)]
     pub(crate) end_of_sequence: bool,
+    /// Feed texts token by token, as decoding does: for models whose rows depend on that, such as many int8 exports; slower
+    #[arg(long)]
+    pub(crate) stepwise: bool,
     /// Only this source; repeat for each [default: all of the experiment]
     #[arg(long, value_name = "NAME")]
     pub(crate) source: Vec<String>,

@@ -1,6 +1,9 @@
 //! Progress of a run: bars on a terminal, lines elsewhere.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use logitfuse_eval::run::Progress;
@@ -22,6 +25,8 @@ pub(crate) struct ProgressReporter<'a> {
     tokens: usize,
     begun: Instant,
     said: Instant,
+    /// What was said once, and holds for several cells.
+    warned: BTreeSet<String>,
     /// Over all cells.
     pub(crate) total: usize,
     /// Samples of these that failed.
@@ -40,6 +45,7 @@ impl<'a> ProgressReporter<'a> {
             tokens: 0,
             begun: now,
             said: now,
+            warned: BTreeSet::new(),
             total: 0,
             failed: 0,
         }
@@ -47,6 +53,13 @@ impl<'a> ProgressReporter<'a> {
 
     pub(crate) fn on(&mut self, progress: &Progress<'_>) {
         match *progress {
+            Progress::Warning(what) => {
+                let help = what.help().map_or_else(String::new, |help| format!("\nhelp: {help}"));
+                let text = format!("warning: {what}{help}");
+                if self.warned.insert(text.clone()) {
+                    self.bar.suspend(|| output::say(self.global.quiet, &text));
+                }
+            }
             Progress::Opened(pipeline) => self.bar.suspend(|| decode::notes(self.global, pipeline)),
             Progress::Cell { variant, task, index, of, samples, kept } => {
                 self.bar.finish_and_clear();

@@ -36,7 +36,6 @@ pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> a
         .with_help("add [tasks.NAME] with `data`, or split the data")
         .into());
     }
-    let batch = args.batch.unwrap_or(BATCH);
     let format = args.print.format.unwrap_or(Format::Jsonl);
     if format == Format::Json || (format == Format::Text && args.output.is_some()) {
         return Err(Error::new(ErrorKind::InvalidConfig, "`run` writes jsonl, or text to stdout")
@@ -44,6 +43,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> a
             .into());
     }
     let config = experiment.config()?;
+    let batch = args.batch.or(config.run.batch).unwrap_or(BATCH);
     let mut samples = config.samples()?;
     samples.truncate(args.limit.unwrap_or(usize::MAX));
     if samples.is_empty() {

@@ -279,7 +279,7 @@ fn figures_are_svg_and_png_where_the_build_has_it() {
         .expect("the test's folder is writable");
     let config = format!(
         "schema = 1\n[run]\nmax_new_tokens = 3\n[sources.base]\nmodel = '{}'\n\
-         [tasks.words]\ndata = 'words.jsonl'\ntarget = 'a'\nmetrics = [{{ metric = 'exact_match' }}]\n",
+         [tasks.words]\ndata = 'words.jsonl'\ntarget = '{{{{ \"a\" }}}}'\nmetrics = [{{ metric = 'exact_match' }}]\n",
         shown(&tiny("gqa_fp32"))
     );
     std::fs::write(&toml, config).expect("the test's folder is writable");

@@ -102,6 +102,23 @@ const CASES: &[Case] = &[
         &[("e.toml", "schema = 1\n[run]\nprompts = [\"Hello\"]\n[sources.base]\nmodel = \"models/L\"\n")],
     ),
     case(
+        "A target that is no field of the data",
+        &[
+            (
+                "e.toml",
+                "schema = 1\n[sources.base]\nmodel = \"models/L\"\n[tasks.qa]\ndata = \"qa.jsonl\"\ntarget = \"anwser\"\n",
+            ),
+            ("qa.jsonl", "{\"question\": \"1+1?\", \"answer\": 2}\n"),
+        ],
+    ),
+    case(
+        "Data that have no end",
+        &[(
+            "e.toml",
+            "schema = 1\n[sources.base]\nmodel = \"models/L\"\n[tasks.qa]\ndata = \"/dev/zero\"\ntarget = \"answer\"\n",
+        )],
+    ),
+    case(
         "Files that extend each other",
         &[
             ("e.toml", "schema = 1\nextends = [\"a.toml\"]\n"),

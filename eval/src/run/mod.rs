@@ -98,6 +98,8 @@ impl<'a> RunOptions<'a> {
 pub enum Progress<'a> {
     /// Models were opened.
     Opened(&'a Pipeline),
+    /// Something is allowed and may not be meant; the same may be told of several cells.
+    Warning(&'a Error),
     /// A variant begins with a task.
     Cell {
         /// The variant.
@@ -197,6 +199,9 @@ impl<'a> Suite<'a> {
         // What drafts cost depends on it.
         config.run.batch = Some(batch);
         let opened = models.open(&config, &self.options, &mut |pipeline| progress(Progress::Opened(pipeline)))?;
+        if let Some(warning) = work.task.lost_prompts(&opened.pipeline) {
+            progress(Progress::Warning(&warning));
+        }
         if let Some(forecast) = forecast(&opened.pipeline, work, batch)? {
             directory.forecast(&forecast)?;
         }

@@ -36,7 +36,11 @@ impl Task {
             for name in &self.names {
                 let key = format!("{name},{filter}");
                 let scores: Vec<&Value> = samples.iter().filter_map(|sample| sample.metrics.get(&key)).collect();
-                let figure = figure(name, &scores).map_err(|e| e.context(format!("tasks.{}: {key}", self.name)))?;
+                let mut figure = figure(name, &scores).map_err(|e| e.context(format!("tasks.{}: {key}", self.name)))?;
+                let masked = scores.iter().filter(|score| is_impossible(score)).count();
+                if masked > 0 {
+                    figure.method = format!("none: {masked} of {} targets have no probability at all", scores.len());
+                }
                 records.push(MetricRecord {
                     variant: variant.to_owned(),
                     task: self.name.clone(),
@@ -70,6 +74,11 @@ fn figure(metric: &str, scores: &[&Value]) -> Result<Figure> {
         })
     };
     mean(&scores.iter().map(number).collect::<Result<Vec<_>>>()?)
+}
+
+/// Whether a score is made of a log-likelihood that is no number: the strategy masks a token of the target.
+fn is_impossible(score: &Value) -> bool {
+    score.get(0).is_some_and(Value::is_null)
 }
 
 fn mean(scores: &[f64]) -> Result<Figure> {

@@ -9,6 +9,9 @@ use super::{Doc, python_random::PythonRandom};
 use logitfuse_config::{FewshotConfig, Sampler};
 use logitfuse_pipeline::read_jsonl;
 
+/// Most demonstrations over all items, which are chosen before the first is shown.
+const MOST_SHOTS: usize = 20_000_000;
+
 /// The demonstrations of all items of a task, chosen once, so that what an item is shown depends neither on a shard nor on
 /// where a run goes on.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +35,10 @@ impl Shots {
             }
             _ => all.iter().map(|doc| doc.fields.clone()).collect::<Vec<_>>(),
         };
+        if docs.len().saturating_mul(config.n) > MOST_SHOTS {
+            let what = format!("fewshot.n: {} for each of {} items are more than {MOST_SHOTS}", config.n, docs.len());
+            return Err(Error::new(ErrorKind::InvalidConfig, what).with_help("lower n, or set a limit"));
+        }
         let mut random = PythonRandom::new(config.seed);
         let mut of = Vec::with_capacity(docs.len());
         for doc in docs {
@@ -50,6 +57,15 @@ impl Shots {
             of.push(chosen);
         }
         Ok(Self { pool, of, separator: config.separator.clone() })
+    }
+}
+
+impl Shots {
+    /// The demonstrations that some item is shown, each once.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &Map<String, Value>> {
+        let mut used = vec![false; self.pool.len()];
+        self.of.iter().flatten().for_each(|&shot| used[shot] = true);
+        self.pool.iter().zip(used).filter_map(|(fields, used)| used.then_some(fields))
     }
 }
 

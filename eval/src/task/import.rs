@@ -5,9 +5,18 @@ use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt, params};
 use logitfuse_metrics::filter::FilterPipeline;
 use serde_json::{Map, Value, json};
+use serde_saphyr::{
+    granit_parser::{Event, Parser},
+    options::DuplicateKeyPolicy,
+};
 
+use super::fields::quoted;
 use logitfuse_config::{Choices, FewshotConfig, MetricConfig, OutputType, Sampler, TaskConfig};
-use logitfuse_pipeline::nearest;
+use logitfuse_pipeline::{nearest, read_jsonl, read_text_file};
+use logitfuse_text::python_str;
+
+/// The largest task file of lm-eval has some 50 kB.
+const MOST_BYTES: u64 = 4 << 20;
 
 /// Keys that change nothing here: names, groups, where the data came from, what other tools read.
 const IGNORED: [&str; 14] = [
@@ -65,22 +74,20 @@ pub fn import(path: &Path, data: Option<&Path>) -> Result<String> {
 
 /// A file with what it includes.
 fn read(path: &Path, depth: usize) -> Result<Map<String, Value>> {
-    let text = std::fs::read_to_string(path).or_err(ErrorKind::NotFound, path.display())?;
-    for (number, line) in text.lines().enumerate() {
-        let (key, value) = line.split_once(':').unwrap_or((line, ""));
-        if let Some(function) = value.trim().strip_prefix("!function") {
-            let what =
-                format!("{}:{}: {} is Python code ({})", path.display(), number + 1, key.trim(), function.trim());
-            return Err(Error::new(ErrorKind::Unsupported, what)
-                .with_help("write a template in its place, or let Python compute it once into a field of the data"));
-        }
-    }
+    let text = read_text_file(path, MOST_BYTES)?;
     let invalid = |what: String| {
         Error::new(ErrorKind::InvalidData, format!("{}: {what}", path.display()))
             .with_help("a task file of lm-eval is a YAML mapping with the keys task, doc_to_text, doc_to_target, …")
     };
+    if let Some((line, key, function)) = python_code(&text) {
+        let what = format!("{}:{line}: {key} is Python code ({function})", path.display());
+        return Err(Error::new(ErrorKind::Unsupported, what)
+            .with_help("write a template in its place, or let Python compute it once into a field of the data"));
+    }
+    // PyYAML's rule: of a key that is there twice the last one counts.
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
     let mut own: Map<String, Value> =
-        serde_saphyr::from_str(&text).map_err(|e| invalid(format!("not a task file: {e}")))?;
+        serde_saphyr::from_str_with_options(&text, options).map_err(|e| invalid(format!("not a task file: {e}")))?;
     let included = match own.remove("include") {
         None => return Ok(own),
         Some(Value::String(one)) => vec![one],
@@ -96,6 +103,21 @@ fn read(path: &Path, depth: usize) -> Result<Map<String, Value>> {
     }
     all.extend(own);
     Ok(all)
+}
+
+/// The first value that `!function` makes Python code: its line, its key, and what is called. Comments and texts that only look
+/// like it are none.
+fn python_code(text: &str) -> Option<(usize, String, String)> {
+    let mut key = String::new();
+    // What is wrong with the file is told by who reads it.
+    for (event, span) in Parser::new_from_str(text).map_while(std::result::Result::ok) {
+        let Event::Scalar(value, _, _, tag) = event else { continue };
+        if tag.is_some_and(|tag| tag.to_string() == "!function") {
+            return Some((span.start.line(), key, value.into_owned()));
+        }
+        key = value.into_owned();
+    }
+    None
 }
 
 struct Import<'a> {
@@ -114,7 +136,7 @@ impl Import<'_> {
             output_type,
             description: self.text("description")?.filter(|text| !text.is_empty()),
             prompt: self.prompt()?,
-            target: self.target(),
+            target: self.target(data)?,
             choices: self.choices()?,
             target_delimiter: self.text("target_delimiter")?.unwrap_or_else(|| " ".to_owned()),
             repeats: self.number("repeats")?.unwrap_or(1),
@@ -175,20 +197,39 @@ impl Import<'_> {
         }
     }
 
-    fn target(&self) -> Option<String> {
-        self.yaml.get("doc_to_target").map(|target| match target {
-            Value::String(text) => text.clone(),
-            list @ Value::Array(_) => format!("{{{{ {list} }}}}"),
-            other => other.to_string(),
+    /// The target as a template, or the name of a field: lm-eval takes a word that is no field for the answer itself.
+    fn target(&self, data: Option<&Path>) -> Result<Option<String>> {
+        let chooses = self.yaml.contains_key("doc_to_choice");
+        Ok(match self.yaml.get("doc_to_target") {
+            None => None,
+            Some(Value::String(text)) if ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) => {
+                Some(text.clone())
+            }
+            Some(Value::String(text)) => Some(match self.is_field(text, data)? {
+                Some(false) => format!("{{{{ {} }}}}", quoted(text)),
+                _ => text.clone(),
+            }),
+            Some(Value::Number(index)) if chooses => Some(index.to_string()),
+            Some(list @ Value::Array(_)) => Some(format!("{{{{ {list} }}}}")),
+            Some(other) => Some(format!("{{{{ {} }}}}", quoted(&python_str(other)))),
         })
+    }
+
+    /// Whether the data have a field of this name; unknown without them, and for what may be an index.
+    fn is_field(&self, name: &str, data: Option<&Path>) -> Result<Option<bool>> {
+        let index = name.bytes().all(|b| b.is_ascii_digit()) && self.yaml.contains_key("doc_to_choice");
+        let Some(path) = data.filter(|path| !index && path.is_file()) else { return Ok(None) };
+        let mut samples = Vec::new();
+        read_jsonl(path, &mut samples)?;
+        Ok(Some(samples.iter().any(|sample| sample.fields.get(name.trim()).is_some())))
     }
 
     fn choices(&self) -> Result<Option<Choices>> {
         Ok(match self.yaml.get("doc_to_choice") {
             None => None,
             Some(Value::String(text)) => Some(Choices::Field(text.clone())),
-            Some(Value::Array(list)) => Some(Choices::Templates(list.iter().map(super::fields::text_of).collect())),
-            Some(Value::Object(map)) => Some(Choices::Templates(map.values().map(super::fields::text_of).collect())),
+            Some(Value::Array(list)) => Some(Choices::Templates(list.iter().map(python_str).collect())),
+            Some(Value::Object(map)) => Some(Choices::Templates(map.values().map(python_str).collect())),
             Some(other) => return Err(wrong("doc_to_choice", &format!("{other} is no list"), "list the choices")),
         })
     }
@@ -205,7 +246,7 @@ impl Import<'_> {
         let stop = match kwargs.get("until") {
             None => vec![self.text("fewshot_delimiter")?.unwrap_or_else(|| "\n\n".to_owned())],
             Some(Value::String(one)) => vec![one.clone()],
-            Some(Value::Array(several)) => several.iter().map(super::fields::text_of).collect(),
+            Some(Value::Array(several)) => several.iter().map(python_str).collect(),
             Some(other) => {
                 return Err(wrong("generation_kwargs.until", &format!("{other} is no text"), "list stop strings"));
             }
@@ -240,6 +281,10 @@ impl Import<'_> {
                 for key in ["aggregation", "higher_is_better", "hf_evaluate"] {
                     metric.remove(key);
                 }
+                // What else stands there is passed to metrics of generated texts, and scores of choices take nothing. Weights
+                // are for groups.
+                let known = |key: &str| key == "metric" || output_type == OutputType::GenerateUntil;
+                metric.retain(|key, _| known(key) && key != "weight_by_size");
             }
             let read: Result<MetricConfig> = params::parse(&metric);
             read.and_then(|config| super::metric::Metric::new(&config, output_type).map(|_| config))

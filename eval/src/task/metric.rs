@@ -31,7 +31,7 @@ pub(crate) enum Metric {
 }
 
 /// Names with the output types that they score, and whether more is better.
-const NAMES: [(&str, &[OutputType], bool); 17] = {
+const NAMES: [(&str, &[OutputType], bool); 18] = {
     use OutputType::{
         GenerateUntil as Generate, Loglikelihood, LoglikelihoodRolling as Rolling, MultipleChoice as Choice,
     };
@@ -49,6 +49,8 @@ const NAMES: [(&str, &[OutputType], bool); 17] = {
         ("acc_norm", &[Choice], true),
         ("acc_bytes", &[Choice], true),
         ("acc_mutual_info", &[Choice], true),
+        ("item_perplexity", &[Loglikelihood], false),
+        // lm-eval's name of the same.
         ("perplexity", &[Loglikelihood], false),
         ("word_perplexity", &[Rolling], false),
         ("byte_perplexity", &[Rolling], false),
@@ -61,7 +63,7 @@ pub(crate) fn usual(output: OutputType) -> &'static [&'static str] {
     match output {
         OutputType::GenerateUntil => &["exact_match"],
         OutputType::MultipleChoice => &["acc", "acc_norm"],
-        OutputType::Loglikelihood => &["perplexity", "acc"],
+        OutputType::Loglikelihood => &["item_perplexity", "acc"],
         OutputType::LoglikelihoodRolling => &["word_perplexity", "byte_perplexity", "bits_per_byte"],
     }
 }
@@ -119,7 +121,7 @@ impl Metric {
             "acc_norm" => Self::AccNorm,
             "acc_bytes" => Self::AccBytes,
             "acc_mutual_info" => Self::AccMutualInfo,
-            "perplexity" => Self::Perplexity,
+            "item_perplexity" | "perplexity" => Self::Perplexity,
             "word_perplexity" => Self::WordPerplexity,
             "byte_perplexity" => Self::BytePerplexity,
             "bits_per_byte" => Self::BitsPerByte,

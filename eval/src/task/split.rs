@@ -1,9 +1,13 @@
 //! Where a prompt ends and what is scored begins, in tokens.
 //!
-//! lm-eval's rules: white space at the end of a context belongs to the continuation, because tokens of most vocabularies
+//! lm-eval's rules, `joint`: white space at the end of a context belongs to the continuation, because tokens of most vocabularies
 //! begin with it; context and continuation are encoded as one text, and what lies behind the context's own tokens is the
-//! continuation.
+//! continuation. Where the tokenizer joins the prompt's end with what follows, the joined token counts to the prompt, and the
+//! model reads the prompt without it: a newline after `:` is lost where `:\n` is one token.
+//!
+//! `separate`: both are encoded by themselves, and nothing is lost.
 
+use logitfuse_config::Tokenization;
 use logitfuse_core::{Result, TokenId};
 use logitfuse_metrics::python;
 use logitfuse_text::Tokenizer;
@@ -11,30 +15,49 @@ use logitfuse_text::Tokenizer;
 /// The end of a context, behind which continuations are cut off.
 pub(crate) struct Split<'a> {
     tokenizer: &'a Tokenizer,
+    tokenization: Tokenization,
     /// The context without the white space at its end, that white space, and the tokens of the former.
     context: &'a str,
     spaces: &'a str,
-    length: usize,
+    tokens: Vec<TokenId>,
     /// What stands for an empty context.
     prefix: TokenId,
 }
 
 impl<'a> Split<'a> {
-    pub(crate) fn new(tokenizer: &'a Tokenizer, context: &'a str, prefix: TokenId) -> Result<Self> {
+    pub(crate) fn new(
+        tokenizer: &'a Tokenizer,
+        tokenization: Tokenization,
+        context: &'a str,
+        prefix: TokenId,
+    ) -> Result<Self> {
         let (context, spaces) = trimmed(context);
-        Ok(Self { tokenizer, context, spaces, length: tokenizer.encode(context, false)?.len(), prefix })
+        let tokens = match tokenization {
+            Tokenization::Joint => tokenizer.encode(context, false)?,
+            Tokenization::Separate => Vec::new(),
+        };
+        Ok(Self { tokenizer, tokenization, context, spaces, tokens, prefix })
     }
 
-    /// The tokens of a continuation. Behind an empty context the token that stands for it is not scored.
-    pub(crate) fn continuation(&self, text: &str) -> Result<Vec<TokenId>> {
-        let mut whole = self.tokenizer.encode(&[self.context, self.spaces, text].concat(), false)?;
+    /// The tokens of a continuation, and whether the tokenizer joins the context's end with it, so that a piece of the text is
+    /// neither in the prompt nor scored. Behind an empty context the token that stands for it is not scored.
+    pub(crate) fn continuation(&self, text: &str) -> Result<(Vec<TokenId>, bool)> {
+        if self.tokenization == Tokenization::Separate {
+            return Ok((self.tokenizer.encode(text, false)?, false));
+        }
+        let mut whole = self.whole(text)?;
         if self.context.is_empty() {
             if whole.first() == Some(&self.prefix) {
                 whole.remove(0);
             }
-            return Ok(whole);
+            return Ok((whole, false));
         }
-        Ok(whole.split_off(self.length.min(whole.len())))
+        let lost = !whole.starts_with(&self.tokens);
+        Ok((whole.split_off(self.tokens.len().min(whole.len())), lost))
+    }
+
+    fn whole(&self, text: &str) -> Result<Vec<TokenId>> {
+        self.tokenizer.encode(&[self.context, self.spaces, text].concat(), false)
     }
 }
 
@@ -71,8 +94,23 @@ mod tests {
 
     fn split(context: &str, continuation: &str) -> Vec<TokenId> {
         let tokenizer = tokenizer();
-        let split = Split::new(&tokenizer, context, 6).expect("letters");
-        split.continuation(continuation).expect("letters")
+        let split = Split::new(&tokenizer, Tokenization::Joint, context, 6).expect("letters");
+        split.continuation(continuation).expect("letters").0
+    }
+
+    #[test]
+    fn what_is_joined_is_lost_unless_each_is_encoded_by_itself() {
+        let tokenizer = tokenizer();
+        let of = |tokenization, context: &str, text: &str| {
+            let split = Split::new(&tokenizer, tokenization, context, 6).expect("letters");
+            split.continuation(text).expect("letters")
+        };
+        // "ab" is one token: the model reads "a", and the "b" is nowhere.
+        assert_eq!(of(Tokenization::Joint, "ca", "bc"), (vec![5], true));
+        assert_eq!(of(Tokenization::Joint, "c", "ab"), (vec![4], false));
+        assert_eq!(of(Tokenization::Separate, "ca", "bc"), (vec![1, 5], false));
+        assert_eq!(of(Tokenization::Separate, "c ", "a"), (vec![0], false));
+        assert_eq!(of(Tokenization::Joint, "", "ab"), (vec![4], false));
     }
 
     #[test]

@@ -223,10 +223,11 @@ fn what_cannot_be_is_infinitely_surprising() {
     })
     .expect("a sound task");
     let impossible = outcome(&task, 0, &[scored(f64::NEG_INFINITY)]);
-    assert_eq!(impossible.metrics["perplexity,none"], json!([null]));
+    assert_eq!(impossible.metrics["item_perplexity,none"], json!([null]));
     let figures = task.aggregate("v", &[&sample(&task.docs()[0], &impossible)]).expect("its own sample");
     // exp(inf) is no number that JSON has.
-    assert_eq!((figures[0].metric.as_str(), figures[0].value), ("perplexity", None));
+    assert_eq!((figures[0].metric.as_str(), figures[0].value), ("item_perplexity", None));
+    assert_eq!(figures[0].interval_method, "none: 1 of 1 targets have no probability at all");
     assert_eq!((figures[1].metric.as_str(), figures[1].value), ("acc", Some(0.0)));
 }
 
@@ -280,9 +281,94 @@ fn what_is_wrong_is_named() {
     });
     let template = template.expect("templates are filled later");
     let e = template.fields(&template.docs()[0]).expect_err("there is no field q");
-    assert!(e.to_string().starts_with("prompt: line 1: undefined value"), "{e}");
+    assert_eq!(e.to_string(), "prompt: line 1: undefined value: there is no field `q`");
+    assert_eq!(e.help(), Some("there are `answer`, `question`"));
     assert_eq!(
         message(task(&[], |c| c.target = Some("x".to_owned()))).0.split(": ").last(),
         Some("there are no items")
     );
+}
+
+#[test]
+fn a_target_that_is_no_text_is_pythons_str() {
+    let golds = [json!(true), json!(1.0), json!(1e-7), json!({ "a": 1 }), json!(-3), json!(null), json!([1.5, "x"])];
+    let items: Vec<Value> = golds.iter().map(|gold| json!({ "gold": gold })).collect();
+    let expected = [
+        json!("True"),
+        json!("1.0"),
+        json!("1e-07"),
+        json!("{'a': 1}"),
+        json!("-3"),
+        json!("None"),
+        json!(["1.5", "x"]),
+    ];
+    for target in ["gold", "{{ gold }}"] {
+        let task = task(&items, |c| c.target = Some(target.to_owned())).expect("a sound task");
+        for (place, expected) in expected.iter().enumerate() {
+            assert_eq!(outcome(&task, place, &[said("x")]).target, *expected, "{target}");
+        }
+    }
+}
+
+#[test]
+fn truth_is_an_index_in_a_field_and_a_text_in_a_template() {
+    let items = [json!({ "options": ["False", "x", "True"], "gold": true, "float": 2.0 })];
+    let index = |target: &str| {
+        let task = choosing(&["acc"], target, &items).expect("a sound task");
+        outcome(&task, 0, &[scored(-1.0), scored(-2.0), scored(-3.0)]).target
+    };
+    assert_eq!((index("gold"), index("{{ gold }}"), index("float")), (json!("x"), json!("True"), json!("True")));
+}
+
+#[test]
+fn a_word_that_is_no_field_is_refused() {
+    let refused = |target: &str| message(task(&sums(), |c| c.target = Some(target.to_owned())));
+    let (what, help) = refused("anwser");
+    assert_eq!(what, "tasks.t: target: there is no field `anwser`");
+    assert_eq!(
+        help,
+        "did you mean `answer`? there are `answer`, `question`; a text that is the same for all items is written \
+         `{{ 'anwser' }}`"
+    );
+    assert!(refused("the answer").0.ends_with("no field `the answer`"));
+    let literal = task(&sums(), |c| c.target = Some("{{ 'yes' }}".to_owned())).expect("a literal text");
+    assert_eq!(outcome(&literal, 0, &[said("yes")]).metrics["exact_match,none"], 1.0);
+    let prompt = message(task(&sums(), |c| {
+        c.target = Some("answer".to_owned());
+        c.prompt = Some("question".to_owned());
+    }));
+    assert_eq!(prompt.0, "tasks.t: prompt: `question` is the name of a field, and would be shown as this word");
+    let choices = message(task(&sums(), |c| {
+        c.output_type = OutputType::MultipleChoice;
+        c.target = Some("answer".to_owned());
+        c.choices = Some(Choices::Field("optoins".to_owned()));
+    }));
+    assert_eq!(choices.0, "tasks.t: choices: there is no field `optoins`");
+    // What only some of the items lack is told with the first of them.
+    let some = [json!({ "question": "?", "answer": "!" }), json!({ "question": "?" })];
+    let (what, help) = message(task(&some, |c| c.target = Some("answer".to_owned())));
+    assert_eq!(
+        (what.as_str(), help.as_str()),
+        ("tasks.t: target: there is no field `answer`", "item 2 has `question`")
+    );
+}
+
+#[test]
+fn a_choice_of_all_items_is_a_target() {
+    let items = [json!({ "question": "?" })];
+    let task = task(&items, |c| {
+        c.output_type = OutputType::MultipleChoice;
+        c.choices = Some(Choices::Templates(vec!["no".to_owned(), "yes".to_owned()]));
+        c.target = Some("yes".to_owned());
+    });
+    assert_eq!(outcome(&task.expect("a sound task"), 0, &[scored(-1.0), scored(-2.0)]).target, "yes");
+}
+
+#[test]
+fn what_has_no_end_of_samples_is_refused() {
+    let many = message(task(&sums(), |c| {
+        c.target = Some("answer".to_owned());
+        c.repeats = 4_294_967_295;
+    }));
+    assert_eq!(many.0, "tasks.t: repeats: 4 items with 4294967295 answers each are more than 5000000 samples");
 }

@@ -1,5 +1,6 @@
 //! Filters, tests and functions of Python's Jinja that the engine lacks or has otherwise.
 
+use logitfuse_pattern::Pattern;
 use minijinja::{
     Environment, Error, ErrorKind, State, Value,
     value::{Kwargs, Rest, ValueKind},
@@ -31,6 +32,7 @@ pub(super) fn add(environment: &mut Environment<'_>) {
     environment.add_filter("center", center);
     environment.add_filter("truncate", truncate);
     environment.add_filter("wordcount", wordcount);
+    environment.add_filter("regex_replace", regex_replace);
     environment.add_test("callable", is_callable);
     environment.add_test("sequence", |value: Value| {
         matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Undefined)
@@ -190,6 +192,22 @@ fn wordcount(state: &State<'_, '_>, value: Value) -> Result<usize> {
     charge(state, text.len())?;
     let is_word = |c: char| c == '_' || c.is_alphanumeric();
     Ok(text.split(|c| !is_word(c)).filter(|word| !word.is_empty()).count())
+}
+
+/// lm-eval's filter: Python's `re.sub(pattern, repl, text, count=count)`.
+#[expect(clippy::needless_pass_by_value, reason = "the template engine calls filters with owned arguments")]
+fn regex_replace(
+    state: &State<'_, '_>,
+    text: String,
+    pattern: String,
+    repl: String,
+    count: Option<usize>,
+) -> Result<String> {
+    charge(state, text.len())?;
+    let replaced = Pattern::new(&pattern).and_then(|pattern| pattern.replace(&text, &repl, count.unwrap_or(0)));
+    let replaced = replaced.map_err(|e| Error::new(ErrorKind::InvalidOperation, e.to_string()))?;
+    charge(state, replaced.len())?;
+    Ok(replaced)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the template engine calls filters with owned arguments")]

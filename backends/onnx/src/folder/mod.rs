@@ -164,6 +164,19 @@ impl ModelFolder {
         &self.variants
     }
 
+    /// Tokens that fit into one sequence, as the configuration and the graph's tables of positions state them.
+    pub fn context_length(&self) -> Option<usize> {
+        [self.config.context_length, self.graph.rotary_positions].into_iter().flatten().min()
+    }
+
+    /// Entries of a row of logits, where the graph states them.
+    ///
+    /// # Errors
+    /// `InvalidData` and `Unsupported` for a graph that is no text decoder.
+    pub fn logit_width(&self) -> Result<Option<usize>> {
+        Ok(Signature::discover(&self.onnx, &self.graph.inputs, &self.graph.outputs, &self.config)?.width)
+    }
+
     /// The graph's inputs, as the file states them.
     pub fn inputs(&self) -> &[TensorInfo] {
         &self.graph.inputs

@@ -8,8 +8,8 @@ use super::{
 /// Deeper groups could overflow the stack when the result is compiled.
 const MAX_DEPTH: usize = 50;
 
-/// Translates a pattern of Python's `re` into one of `fancy-regex`; also says how many groups it has.
-pub(super) fn translate(pattern: &str) -> Result<(String, usize)> {
+/// Translates a pattern of Python's `re` into one of `fancy-regex`; also says which groups it has, by their names.
+pub(super) fn translate(pattern: &str) -> Result<(String, Vec<Option<String>>)> {
     let mut parser = Parser {
         pattern,
         chars: pattern.chars().collect(),
@@ -29,7 +29,7 @@ pub(super) fn translate(pattern: &str) -> Result<(String, usize)> {
     if let Some((_, at)) = parser.conditions.iter().find(|(group, _)| *group as usize > parser.groups.len()) {
         return Err(parser.error(*at, "there is no such group"));
     }
-    Ok((whole.source, parser.groups.len()))
+    Ok((whole.source, parser.groups.into_iter().map(|group| group.name).collect()))
 }
 
 #[derive(Clone, Copy, Debug, Default)]

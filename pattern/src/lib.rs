@@ -1,12 +1,12 @@
 //! Regular expressions as Python's `re` reads them.
 //!
-//! Why: an answer is cut out of a response by a pattern that was written for Python, and dialects differ where it
+//! Why: an answer is cut out of a response, and a prompt is cleaned, by a pattern that was written for Python, and dialects differ where it
 //! hurts: `$` matches before a final newline, `\w` has no Indic vowel signs, `\b` follows `\w`, an empty match may
 //! follow a full one, `(?i)` knows that `İ` is an `i`. A [`Pattern`] is parsed by Python's rules and translated into a
 //! pattern of the crate `fancy-regex` in which nothing depends on that crate's own defaults.
 //!
 //! ```
-//! use logitfuse_metrics::pattern::Pattern;
+//! use logitfuse_pattern::Pattern;
 //!
 //! let last_number = Pattern::new(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")?;
 //! let found = last_number.find_all("3 + 4 makes $7.50")?;
@@ -41,10 +41,13 @@
 //!   engine here tries the other ways first; groups may then hold another turn's capture. Of random patterns of this kind one
 //!   answer in 200 differs; of all others, and of the patterns of lm-eval's tasks, none did.
 
+#![forbid(unsafe_code)]
+
 mod casing;
 mod class;
 mod escape;
 mod parser;
+mod replace;
 
 use std::sync::OnceLock;
 
@@ -58,7 +61,8 @@ const BACKTRACK_LIMIT: usize = 10_000_000;
 pub struct Pattern {
     source: String,
     translated: String,
-    groups: usize,
+    /// The names of the groups, from the first on.
+    groups: Vec<Option<String>>,
     regex: Regex,
     /// The same, refusing an empty match where the search begins; compiled when it is first needed.
     advancing: OnceLock<Regex>,
@@ -92,7 +96,7 @@ impl Pattern {
 
     /// How many groups capture.
     pub fn groups(&self) -> usize {
-        self.groups
+        self.groups.len()
     }
 
     /// All matches that do not overlap, from left to right: what Python's `re.finditer` yields.
@@ -107,7 +111,7 @@ impl Pattern {
             let group = |i| captures.get(i).map_or("", |group| group.as_str());
             found.push(Match {
                 whole: whole.as_str(),
-                groups: (1..=self.groups).map(group).collect(),
+                groups: (1..=self.groups.len()).map(group).collect(),
                 start: whole.start(),
             });
             // Python looks on at the end of a match and, after an empty one, only forbids the same empty match again.
@@ -122,14 +126,7 @@ impl Pattern {
     /// # Errors
     /// As [`Pattern::find_all`].
     pub fn remove(&self, text: &str) -> Result<String> {
-        let mut left = String::with_capacity(text.len());
-        let mut at = 0;
-        for found in self.find_all(text)? {
-            left.push_str(&text[at..found.start]);
-            at = found.start + found.whole.len();
-        }
-        left.push_str(&text[at..]);
-        Ok(left)
+        self.replace(text, "", 0)
     }
 
     fn search<'t>(&self, text: &'t str, from: usize, advance: bool) -> Result<Option<Captures<'t, str>>> {
@@ -152,7 +149,7 @@ impl Pattern {
 /// Python's `re.escape`: the pattern that matches a text literally.
 ///
 /// ```
-/// assert_eq!(logitfuse_metrics::pattern::escape("a+b: c"), r"a\+b:\ c");
+/// assert_eq!(logitfuse_pattern::escape("a+b: c"), r"a\+b:\ c");
 /// ```
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
