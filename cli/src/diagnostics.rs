@@ -3,6 +3,8 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use logitfuse_config::{Diagnostic, Diagnostics, Place};
 
+use crate::output;
+
 /// The diagnostics behind an error, if it has any.
 pub(crate) fn of(error: &logitfuse_core::Error) -> Option<&Diagnostics> {
     std::error::Error::source(error)?.downcast_ref()
@@ -12,12 +14,12 @@ pub(crate) fn of(error: &logitfuse_core::Error) -> Option<&Diagnostics> {
 pub(crate) fn print(found: &Diagnostics) {
     for (i, diagnostic) in found.0.iter().enumerate() {
         if i > 0 {
-            anstream::eprintln!();
+            output::talk("");
         }
-        anstream::eprintln!("{}", draw(diagnostic));
+        output::talk(&draw(diagnostic));
     }
     if found.0.len() > 1 {
-        anstream::eprintln!("\n{} errors", found.0.len());
+        output::talk(&format!("\n{} errors", found.0.len()));
     }
 }
 

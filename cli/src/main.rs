@@ -32,7 +32,6 @@ mod verify;
 
 use std::process::ExitCode;
 
-use anstream::eprintln;
 use clap::{CommandFactory, Parser};
 
 use crate::args::{Arguments, Color, Command, ModelsCommand, RuntimeCommand, StrategiesCommand};
@@ -45,7 +44,7 @@ fn main() -> ExitCode {
         Color::Never => anstream::ColorChoice::Never,
     }
     .write_global();
-    match dispatch(&arguments) {
+    match signal::make_file_limits_errors().map_err(Into::into).and_then(|()| dispatch(&arguments)) {
         Ok(code) => code,
         Err(e) => {
             report(&e);
@@ -96,10 +95,10 @@ fn report(error: &anyhow::Error) {
     let help_style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Cyan.into()));
     match ours {
         // Its message holds that of its cause already.
-        Some(ours) => eprintln!("{style}error:{style:#} {ours}"),
-        None => eprintln!("{style}error:{style:#} {error:#}"),
+        Some(ours) => output::talk(&format!("{style}error:{style:#} {ours}")),
+        None => output::talk(&format!("{style}error:{style:#} {error:#}")),
     }
     if let Some(help) = ours.and_then(logitfuse_core::Error::help) {
-        eprintln!("{help_style}help:{help_style:#} {help}");
+        output::talk(&format!("{help_style}help:{help_style:#} {help}"));
     }
 }

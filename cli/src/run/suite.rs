@@ -90,16 +90,19 @@ pub(crate) fn execute(
         output::say(global.quiet, &what);
         return Ok(ExitCode::SUCCESS);
     };
-    print(&metrics, format)?;
+    // What is asked of a run is done whatever becomes of stdout, whose reader may have gone: `run … | head -1`.
+    let page = report.then(|| logitfuse_report::write(directory)).transpose();
+    let printed = print(&metrics, format);
     drafting(global, &Run::open(directory)?)?;
-    if report {
-        let written = logitfuse_report::write(directory)?;
-        output::say(global.quiet, &format!("\n{}", written.display()));
+    if let Ok(Some(page)) = &page {
+        output::say(global.quiet, &format!("\n{}", page.display()));
     }
     let failures = failures(suite.experiment(), &metrics)?;
     for failure in &failures {
-        anstream::eprintln!("expectation failed: {}", failure.what);
+        output::talk(&format!("expectation failed: {}", failure.what));
     }
+    page?;
+    printed?;
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 

@@ -4,4 +4,5 @@
 
 mod commands;
 mod config_diagnostics;
+mod planted;
 mod support;
