@@ -12,7 +12,7 @@ use crate::{
     args::{Format, Global, tape::FitArgs},
     output, plugin, signal,
     table::TextTable,
-    tape::{note_tail, replay},
+    tape::{note_rest, note_tail, replay},
 };
 
 pub(crate) fn run(global: &Global, args: &FitArgs) -> anyhow::Result<ExitCode> {
@@ -35,7 +35,9 @@ pub(crate) fn run(global: &Global, args: &FitArgs) -> anyhow::Result<ExitCode> {
     };
     task.bootstrap.draws = args.draws;
     task.bootstrap.seed = args.seed;
-    note_tail(global, &args.tape, &Tape::open(&args.tape)?);
+    let tape = Tape::open(&args.tape)?;
+    note_tail(global, &args.tape, &tape);
+    note_rest(global, &args.read, tape.header().rows);
     let replay = replay(global, &args.read, &args.tape);
     let fit = task.run(&config, &replay, &plugin::settings(global), &signal::cancel_on_interrupt()?)?;
     let patch = fit.patch(&config)?;

@@ -32,18 +32,22 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::args::{Arguments, Color, Command, ModelsCommand, RuntimeCommand, StrategiesCommand};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     match arguments.global.color {
         Color::Auto => anstream::ColorChoice::Auto,
         Color::Always => anstream::ColorChoice::Always,
         Color::Never => anstream::ColorChoice::Never,
     }
     .write_global();
+    for flag in args::effect::without(&matches, &arguments.command) {
+        output::say(arguments.global.quiet, &format!("warning: {flag} has no effect on this command"));
+    }
     match signal::make_file_limits_errors().map_err(Into::into).and_then(|()| dispatch(&arguments)) {
         Ok(code) => code,
         Err(e) => {

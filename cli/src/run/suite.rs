@@ -93,7 +93,11 @@ pub(crate) fn execute(
     // What is asked of a run is done whatever becomes of stdout, whose reader may have gone: `run … | head -1`.
     let page = report.then(|| logitfuse_report::write(directory)).transpose();
     let printed = print(&metrics, format);
-    drafting(global, &Run::open(directory)?)?;
+    let run = Run::open(directory)?;
+    drafting(global, &run)?;
+    for note in run.saturation()?.notes() {
+        output::say(global.quiet, &format!("note: {note}"));
+    }
     if let Ok(Some(page)) = &page {
         output::say(global.quiet, &format!("\n{}", page.display()));
     }

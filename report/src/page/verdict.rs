@@ -1,5 +1,6 @@
 //! The result in a sentence, and what must be said beside it.
 
+use logitfuse_rundir::Saturation;
 use maud::{Markup, html};
 
 use crate::{
@@ -103,6 +104,9 @@ fn notes(data: &Data, outline: &Outline<'_>) -> Vec<Markup> {
     if !data.metrics.complete {
         notes.push(html! { "Samples are missing: figures are over those that are there." });
     }
+    let mut saturation = Saturation::default();
+    data.samples.iter().for_each(|sample| saturation.add(sample));
+    notes.extend(saturation.notes().into_iter().map(|note| html! { (note) "." }));
     let candidates = outline.candidates().count();
     if candidates > 2 {
         notes.push(html! {
