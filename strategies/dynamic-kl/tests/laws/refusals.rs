@@ -22,8 +22,11 @@ fn bad_parameters_are_named_with_their_range() {
         (json!({ "bounds": [0.0, 101.0] }), "/bounds/1: must be at most 100, not 101"),
         (json!({ "grid_step": 0.1 }), "/grid_step: means something with solver grid only"),
         (json!({ "solver": "grid", "grid_step": 0.0 }), "/grid_step: must be above 0"),
-        (json!({ "solver": "grid", "grid_step": 3.0 }), "/grid_step: 3 does not cut [0, 2] into 1 to 1000 parts"),
-        (json!({ "solver": "grid", "grid_step": 1e-9 }), "/grid_step: 0.000000001 does not cut [0, 2]"),
+        (
+            json!({ "solver": "grid", "grid_step": 3.0, "bounds": "paper" }),
+            "/grid_step: 3 does not cut [0, 2] into 1 to 1000 parts",
+        ),
+        (json!({ "solver": "grid", "grid_step": 1e-9 }), "/grid_step: 0.000000001 does not cut [0, 1]"),
         (json!({ "kl_temperature": 0.0 }), "/kl_temperature: must be above 0"),
         (json!({ "ema": 1.0 }), "/ema: must be 0 or more and below 1, not 1"),
         (json!({ "ema": -0.1 }), "/ema: must be 0 or more and below 1, not -0.1"),
