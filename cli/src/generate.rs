@@ -29,9 +29,6 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<ExitCo
         strategy_flags(args, &mut config.strategy)?;
     }
     sampling_flags(&args.sampling, &mut config.run);
-    for flag in greedy(&args.sampling, &config.run) {
-        output::say(global.quiet, &format!("warning: {flag} has no effect at temperature 0, which is greedy"));
-    }
     let mut fields = Map::from_iter([("prompt".to_owned(), json!(prompt(args)?))]);
     if let Some(context) = &args.context {
         fields.insert("context".to_owned(), json!(text_or_file(context)?));
@@ -44,6 +41,9 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<ExitCo
         decode::sample(global, &mut opened, 0, &sample, args.print, format, &cancel)?;
     if format != Format::Text {
         output::json(&record, format == Format::Json)?;
+    }
+    for flag in greedy(&args.sampling, &config.run) {
+        output::say(global.quiet, &format!("warning: {flag} has no effect at temperature 0, which is greedy"));
     }
     output::say(global.quiet, &decode::summary(&opened.pipeline, &generation));
     plugin::print_summary(global, &opened.pipeline);

@@ -95,15 +95,13 @@ pub fn merge(runs: &[Run], into: &Path) -> Result<RunDir> {
 }
 
 fn place(cells: &BTreeMap<(&str, &str), usize>, sample: &SampleRecord, dir: &Run) -> Result<Place> {
-    match cells.get(&(&*sample.variant, &*sample.task)) {
-        Some(&cell) => Ok((cell, sample.doc_index, sample.repeat)),
-        None => {
-            let (dir, key) = (dir.path().display(), sample.key());
-            let message = format!("{dir}: sample {key} is of no variant and task of the run");
-            Err(Error::new(ErrorKind::InvalidData, message)
-                .with_help("restore the directory's samples.jsonl, or leave the directory out"))
-        }
-    }
+    let Some(&cell) = cells.get(&(&*sample.variant, &*sample.task)) else {
+        let (dir, key) = (dir.path().display(), sample.key());
+        let message = format!("{dir}: sample {key} is of no variant and task of the run");
+        return Err(Error::new(ErrorKind::InvalidData, message)
+            .with_help("restore the directory's samples.jsonl, or leave the directory out"));
+    };
+    Ok((cell, sample.doc_index, sample.repeat))
 }
 
 /// How many samples an earlier merge left in their places, from the first on, with their times. All that it left must be in `samples`.

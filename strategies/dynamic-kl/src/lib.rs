@@ -63,7 +63,7 @@
 //!         [0.0, 0.0, 0.0, 0.0],          // anti
 //!     ];
 //!     let text_so_far = [-5.0, -2.0, -9.0, -8.0];
-//!     let strategy = DynamicKl::new(Params { experts, ..Params::default() })?;
+//!     let strategy = DynamicKl::new(Params { experts, bounds: Params::PAPER_BOUNDS, ..Params::default() })?;
 //! #   let binding = |role: &str| RoleBinding { role: role.into(), source: role.into() };
 //! #   let session = SessionInfo::new(["base", "expert", "expert", "anti"].map(binding), SharedVocabulary::new(4, []));
 //! #   let row = |i: usize| RoleRow::new(&rows[i], log_sum_exp(&rows[i]), text_so_far[i]);
