@@ -2,6 +2,7 @@
 
 mod common;
 pub(crate) mod config;
+pub(crate) mod effect;
 mod generate;
 mod machine;
 mod plan;

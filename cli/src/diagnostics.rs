@@ -17,15 +17,15 @@ pub(crate) fn of(error: &logitfuse_core::Error) -> Option<&Diagnostics> {
 pub(crate) fn print(found: &Diagnostics) {
     for (i, diagnostic) in found.0.iter().take(SHOWN).enumerate() {
         if i > 0 {
-            anstream::eprintln!();
+            output::talk("");
         }
-        anstream::eprintln!("{}", draw(&Level::ERROR, diagnostic));
+        output::talk(&draw(&Level::ERROR, diagnostic));
     }
     if let Some(more) = found.0.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-        anstream::eprintln!("\n… and {more} more");
+        output::talk(&format!("\n… and {more} more"));
     }
     if found.0.len() > 1 {
-        anstream::eprintln!("\n{} errors", found.0.len());
+        output::talk(&format!("\n{} errors", found.0.len()));
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     args::{Format, Global, tape::FitArgs},
     output, plugin, signal,
     table::TextTable,
-    tape::{note_tail, replay},
+    tape::{note_rest, note_tail, replay},
 };
 
 pub(crate) fn run(global: &Global, args: &FitArgs) -> anyhow::Result<ExitCode> {
@@ -37,6 +37,7 @@ pub(crate) fn run(global: &Global, args: &FitArgs) -> anyhow::Result<ExitCode> {
     task.bootstrap.seed = args.seed;
     let tape = Tape::open(&args.tape)?;
     note_tail(global, &args.tape, &tape);
+    note_rest(global, &args.read, tape.header().rows);
     let replay = replay(global, &args.read, &args.tape).with_tokenizer_of(&config, tape.header());
     drop(tape);
     let fit = task.run(&config, &replay, &plugin::settings(global), &signal::cancel_on_interrupt()?)?;

@@ -20,6 +20,7 @@ use crate::{
 };
 
 pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<ExitCode> {
+    refuse_idle(args)?;
     let mut config = match &args.config {
         Some(file) => Experiment::load(file, &args.overrides.overrides())?.config()?,
         None => config(args)?,
@@ -41,9 +42,47 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<ExitCo
     if format != Format::Text {
         output::json(&record, format == Format::Json)?;
     }
+    for flag in greedy(&args.sampling, &config.run) {
+        output::say(global.quiet, &format!("warning: {flag} has no effect at temperature 0, which is greedy"));
+    }
     output::say(global.quiet, &decode::summary(&opened.pipeline, &generation));
     plugin::print_summary(global, &opened.pipeline);
     Ok(if generation.finish == FinishReason::Cancelled { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// Refuses flags that the others leave without effect.
+fn refuse_idle(args: &GenerateArgs) -> Result<()> {
+    let wrong = |what: String, help: &str| Err(Error::new(ErrorKind::InvalidConfig, what).with_help(help));
+    if args.config.is_none() && !(args.overrides.set.is_empty() && args.overrides.unset.is_empty()) {
+        return wrong("--set, --unset: there is no experiment to change".to_owned(), "name one with --config FILE");
+    }
+    if args.print.timings && matches!(args.print.format, None | Some(Format::Text)) {
+        return wrong("--timings: text has none".to_owned(), "add --format json; the line on stderr has them, too");
+    }
+    if args.alpha.is_some() && args.param.iter().any(|(key, _)| key == "alpha") {
+        return wrong("--alpha, --param alpha: given twice".to_owned(), "--alpha A is short for --param alpha=A");
+    }
+    for (flag, list) in [("--param", &args.param), ("--logit-bias", &args.sampling.logit_bias)] {
+        let twice = list.iter().enumerate().find(|(i, (key, _))| list[..*i].iter().any(|(known, _)| known == key));
+        if let Some((_, (key, _))) = twice {
+            return wrong(format!("{flag} {key}: given twice"), "only one of the values could count");
+        }
+    }
+    Ok(())
+}
+
+/// The flags for drawing tokens that were given where none is drawn.
+fn greedy(args: &SamplingArgs, run: &RunConfig) -> Vec<&'static str> {
+    if run.temperature > 0.0 {
+        return Vec::new();
+    }
+    let given = [
+        ("--top-k", args.top_k.is_some()),
+        ("--top-p", args.top_p.is_some()),
+        ("--min-p", args.min_p.is_some()),
+        ("--seed", args.seed.is_some()),
+    ];
+    given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
 }
 
 /// The experiment that the flags describe.
@@ -64,7 +103,7 @@ fn config(args: &GenerateArgs) -> Result<Config> {
         config.strategy.roles.entry(role.clone()).or_insert_with(|| Names(Vec::new())).0.push(name);
     }
     match (&args.model, &args.context) {
-        (Some(model), Some(_)) => {
+        (Some(model), Some(_)) if args.role.is_empty() => {
             config.strategy.id.get_or_insert_with(|| "in-context".to_owned());
             let with = SourceConfig { user: "{{ context }}\n\n{{ prompt }}".to_owned(), ..source(model) };
             config.sources.insert("base".to_owned(), with);
@@ -73,7 +112,7 @@ fn config(args: &GenerateArgs) -> Result<Config> {
         (Some(model), None) if args.role.is_empty() => {
             config.sources.insert("base".to_owned(), source(model));
         }
-        (Some(_), None) => {
+        (Some(_), _) => {
             return Err(Error::new(ErrorKind::InvalidConfig, "--model and --role name models twice")
                 .with_help("use --role ROLE=DIR for every role, or --model alone"));
         }

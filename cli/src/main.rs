@@ -32,21 +32,25 @@ mod verify;
 
 use std::process::ExitCode;
 
-use anstream::eprintln;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use logitfuse_core::ErrorKind;
 
 use crate::args::{Arguments, Color, Command, ModelsCommand, RuntimeCommand, StrategiesCommand};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     match arguments.global.color {
         Color::Auto => anstream::ColorChoice::Auto,
         Color::Always => anstream::ColorChoice::Always,
         Color::Never => anstream::ColorChoice::Never,
     }
     .write_global();
-    let code = dispatch(&arguments).unwrap_or_else(|e| {
+    for flag in args::effect::without(&matches, &arguments.command) {
+        output::say(arguments.global.quiet, &format!("warning: {flag} has no effect on this command"));
+    }
+    let done = signal::make_file_limits_errors().map_err(Into::into).and_then(|()| dispatch(&arguments));
+    let code = done.unwrap_or_else(|e| {
         if was_interrupted(&e) {
             output::say(arguments.global.quiet, "interrupted");
             return ExitCode::from(signal::INTERRUPTED);
@@ -107,10 +111,10 @@ fn report(error: &anyhow::Error) {
     let help_style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Cyan.into()));
     match ours {
         // Its message holds that of its cause already.
-        Some(ours) => eprintln!("{style}error:{style:#} {ours}"),
-        None => eprintln!("{style}error:{style:#} {error:#}"),
+        Some(ours) => output::talk(&format!("{style}error:{style:#} {ours}")),
+        None => output::talk(&format!("{style}error:{style:#} {error:#}")),
     }
     if let Some(help) = ours.and_then(logitfuse_core::Error::help) {
-        eprintln!("{help_style}help:{help_style:#} {help}");
+        output::talk(&format!("{help_style}help:{help_style:#} {help}"));
     }
 }

@@ -25,8 +25,10 @@ pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<ExitCode>
         return Ok(ExitCode::SUCCESS);
     }
     // The tasks say what samples are worth; neither models nor ONNX Runtime are needed.
-    print(&finish(&merged, args.folder.clone())?, args.format)?;
+    let metrics = finish(&merged, args.folder.clone())?;
+    // The reader of stdout may have gone; the page is there all the same.
     let written = logitfuse_report::write(&args.output)?;
+    print(&metrics, args.format)?;
     output::say(global.quiet, &format!("\n{}", written.display()));
     Ok(ExitCode::SUCCESS)
 }

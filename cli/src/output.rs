@@ -31,8 +31,13 @@ pub(crate) fn json(value: &serde_json::Value, indented: bool) -> Result<()> {
 /// Says something on stderr, unless asked to be quiet.
 pub(crate) fn say(quiet: bool, text: &str) {
     if !quiet {
-        anstream::eprintln!("{text}");
+        talk(text);
     }
+}
+
+/// Writes one line to stderr. Where it cannot be written, there is nobody to be told.
+pub(crate) fn talk(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{text}");
 }
 
 /// Writes a title that divides the parts of a page.

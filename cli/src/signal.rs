@@ -1,4 +1,4 @@
-//! Ctrl-C.
+//! Signals: Ctrl-C, and the limit on the size of files.
 
 use logitfuse_core::{ErrorKind, Result, ResultExt};
 use logitfuse_engine::Cancel;
@@ -24,4 +24,20 @@ pub(crate) fn cancel_on_interrupt() -> Result<Cancel> {
     })
     .or_err(ErrorKind::Io, "Ctrl-C cannot be handled")?;
     Ok(cancel)
+}
+
+/// A file that has reached the limit on its size (`ulimit -f`) is an error like that of a full disk, and whoever writes the
+/// file says which. Unasked, the system ends the process by a signal, without a word.
+///
+/// To be called while there is one thread: the others inherit it.
+#[cfg(unix)]
+pub(crate) fn make_file_limits_errors() -> Result<()> {
+    let mut signals = nix::sys::signal::SigSet::empty();
+    signals.add(nix::sys::signal::Signal::SIGXFSZ);
+    signals.thread_block().or_err(ErrorKind::Io, "the signal of the limit on files cannot be blocked")
+}
+
+#[cfg(not(unix))]
+pub(crate) fn make_file_limits_errors() -> Result<()> {
+    Ok(())
 }

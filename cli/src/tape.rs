@@ -4,9 +4,9 @@ use std::{fmt::Write, path::Path, process::ExitCode};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use logitfuse_config::Experiment;
-use logitfuse_core::Result;
+use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_onnx::Runtime;
-use logitfuse_replay::{Rest, Tape};
+use logitfuse_replay::{Rest, RowKind, Tape};
 use logitfuse_setup::{Environment, find_runtime};
 use logitfuse_tape::{Feeding, Grid, Outcome, RecordOptions, Replay, Setting, Summary, TextOutcome, record};
 use serde_json::{Map, Value, json};
@@ -27,10 +27,20 @@ const NOTABLE: f64 = 0.01;
 /// A replay of the tape as the flags ask for it.
 pub(crate) fn replay(global: &Global, args: &ReadArgs, tape: &Path) -> Replay {
     let rest = match args.rest {
-        RestArg::Spread => Rest::Spread,
-        RestArg::Mask => Rest::Masked,
+        None | Some(RestArg::Spread) => Rest::Spread,
+        Some(RestArg::Mask) => Rest::Masked,
     };
     Replay { rest, limit: args.limit, threads: global.threads, ..Replay::new(tape) }
+}
+
+/// Says that a tape which holds every id leaves nothing over.
+pub(crate) fn note_rest(global: &Global, args: &ReadArgs, rows: RowKind) {
+    if args.rest.is_some() && !matches!(rows, RowKind::TopK(_)) {
+        output::say(
+            global.quiet,
+            &format!("warning: --rest has no effect on a tape of {rows} rows, which hold every id"),
+        );
+    }
 }
 
 pub(crate) fn run(global: &Global, command: &TapeCommand) -> anyhow::Result<ExitCode> {
@@ -99,9 +109,15 @@ fn bar(global: &Global) -> ProgressBar {
 
 fn run_replay(global: &Global, args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let config = Experiment::load(&args.file, &args.overrides.overrides())?.config()?;
+    if args.trace && args.format != Format::Jsonl {
+        return Err(Error::new(ErrorKind::InvalidConfig, "--trace: tokens are lines of JSON")
+            .with_help("add --format jsonl")
+            .into());
+    }
     let tape = Tape::open(&args.tape)?;
     let mut replay = replay(global, &args.read, &args.tape).with_tokenizer_of(&config, tape.header());
-    replay.tokens = args.trace && args.format == Format::Jsonl;
+    replay.tokens = args.trace;
+    note_rest(global, &args.read, tape.header().rows);
     note_tail(global, &args.tape, &tape);
     let plugins = plugin::settings(global);
     let points = Grid::product(&args.grid)?;

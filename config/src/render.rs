@@ -72,5 +72,41 @@ fn tables(node: &Node) -> Option<Vec<&Table>> {
 
 fn key(name: &str) -> String {
     let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
-    if bare { name.to_owned() } else { toml::Value::from(name).to_string() }
+    if bare {
+        return name.to_owned();
+    }
+    // As a value, a name with both kinds of quotes or a line end would take three quotes, which a key may not have.
+    let line = toml::Table::from_iter([(name.to_owned(), 0.into())]).to_string();
+    line.trim_end().trim_end_matches(" = 0").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Experiment, Overrides};
+
+    #[test]
+    fn names_of_every_kind_are_written_as_they_were_read() {
+        for name in [
+            "\"><img src=x onerror=document.title='x'>",
+            "both \" and '",
+            "three \"\"\" and '''",
+            "a\nb\r\tc",
+            "back\\slash",
+            "a.b[c]#d = 0",
+            " = 0",
+            "bell\u{7}delete\u{7f}",
+            "",
+            "ä 😀",
+        ] {
+            let source = toml::Table::from_iter([("model".to_owned(), "m".into())]);
+            let sources = toml::Table::from_iter([(name.to_owned(), source.into())]);
+            let text = format!("schema = 1\n{}", toml::Table::from_iter([("sources".to_owned(), sources.into())]));
+            let experiment = Experiment::from_toml(&text, &Overrides::default()).unwrap();
+            let resolved = experiment.resolved_toml();
+            let again = Experiment::from_toml(&resolved, &Overrides::default());
+            let again = again.unwrap_or_else(|e| panic!("{name:?}: {e}\n{resolved}"));
+            assert_eq!(again.config().unwrap().sources.keys().collect::<Vec<_>>(), [name], "{resolved}");
+            assert_eq!(again.resolved_toml(), resolved);
+        }
+    }
 }

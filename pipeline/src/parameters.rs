@@ -63,7 +63,7 @@ fn collect(root: &Value, table: &Value, prefix: &str, found: &mut Vec<Parameter>
         found.push(Parameter {
             kind: if choices.is_empty() { kind(root, what) } else { "choice".to_owned() },
             default: property["default"].clone(),
-            range: range(property).or_else(|| range(what)).or_else(|| range(resolve(root, &property["items"]))),
+            range: range(property).or_else(|| range(what)).or_else(|| range(resolve(root, &what["items"]))),
             unit: unit(property, &name),
             summary: one_line(&property["description"]),
             choices,

@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{data::Data, quantile::Sorted};
 
+/// So many columns are drawn: no strategy of ours has more than a dozen.
+const MOST: usize = 48;
+
 /// Trace values by column, variant and task.
 pub(crate) struct Columns<'a> {
     /// `alpha` first: it is what fusion is about.
     names: Vec<&'a str>,
-    /// For each column, variant and task: of every response, its values in the order of tokens.
+    /// For each column, variant and task: of every response, its values in the order of tokens; the longest response first.
     values: BTreeMap<(&'a str, &'a str, &'a str), Vec<Row>>,
 }
 
@@ -31,8 +34,10 @@ impl<'a> Columns<'a> {
                 names.extend(present);
             }
         }
+        values.values_mut().for_each(|rows| rows.sort_by_key(|row| std::cmp::Reverse(row.len())));
         let mut names: Vec<&str> = names.into_iter().collect();
         names.sort_by_key(|name| *name != "alpha");
+        names.truncate(MOST);
         Self { names, values }
     }
 
@@ -49,13 +54,14 @@ impl<'a> Columns<'a> {
     pub(crate) fn by_position(&self, column: &str, variant: &str, task: &str) -> Vec<Sorted> {
         let rows = self.rows(column, variant, task);
         let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
-        let at = |i: usize| Sorted::new(rows.iter().filter_map(|row| row.get(i).copied().flatten()));
+        let at = |i: usize| Sorted::new(rows.iter().map_while(|row| row.get(i)).copied().flatten());
         (0..longest).map(at).collect()
     }
 
     /// Whether a variant's values differ from one another: a column that is one number needs no plot.
     pub(crate) fn varies(&self, column: &str, variant: &str) -> bool {
-        let of_variant = self.values.iter().filter(|((c, v, _), _)| *c == column && *v == variant);
+        let from = self.values.range((column, variant, "")..);
+        let of_variant = from.take_while(|((c, v, _), _)| *c == column && *v == variant);
         let mut values = of_variant.flat_map(|(_, rows)| rows.iter().flatten().flatten());
         values.next().is_some_and(|first| values.any(|value| (value - first).abs() > 1e-9))
     }

@@ -8,9 +8,9 @@
 //! model, a network or an engine, so that a newer version can redraw the report of an old run.
 //!
 //! The page is one self-contained file that loads nothing, whatever a sample contains: every string of a run is escaped by
-//! the template engine, and a content security policy is the second barrier. Plots are SVG
-//! drawn in Rust, once for a wide window and once for a phone, so tables and figures are there without scripts; a short
-//! script makes tokens answer to pointer and keyboard.
+//! the template engine, and a content security policy, which knows the page's own script and style sheet by their hashes and
+//! allows no other, is the second barrier. Plots are SVG drawn in Rust, once for a wide window and once for a phone, so tables
+//! and figures are there without scripts; a short script makes tokens answer to pointer and keyboard.
 //!
 //! # Example
 //!
@@ -65,7 +65,8 @@
 //!
 //! # Cost
 //!
-//! Everything is read into memory: a run's samples and traces, once. The page holds at most 6 000 traced tokens.
+//! Everything is read into memory: a run's samples and traces, once; logs of more than 1 GiB are refused, and so is a table of
+//! more than 100 000 scores. The page holds at most 6 000 traced tokens and 48 trace columns.
 
 #![forbid(unsafe_code)]
 
@@ -92,6 +93,7 @@ mod time;
 
 use std::{
     fs,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -159,6 +161,12 @@ impl Report {
             return Err(no_png());
         }
         let folder = dir.join("figures");
+        if folder.is_symlink() {
+            let message = format!("{}: is a link, and nothing is written through links", folder.display());
+            return Err(
+                Error::new(ErrorKind::InvalidData, message).with_help("take it away; the figures are made again")
+            );
+        }
         fs::create_dir_all(&folder).map_err(|e| unwritable(&folder, e))?;
         for (name, svg) in &self.figures {
             for format in formats {
@@ -191,8 +199,22 @@ fn no_png() -> Error {
     )
 }
 
+/// Under its name when it is whole, and never through a link that somebody put there.
 fn save(path: &Path, bytes: &[u8]) -> Result<()> {
-    fs::write(path, bytes).map_err(|e| unwritable(path, e))
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let half = path.with_file_name(format!(".{name}.new"));
+    let write = || -> io::Result<()> {
+        match fs::remove_file(&half) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        fs::OpenOptions::new().write(true).create_new(true).open(&half)?.write_all(bytes)?;
+        fs::rename(&half, path)
+    };
+    write().map_err(|e| {
+        let _ = fs::remove_file(&half);
+        unwritable(path, e)
+    })
 }
 
 fn unwritable(path: &Path, e: std::io::Error) -> Error {

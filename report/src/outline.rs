@@ -1,6 +1,6 @@
 //! What a run is made of, seen by the reader: variants that belong together, tasks with the metric that speaks for each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use logitfuse_rundir::{GapRecord, MetricRecord, Metrics};
 
@@ -8,10 +8,18 @@ use crate::{number, palette::HUES};
 
 /// The task under which gaps are given for the mean over all tasks.
 pub(crate) const MEAN: &str = "mean";
+/// So many curves can still be told apart.
+const MOST_REPRESENTATIVES: usize = 24;
 
 /// Variants and tasks in the experiment's order.
 pub(crate) struct Outline<'a> {
     metrics: &'a Metrics,
+    /// Of every variant and task, the record that speaks for the task.
+    records: BTreeMap<(&'a str, &'a str), &'a MetricRecord>,
+    /// Of every variant and task, or [`MEAN`].
+    gaps: BTreeMap<(&'a str, &'a str), &'a GapRecord>,
+    /// Of every task, the place of its best candidate.
+    best: BTreeMap<&'a str, usize>,
     pub(crate) variants: Vec<Variant<'a>>,
     pub(crate) tasks: Vec<Task<'a>>,
 }
@@ -77,8 +85,9 @@ impl<'a> Outline<'a> {
         let ends = metrics.gaps.first().map(|gap| (gap.base.as_str(), gap.ceiling.as_str()));
         let mut variants: Vec<Variant<'a>> = Vec::new();
         let mut hues: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut known: BTreeSet<&str> = BTreeSet::new();
         for record in &metrics.metrics {
-            if variants.iter().any(|known| known.name == record.variant) {
+            if !known.insert(&record.variant) {
                 continue;
             }
             let (family, swept) = parse_name(&record.variant);
@@ -91,36 +100,61 @@ impl<'a> Outline<'a> {
             let hue = (role == GapRole::Candidate).then(|| *hues.entry(family).or_insert(next));
             variants.push(Variant { name: &record.variant, family, swept, role, hue });
         }
-        let mut tasks: Vec<Task<'a>> = Vec::new();
+        let mut gaps: BTreeMap<(&str, &str), &GapRecord> = BTreeMap::new();
+        let mut of_gap: BTreeMap<&str, &str> = BTreeMap::new();
+        for gap in &metrics.gaps {
+            gaps.entry((&gap.variant, &gap.task)).or_insert(gap);
+            of_gap.entry(&gap.task).or_insert(&gap.metric);
+        }
+        // The gap's own metric speaks for a task where there is one, else the task's first.
+        let mut speaking: BTreeMap<&str, &MetricRecord> = BTreeMap::new();
+        let mut order: Vec<&MetricRecord> = Vec::new();
         for record in &metrics.metrics {
-            if !tasks.iter().any(|known| known.name == record.task) {
-                let speaks = primary(metrics, &record.task).unwrap_or(record);
-                let same =
-                    |r: &&MetricRecord| r.task == speaks.task && r.metric == speaks.metric && r.filter == speaks.filter;
-                let intervals = metrics.metrics.iter().filter(same).filter_map(|r| r.interval);
-                tasks.push(Task {
-                    name: &record.task,
-                    metric: &speaks.metric,
-                    filter: &speaks.filter,
-                    higher_is_better: speaks.higher_is_better,
-                    decimals: number::common_decimals(intervals),
-                });
+            let wanted = of_gap.get(&*record.task).is_some_and(|key| is_called(record, key));
+            match speaking.get(&*record.task) {
+                None => {
+                    order.push(record);
+                    speaking.insert(&record.task, record);
+                }
+                Some(first) if wanted && !of_gap.get(&*record.task).is_some_and(|key| is_called(first, key)) => {
+                    speaking.insert(&record.task, record);
+                }
+                Some(_) => {}
             }
         }
-        Self { metrics, variants, tasks }
+        let mut records: BTreeMap<(&str, &str), &MetricRecord> = BTreeMap::new();
+        let mut intervals: BTreeMap<&str, Vec<[f64; 2]>> = BTreeMap::new();
+        for record in &metrics.metrics {
+            let speaks = speaking[&*record.task];
+            if (&record.metric, &record.filter) == (&speaks.metric, &speaks.filter) {
+                records.entry((&record.variant, &record.task)).or_insert(record);
+                intervals.entry(&record.task).or_default().extend(record.interval);
+            }
+        }
+        let task = |first: &MetricRecord| {
+            let speaks: &'a MetricRecord = speaking[&*first.task];
+            Task {
+                name: &speaks.task,
+                metric: &speaks.metric,
+                filter: &speaks.filter,
+                higher_is_better: speaks.higher_is_better,
+                decimals: number::common_decimals(intervals.remove(&*first.task).into_iter().flatten()),
+            }
+        };
+        let tasks: Vec<Task<'a>> = order.into_iter().map(task).collect();
+        let mut outline = Self { metrics, records, gaps, best: BTreeMap::new(), variants, tasks };
+        outline.best = outline.tasks.iter().filter_map(|task| Some((task.name, outline.find_best(task)?))).collect();
+        outline
     }
 
     /// The cell of the table.
     pub(crate) fn record(&self, variant: &str, task: &Task<'_>) -> Option<&'a MetricRecord> {
-        self.metrics
-            .metrics
-            .iter()
-            .find(|r| r.variant == variant && r.task == task.name && r.metric == task.metric && r.filter == task.filter)
+        self.records.get(&(variant, task.name)).copied()
     }
 
     /// How much of a task's gap a variant closed; `task` may be [`MEAN`].
     pub(crate) fn gap(&self, variant: &str, task: &str) -> Option<&'a GapRecord> {
-        self.metrics.gaps.iter().find(|gap| gap.variant == variant && gap.task == task)
+        self.gaps.get(&(variant, task)).copied()
     }
 
     pub(crate) fn of_role(&self, role: GapRole) -> Option<&Variant<'a>> {
@@ -139,8 +173,9 @@ impl<'a> Outline<'a> {
     /// Tasks for which gaps are given, the mean last.
     pub(crate) fn gap_tasks(&self) -> Vec<&'a str> {
         let mut names: Vec<&str> = Vec::new();
+        let mut known: BTreeSet<&str> = BTreeSet::new();
         for gap in &self.metrics.gaps {
-            if gap.task != MEAN && !names.contains(&gap.task.as_str()) {
+            if gap.task != MEAN && known.insert(gap.task.as_str()) {
                 names.push(&gap.task);
             }
         }
@@ -152,20 +187,24 @@ impl<'a> Outline<'a> {
 
     /// The candidate with the best value of the task's metric; the first of equals.
     pub(crate) fn best(&self, task: &Task<'_>) -> Option<(&Variant<'a>, &'a MetricRecord)> {
-        let value = |record: &MetricRecord| record.value.filter(|value| value.is_finite());
-        let mut best: Option<(&Variant<'a>, &'a MetricRecord, f64)> = None;
-        for variant in self.candidates() {
-            let Some(record) = self.record(variant.name, task) else { continue };
-            let Some(found) = value(record) else { continue };
-            let better = |before: f64| if task.higher_is_better { found > before } else { found < before };
-            if best.as_ref().is_none_or(|&(_, _, before)| better(before)) {
-                best = Some((variant, record, found));
-            }
-        }
-        best.map(|(variant, record, _)| (variant, record))
+        let variant = &self.variants[*self.best.get(task.name)?];
+        Some((variant, self.record(variant.name, task)?))
     }
 
-    /// The best candidate of each family: what plots of traces show, where a sweep would be a tangle.
+    fn find_best(&self, task: &Task<'_>) -> Option<usize> {
+        let mut best: Option<(usize, f64)> = None;
+        for (place, variant) in self.variants.iter().enumerate().filter(|(_, v)| v.role == GapRole::Candidate) {
+            let value = self.record(variant.name, task).and_then(|record| record.value);
+            let Some(found) = value.filter(|value| value.is_finite()) else { continue };
+            let better = |before: f64| if task.higher_is_better { found > before } else { found < before };
+            if best.is_none_or(|(_, before)| better(before)) {
+                best = Some((place, found));
+            }
+        }
+        best.map(|(place, _)| place)
+    }
+
+    /// The best candidate of each family, of many families the first: what plots of traces show, where a sweep would be a tangle.
     pub(crate) fn representatives(&self) -> Vec<&Variant<'a>> {
         let mut best: Vec<(&Variant<'a>, f64)> = Vec::new();
         for variant in self.candidates() {
@@ -176,7 +215,7 @@ impl<'a> Outline<'a> {
                 None => best.push((variant, merit)),
             }
         }
-        best.into_iter().map(|(variant, _)| variant).collect()
+        best.into_iter().map(|(variant, _)| variant).take(MOST_REPRESENTATIVES).collect()
     }
 
     /// How good a candidate is over all tasks: by the gap where there is one.
@@ -225,14 +264,8 @@ pub(crate) fn class(hue: Option<usize>) -> String {
     hue.map_or_else(|| "h-none".to_owned(), |hue| format!("h{}", hue % HUES))
 }
 
-/// The gap's own metric where there is one, else the task's first.
-fn primary<'a>(metrics: &'a Metrics, task: &str) -> Option<&'a MetricRecord> {
-    let of_gap = metrics.gaps.iter().find(|gap| gap.task == task).map(|gap| gap.metric.as_str());
-    let mut of_task = metrics.metrics.iter().filter(|record| record.task == task);
-    match of_gap {
-        Some(key) => of_task.find(|record| format!("{},{}", record.metric, record.filter) == key),
-        None => of_task.next(),
-    }
+fn is_called(record: &MetricRecord, key: &str) -> bool {
+    key.strip_prefix(&*record.metric).and_then(|rest| rest.strip_prefix(',')) == Some(&*record.filter)
 }
 
 /// `static[alpha=0.5, bounds=[0, 1]]` as `static` with its swept values.

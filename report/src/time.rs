@@ -44,7 +44,7 @@ pub(crate) fn costs(data: &Data, outline: &Outline<'_>) -> Vec<Cost> {
         let Some(variant) = variant_of.get(&timing.key) else { continue };
         let sum = sums.entry(variant).or_default();
         sum.samples += 1;
-        sum.tokens += timing.tokens;
+        sum.tokens = sum.tokens.saturating_add(timing.tokens);
         sum.prefill += timing.prefill_seconds;
         sum.decode += timing.decode_seconds;
         sum.fuse += timing.fuse_seconds;

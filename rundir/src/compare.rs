@@ -1,6 +1,6 @@
 //! Paired comparison of two runs, item by item.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_metrics::statistics::holm;
@@ -47,6 +47,10 @@ struct Variant {
 pub fn compare(a: &Run, b: &Run, pairs: &[(String, String)]) -> Result<Comparison> {
     let (first, second) = (variants(a)?, variants(b)?);
     let pairs = chosen(a, b, &first, &second, pairs)?;
+    let mut tasks: BTreeMap<&str, usize> = BTreeMap::new();
+    for (place, cell) in a.manifest().cells.iter().enumerate() {
+        tasks.entry(&cell.task).or_insert(place);
+    }
     let mut comparison =
         Comparison { schema_version: SCHEMA_VERSION, rows: Vec::new(), unpaired: 0, fallback_samples: 0 };
     for (variant_a, variant_b) in pairs {
@@ -65,7 +69,7 @@ pub fn compare(a: &Run, b: &Run, pairs: &[(String, String)]) -> Result<Compariso
         }
         comparison.unpaired += b_has.items.keys().filter(|item| !a_has.items.contains_key(*item)).count();
         let mut scored: Vec<_> = a_has.scores.iter().collect();
-        scored.sort_by_key(|((task, _), _)| a.manifest().cells.iter().position(|cell| cell.task == *task));
+        scored.sort_by_key(|((task, _), _)| tasks.get(&**task));
         for ((task, metric), scores) in scored {
             let Some(others) = b_has.scores.get(&(task.clone(), metric.clone())) else { continue };
             let both: (Vec<&[Value]>, Vec<&[Value]>) =
@@ -127,13 +131,9 @@ fn chosen(
     if !pairs.is_empty() {
         return Ok(pairs.to_vec());
     }
-    let mut order: Vec<&str> = Vec::new();
-    for cell in &a.manifest().cells {
-        if !order.contains(&&*cell.variant) {
-            order.push(&cell.variant);
-        }
-    }
-    let equal = order.into_iter().filter(|name| first.contains_key(*name) && second.contains_key(*name));
+    let mut known = BTreeSet::new();
+    let order = a.manifest().cells.iter().map(|cell| &*cell.variant).filter(|name| known.insert(*name));
+    let equal = order.filter(|name| first.contains_key(*name) && second.contains_key(*name));
     let equal: Vec<_> = equal.map(|name| (name.to_owned(), name.to_owned())).collect();
     match (&equal[..], first.len(), second.len()) {
         ([], 1, 1) => Ok(first.keys().cloned().zip(second.keys().cloned()).collect()),

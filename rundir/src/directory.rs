@@ -10,7 +10,7 @@ use logitfuse_core::{Error, ErrorKind, Result};
 
 use crate::{
     Forecast, Manifest, Metrics, Run, SampleRecord, TimingRecord,
-    files::{unreadable, unwritable, write_atomically, write_json},
+    files::{require_plain, unreadable, unwritable, write_atomically, write_json},
     log::Log,
     run::FORECASTS,
 };
@@ -71,20 +71,7 @@ impl RunDir {
             write_atomically(&path.join("resolved.toml"), resolved.as_bytes())?;
             write_json(&known, manifest)?;
         }
-        let mut done = BTreeSet::new();
-        let log = path.join("samples.jsonl");
-        let samples = Log::open(&log, |number, sample: SampleRecord| {
-            let key = sample.key();
-            if done.contains(&key) {
-                let message = format!("{}:{number}: sample {key} was there before", log.display());
-                return Err(Error::new(ErrorKind::InvalidData, message)
-                    .with_help("delete this line and all after it: what they held is made again"));
-            }
-            done.insert(key);
-            Ok(true)
-        })?;
-        // A sample's times are written before it, so that a kill between the two leaves times too many, never too few.
-        let timings = Log::open(&path.join("timings.jsonl"), |_, timing: TimingRecord| Ok(done.contains(&timing.key)))?;
+        let Logs { samples, timings, done } = Logs::open(path, usize::MAX)?;
         Ok(Self { path: path.to_owned(), samples, timings, done, _lock: lock })
     }
 
@@ -114,6 +101,22 @@ impl RunDir {
     pub fn forecast(&self, forecast: &Forecast) -> Result<()> {
         let keep = |_, _: Forecast| Ok(true);
         Log::open(&self.path.join(FORECASTS), keep)?.append(forecast)
+    }
+
+    /// Cuts off all samples but the first ones.
+    pub(crate) fn keep(&mut self, first: usize) -> Result<()> {
+        let Logs { samples, timings, done } = Logs::open(&self.path, first)?;
+        (self.samples, self.timings, self.done) = (samples, timings, done);
+        Ok(())
+    }
+
+    /// Takes `metrics.json` away, if it is there.
+    pub(crate) fn remove_metrics(&self) -> Result<()> {
+        let file = self.path.join("metrics.json");
+        match fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(unwritable(&file, &e)),
+            _ => Ok(()),
+        }
     }
 
     /// Adds a sample as another directory wrote it, byte by byte.
@@ -147,8 +150,40 @@ impl RunDir {
     }
 }
 
+/// Both logs, and the samples that they hold.
+struct Logs {
+    samples: Log,
+    timings: Log,
+    done: BTreeSet<String>,
+}
+
+impl Logs {
+    /// Opens them; what lies behind the first `most` samples is cut off.
+    fn open(path: &Path, most: usize) -> Result<Self> {
+        let mut done = BTreeSet::new();
+        let log = path.join("samples.jsonl");
+        let samples = Log::open(&log, |number, sample: SampleRecord| {
+            if done.len() == most {
+                return Ok(false);
+            }
+            let key = sample.key();
+            if done.contains(&key) {
+                let message = format!("{}:{number}: sample {key} was there before", log.display());
+                return Err(Error::new(ErrorKind::InvalidData, message)
+                    .with_help("delete this line and all after it: what they held is made again"));
+            }
+            done.insert(key);
+            Ok(true)
+        })?;
+        // A sample's times are written before it, so that a kill between the two leaves times too many, never too few.
+        let timings = Log::open(&path.join("timings.jsonl"), |_, timing: TimingRecord| Ok(done.contains(&timing.key)))?;
+        Ok(Self { samples, timings, done })
+    }
+}
+
 fn lock(path: &Path) -> Result<File> {
     let at = path.join(LOCK);
+    require_plain(&at)?;
     let file = File::options().create(true).truncate(false).write(true).open(&at).map_err(|e| unwritable(&at, &e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -1,7 +1,7 @@
-//! Atomic writes, and hashes of files.
+//! Files of a run directory: opened if they are plain, read as far as they may be long, replaced atomically, hashed.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::Path,
 };
@@ -9,6 +9,49 @@ use std::{
 use logitfuse_core::{Error, ErrorKind, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
+
+/// Bytes of a file that is read as a whole. The table of a thousand variants on twenty tasks has half of it.
+pub(crate) const DOCUMENT_LIMIT: u64 = 32 << 20;
+
+/// Opens a file to read it. A pipe or a device in its place has no end, or none that comes, so it is not opened at all.
+pub(crate) fn open(path: &Path) -> Result<File> {
+    let kind = fs::metadata(path).map_err(|e| unreadable(path, &e))?;
+    if !kind.is_file() {
+        return Err(not_plain(path, if kind.is_dir() { "is a folder" } else { "is no file but a pipe or a device" }));
+    }
+    File::open(path).map_err(|e| unreadable(path, &e))
+}
+
+/// The text of a file that is read as a whole.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    open(path)?.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes).map_err(|e| unreadable(path, &e))?;
+    if bytes.len() as u64 > DOCUMENT_LIMIT {
+        let message = format!("{}: is longer than {} MiB", path.display(), DOCUMENT_LIMIT >> 20);
+        return Err(Error::new(ErrorKind::InvalidData, message).with_help("a run writes no such file; restore it"));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        Error::new(ErrorKind::InvalidData, format!("{}: not UTF-8: {}", path.display(), e.utf8_error()))
+            .with_help("a run writes no such file; restore it")
+    })
+}
+
+/// Refuses to write to what is there and no file of its own: a link leads out of the directory, a pipe waits for a reader.
+pub(crate) fn require_plain(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.is_file() => Ok(()),
+        Ok(there) if there.is_symlink() => Err(not_plain(path, "is a link, and nothing is written through links")),
+        Ok(there) if there.is_dir() => Err(not_plain(path, "is a folder")),
+        Ok(_) => Err(not_plain(path, "is no file but a pipe or a device")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(unreadable(path, &e)),
+    }
+}
+
+fn not_plain(path: &Path, what: &str) -> Error {
+    Error::new(ErrorKind::InvalidData, format!("{}: {what}", path.display()))
+        .with_help("put a plain file in its place, or name another directory")
+}
 
 /// sha256 as 64 lower-case hexadecimal digits.
 ///
@@ -23,8 +66,8 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 /// Bytes and [`sha256`] of a file's content; the file may be larger than the memory.
 pub fn sha256_of_file(path: &Path) -> Result<(u64, String)> {
-    let read = || -> io::Result<(u64, String)> {
-        let mut file = File::open(path)?;
+    let mut file = open(path)?;
+    let mut read = || -> io::Result<(u64, String)> {
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 1 << 20];
         let mut bytes = 0;
@@ -46,7 +89,12 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.new"));
     let write = || -> io::Result<()> {
-        let mut file = File::create(&temporary)?;
+        // What a killed process left; and whatever else has this name, it is not written through.
+        match fs::remove_file(&temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
@@ -68,7 +116,7 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
+    let text = read_text(path)?;
     serde_json::from_str(&text).map_err(|e| {
         Error::new(ErrorKind::InvalidData, format!("{}: not what a run writes: {e}", path.display()))
             .with_help("this version reads what it writes; start the run again in another directory")
@@ -94,8 +142,9 @@ pub(crate) fn unreadable(path: &Path, e: &io::Error) -> Error {
 
 pub(crate) fn unwritable(path: &Path, e: &io::Error) -> Error {
     let help = match e.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "make room, then the same command goes on"
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, then the same command goes on",
+        io::ErrorKind::FileTooLarge => {
+            "make room, then the same command goes on; a limit on the size of files (`ulimit -f`) can be raised"
         }
         _ => "check the directory's permissions, or name another one with `-o`",
     };

@@ -1,9 +1,11 @@
 //! Predicted and achieved speed of speculative decoding.
 
+use std::collections::BTreeMap;
+
 use logitfuse_core::{DraftStats, Result, RoundCosts};
 use serde::{Deserialize, Serialize};
 
-use crate::{Run, TimingRecord};
+use crate::{Run, SampleRecord, TimingRecord};
 
 /// A line of `forecasts.jsonl`: what a variant's drafts were expected to cost on a task, timed on this machine before it
 /// began. It is apart from everything that equal runs have equal.
@@ -24,11 +26,12 @@ pub struct Forecast {
 impl TimingRecord {
     /// Adds what this sample's drafts gave.
     pub fn add_to(&self, sum: &mut DraftStats) {
-        sum.samples += 1;
-        sum.tokens += self.tokens;
-        sum.drafted += self.drafted;
-        sum.accepted += self.accepted;
-        sum.rounds += self.rounds;
+        let add = |sum: &mut usize, count: usize| *sum = sum.saturating_add(count);
+        add(&mut sum.samples, 1);
+        add(&mut sum.tokens, self.tokens);
+        add(&mut sum.drafted, self.drafted);
+        add(&mut sum.accepted, self.accepted);
+        add(&mut sum.rounds, self.rounds);
         sum.seconds += self.decode_seconds;
     }
 }
@@ -46,23 +49,25 @@ impl Run {
     /// # Errors
     /// [`ErrorKind::InvalidData`](logitfuse_core::ErrorKind::InvalidData) for a damaged line.
     pub fn drafting(&self) -> Result<Vec<(Forecast, DraftStats)>> {
-        let mut all: Vec<(Forecast, DraftStats)> = Vec::new();
-        for forecast in self.forecasts()? {
-            // A run that went on later timed its models again.
-            all.retain(|(known, _)| (&known.variant, &known.task) != (&forecast.variant, &forecast.task));
-            all.push((forecast, DraftStats::default()));
+        let prefix = |forecast: &Forecast| SampleRecord::cell_prefix(&forecast.variant, &forecast.task);
+        // A run that went on later timed its models again: the last forecast counts, in its place.
+        let mut last = BTreeMap::new();
+        let forecasts = self.forecasts()?;
+        for (place, forecast) in forecasts.iter().enumerate() {
+            last.insert(prefix(forecast), place);
         }
+        let counts = forecasts.into_iter().enumerate().filter(|(place, forecast)| last[&prefix(forecast)] == *place);
+        let mut all: Vec<_> = counts.map(|(_, forecast)| (forecast, DraftStats::default())).collect();
         if all.is_empty() {
             return Ok(all);
         }
+        let places: BTreeMap<String, usize> = all.iter().enumerate().map(|(i, (f, _))| (prefix(f), i)).collect();
         for timing in self.timings()? {
             let timing = timing?;
-            let own = |(forecast, _): &&mut (Forecast, DraftStats)| {
-                let rest = timing.key.strip_prefix(&forecast.variant).and_then(|rest| rest.strip_prefix('/'));
-                rest.and_then(|rest| rest.strip_prefix(&forecast.task)).is_some_and(|rest| rest.starts_with('/'))
-            };
-            if let Some((_, sum)) = all.iter_mut().find(own) {
-                timing.add_to(sum);
+            // Two slashes, unless the name of a swept key has more.
+            let mut ends = timing.key.match_indices('/').map(|(at, _)| at + 1).take(64);
+            if let Some(&place) = ends.find_map(|end| places.get(&timing.key[..end])) {
+                timing.add_to(&mut all[place].1);
             }
         }
         Ok(all)

@@ -47,6 +47,7 @@ mod metrics;
 mod paired;
 mod run;
 mod sample;
+mod saturation;
 
 pub use compare::{Comparison, compare};
 pub use corpus::CorpusScores;
@@ -61,3 +62,4 @@ pub use metrics::{FailureRecord, GapRecord, MetricRecord, Metrics};
 pub use paired::ComparisonRow;
 pub use run::Run;
 pub use sample::{BindingToken, Response, SampleRecord, SourceTiming, TimingRecord, TokenRecord, TopLogprob};
+pub use saturation::Saturation;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
+    io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
     marker::PhantomData,
     path::{Path, PathBuf},
 };
@@ -10,7 +10,12 @@ use std::{
 use logitfuse_core::{Error, ErrorKind, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::files::{unreadable, unwritable};
+use crate::files::{open, require_plain, unreadable, unwritable};
+
+/// Bytes of a line. Forty thousand traced tokens of four models fit in.
+const LINE_LIMIT: u64 = 64 << 20;
+/// Values in a line, which take more memory than their text if that is short. A line under this many bytes cannot have too many.
+const VALUE_LIMIT: usize = 8 << 20;
 
 /// A JSONL file that grows by whole lines.
 ///
@@ -32,6 +37,7 @@ impl Log {
         path: &Path,
         mut each: impl FnMut(usize, T) -> Result<bool>,
     ) -> Result<Self> {
+        require_plain(path)?;
         let file = OpenOptions::new().create(true).append(true).read(true).open(path);
         let mut file = file.map_err(|e| unwritable(path, &e))?;
         let mut length = 0;
@@ -53,6 +59,11 @@ impl Log {
             Error::new(ErrorKind::Internal, format!("{}: a record cannot be written as JSON: {e}", self.path.display()))
         })?;
         line.push(b'\n');
+        if line.len() as u64 > LINE_LIMIT {
+            let message = format!("{}: a sample of {} MiB, which is too long", self.path.display(), line.len() >> 20);
+            return Err(Error::new(ErrorKind::Unsupported, message)
+                .with_help("trace fewer samples (`run.traced_samples`), or let texts be shorter"));
+        }
         self.append_line(&line)
     }
 
@@ -99,7 +110,7 @@ pub(crate) struct Lines<T, R = BufReader<File>> {
 
 impl<T> Lines<T> {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        Ok(Self::of(path, File::open(path).map_err(|e| unreadable(path, &e))?))
+        Ok(Self::of(path, open(path)?))
     }
 
     fn of(path: &Path, file: File) -> Self {
@@ -113,10 +124,25 @@ impl<T, R: BufRead> Lines<T, R> {
         Self { path: path.to_owned(), reader, number: 0, offset: 0, record: PhantomData }
     }
 
-    fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// The bytes of a whole line; none at the end, and for a last line without newline.
+    fn read(&mut self) -> Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
-        self.reader.read_until(b'\n', &mut bytes)?;
+        let read = (&mut self.reader).take(LINE_LIMIT + 1).read_until(b'\n', &mut bytes);
+        read.map_err(|e| unreadable(&self.path, &e))?;
+        if bytes.len() as u64 > LINE_LIMIT {
+            return Err(self.damaged(&format!("it is longer than {} MiB", LINE_LIMIT >> 20)));
+        }
+        if bytes.len() > VALUE_LIMIT && values(&bytes) > VALUE_LIMIT {
+            return Err(self.damaged(&format!("it holds more than {VALUE_LIMIT} values")));
+        }
         Ok((bytes.last() == Some(&b'\n')).then_some(bytes))
+    }
+
+    /// The error of the line that is being read.
+    fn damaged(&self, why: &dyn std::fmt::Display) -> Error {
+        let message = format!("{}:{}: the line is damaged: {why}", self.path.display(), self.number);
+        Error::new(ErrorKind::InvalidData, message)
+            .with_help("restore the file, or delete this line and all after it: what they held is made again")
     }
 }
 
@@ -124,22 +150,33 @@ impl<T: DeserializeOwned, R: BufRead> Iterator for Lines<T, R> {
     type Item = Result<Line<T>>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        self.number += 1;
         let bytes = match self.read() {
             Ok(bytes) => bytes?,
-            Err(e) => return Some(Err(unreadable(&self.path, &e))),
+            Err(e) => return Some(Err(e)),
         };
-        self.number += 1;
         let offset = self.offset;
         self.offset += bytes.len() as u64;
-        let line = serde_json::from_slice(&bytes).map(|value| Line { number: self.number, offset, bytes, value });
-        Some(line.map_err(|e| {
-            Error::new(
-                ErrorKind::InvalidData,
-                format!("{}:{}: the line is damaged: {e}", self.path.display(), self.number),
-            )
-            .with_help("restore the file, or delete this line and all after it: what they held is made again")
-        }))
+        match serde_json::from_slice(&bytes) {
+            Ok(value) => Some(Ok(Line { number: self.number, offset, bytes, value })),
+            Err(e) => Some(Err(self.damaged(&e))),
+        }
     }
+}
+
+/// How many values a line of JSON holds, or a few more: what follows a comma, a colon or an opening bracket.
+fn values(line: &[u8]) -> usize {
+    let (mut in_string, mut escaped, mut count) = (false, false, 1);
+    for byte in line {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b',' | b':' | b'[' | b'{' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 #[cfg(test)]

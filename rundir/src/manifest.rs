@@ -72,7 +72,7 @@ pub struct Shard {
 /// As it is asked for, from 1: `2/4`.
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.index + 1, self.of)
+        write!(f, "{}/{}", self.index.saturating_add(1), self.of)
     }
 }
 
@@ -88,6 +88,12 @@ impl Scope {
     pub fn holds(&self, index: usize) -> bool {
         self.limit.is_none_or(|limit| index < limit)
             && self.shard.is_none_or(|shard| index % shard.of.max(1) == shard.index)
+    }
+
+    /// How many of the first `items` it holds.
+    fn count(&self, items: usize) -> usize {
+        let items = self.limit.map_or(items, |limit| items.min(limit));
+        self.shard.map_or(items, |Shard { index, of }| items.saturating_sub(index).div_ceil(of.max(1)))
     }
 
     fn words(&self) -> String {
@@ -116,8 +122,8 @@ pub struct CellPlan {
 impl Manifest {
     /// How many samples the directory holds when it is complete.
     pub fn samples(&self) -> usize {
-        let held = |cell: &CellPlan| (0..cell.items).filter(|&index| self.scope.holds(index)).count() * cell.repeats;
-        self.cells.iter().map(held).sum()
+        let held = |cell: &CellPlan| self.scope.count(cell.items).saturating_mul(cell.repeats);
+        self.cells.iter().map(held).fold(0, usize::saturating_add)
     }
 
     /// Refuses to go on with a run that this manifest does not describe; `place` is the directory of the first, `line`
@@ -204,5 +210,22 @@ fn short(text: &str) -> String {
     match text.get(..12) {
         Some(start) if text.len() > 12 => format!("{start}…"),
         _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_are_counted_as_they_are_held() {
+        for items in 0..12 {
+            for limit in [None, Some(0), Some(5), Some(usize::MAX)] {
+                for shard in [None, Some(Shard { index: 0, of: 1 }), Some(Shard { index: 2, of: 3 })] {
+                    let scope = Scope { limit, shard };
+                    assert_eq!(scope.count(items), (0..items).filter(|&item| scope.holds(item)).count(), "{scope:?}");
+                }
+            }
+        }
     }
 }

@@ -1,15 +1,12 @@
 //! A run directory that is read.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use logitfuse_core::{Error, ErrorKind, Result};
 
 use crate::{
     Forecast, Manifest, Metrics, SCHEMA_VERSION, SampleRecord, StoredSample, TimingRecord,
-    files::{read_json, unreadable},
+    files::{read_json, read_text},
     log::Lines,
 };
 
@@ -51,7 +48,13 @@ impl Run {
             return Err(Error::new(ErrorKind::Unsupported, message)
                 .with_help(format!("this version of logitfuse reads {SCHEMA_VERSION}; take the one that wrote it")));
         }
-        Ok(Self { path: path.to_owned(), manifest: read_json(&file)? })
+        let manifest: Manifest = read_json(&file)?;
+        if let Some(shard) = manifest.scope.shard.filter(|shard| shard.index >= shard.of) {
+            let message = format!("{}: {} shards, and this is the {}. from 0", file.display(), shard.of, shard.index);
+            return Err(Error::new(ErrorKind::InvalidData, message)
+                .with_help("this version reads what it writes; start the run again in another directory"));
+        }
+        Ok(Self { path: path.to_owned(), manifest })
     }
 
     /// Where it lies.
@@ -66,8 +69,7 @@ impl Run {
 
     /// The text of `resolved.toml`.
     pub fn resolved(&self) -> Result<String> {
-        let file = self.path.join("resolved.toml");
-        fs::read_to_string(&file).map_err(|e| unreadable(&file, &e))
+        read_text(&self.path.join("resolved.toml"))
     }
 
     /// `metrics.json`; none while the run is not finished.

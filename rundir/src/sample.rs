@@ -28,10 +28,13 @@ pub struct SampleRecord {
     /// sha256 of every binding's prompt tokens.
     pub prompt_sha256: String,
     /// One response of a generation; one per choice of a multiple choice; one per continuation that was scored.
+    #[serde(deserialize_with = "at_most::<65536, _, _>")]
     pub responses: Vec<Response>,
     /// The answer that each filter found, by the filter's name.
+    #[serde(deserialize_with = "at_most::<1024, _, _>")]
     pub filtered: BTreeMap<String, Value>,
     /// Scores by `metric,filter`, as lm-eval names them. What is summed over a corpus later is an array of its parts.
+    #[serde(deserialize_with = "at_most::<1024, _, _>")]
     pub metrics: BTreeMap<String, Value>,
     /// Tokens of the responses that are the base's alone, because the strategy's plugin failed and `on_error` is
     /// `fallback_to_base`.
@@ -55,7 +58,12 @@ impl SampleRecord {
 
     /// The key of a sample that is still to be made.
     pub fn key_of(variant: &str, task: &str, doc_id: &str, repeat: usize) -> String {
-        format!("{variant}/{task}/{doc_id}/{repeat}")
+        format!("{}{doc_id}/{repeat}", Self::cell_prefix(variant, task))
+    }
+
+    /// What the keys of a variant and task begin with.
+    pub(crate) fn cell_prefix(variant: &str, task: &str) -> String {
+        format!("{variant}/{task}/")
     }
 }
 
@@ -92,11 +100,13 @@ pub struct TokenRecord {
     #[serde(deserialize_with = "null_is_impossible")]
     pub log_prob: f64,
     /// The most probable tokens of the fused row, the best first. Directories of earlier versions call them `favourites`.
-    #[serde(alias = "favourites")]
+    #[serde(alias = "favourites", deserialize_with = "at_most::<4096, _, _>")]
     pub top_logprobs: Vec<TopLogprob>,
     /// The strategy's trace columns by name; null where a step has no such value.
+    #[serde(deserialize_with = "at_most::<256, _, _>")]
     pub trace: BTreeMap<String, Option<f64>>,
     /// The token under each role's source, in the order of the bindings.
+    #[serde(deserialize_with = "at_most::<256, _, _>")]
     pub roles: Vec<BindingToken>,
 }
 
@@ -110,7 +120,7 @@ pub struct BindingToken {
     /// Log-probability of the token that was taken, in nats; none where the source did not run, or excludes the token.
     pub log_prob: Option<f64>,
     /// The most probable tokens of the source, the best first.
-    #[serde(alias = "favourites")]
+    #[serde(alias = "favourites", deserialize_with = "at_most::<4096, _, _>")]
     pub top_logprobs: Vec<TopLogprob>,
 }
 
@@ -129,6 +139,18 @@ fn null_is_impossible<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64,
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NEG_INFINITY))
 }
 
+/// A list or table of at most `N` entries: far more than a run writes, and so few that whoever reads it may look at every pair.
+fn at_most<'de, const N: usize, D, C>(deserializer: D) -> Result<C, D::Error>
+where
+    D: Deserializer<'de>,
+    C: Deserialize<'de>,
+    for<'a> &'a C: IntoIterator,
+{
+    let all = C::deserialize(deserializer)?;
+    let more = (&all).into_iter().nth(N).is_some();
+    if more { Err(serde::de::Error::custom(format_args!("more than {N} entries"))) } else { Ok(all) }
+}
+
 /// A line of `timings.jsonl`: where the time of one sample went. Samples that share a batch share its time.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct TimingRecord {
@@ -145,6 +167,7 @@ pub struct TimingRecord {
     /// Seconds of checking rows, penalties and sampling.
     pub sample_seconds: f64,
     /// Each source's share.
+    #[serde(deserialize_with = "at_most::<256, _, _>")]
     pub sources: Vec<SourceTiming>,
     /// Tokens that were drafted.
     pub drafted: usize,

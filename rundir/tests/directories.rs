@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::float_cmp, reason = "an unwrap that fails is a test that fails; exact values")]
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, io::Write, path::Path};
 
 use logitfuse_core::ErrorKind;
 use logitfuse_rundir::{
@@ -182,6 +182,109 @@ fn shards_merge_into_the_bytes_of_one_run() {
     let whole = Run::open(&at("whole")).unwrap();
     let e = merge(&[whole, shards[1].clone()], &at("other")).map(|_| ()).unwrap_err();
     assert!(e.to_string().contains("sample large/qa/q/1/0 differs from that in"), "{e}");
+}
+
+/// Four shards of the run, all whole.
+fn four(at: &dyn Fn(&str) -> std::path::PathBuf) -> Vec<Run> {
+    let shard = |index| Scope { limit: None, shard: Some(Shard { index, of: 4 }) };
+    (0..4).map(|index| go_on(&at(&index.to_string()), &shard(index)).reader().unwrap()).collect()
+}
+
+const FILES: [&str; 4] = ["manifest.json", "resolved.toml", "samples.jsonl", "timings.jsonl"];
+
+fn files(path: &Path) -> Vec<Vec<u8>> {
+    FILES.iter().map(|name| fs::read(path.join(name)).unwrap()).collect()
+}
+
+/// What a merge does to the new directory.
+enum Step {
+    Append(&'static str, Vec<u8>),
+    Rename(&'static str, &'static str),
+}
+
+impl Step {
+    fn play(&self, dir: &Path, bytes: usize) {
+        match self {
+            Self::Rename(from, to) => fs::rename(dir.join(from), dir.join(to)).unwrap(),
+            Self::Append(name, whole) => {
+                let file = fs::OpenOptions::new().create(true).append(true).open(dir.join(name));
+                file.unwrap().write_all(&whole[..bytes.min(whole.len())]).unwrap();
+            }
+        }
+    }
+}
+
+/// Every beginning of what is written is what a kill can leave.
+#[test]
+fn a_merge_that_was_killed_at_any_step_is_repeated_into_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let shards = four(&at);
+    drop(merge(&shards, &at("whole")).unwrap());
+    let whole = files(&at("whole"));
+    let [manifest, resolved, samples, timings] = &whole[..] else { panic!("four files") };
+    let lines = |log: &[u8]| log.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let mut steps = vec![
+        Step::Append(".lock", Vec::new()),
+        Step::Append(".resolved.toml.new", resolved.clone()),
+        Step::Rename(".resolved.toml.new", "resolved.toml"),
+        Step::Append(".manifest.json.new", manifest.clone()),
+        Step::Rename(".manifest.json.new", "manifest.json"),
+        Step::Append("samples.jsonl", Vec::new()),
+        Step::Append("timings.jsonl", Vec::new()),
+    ];
+    for (sample, timing) in lines(samples).into_iter().zip(lines(timings)) {
+        steps.extend([Step::Append("timings.jsonl", timing), Step::Append("samples.jsonl", sample)]);
+    }
+    steps.push(Step::Append(".metrics.json.new", b"{\n  \"schema_version\": 1,\n".to_vec()));
+    for done in 0..=steps.len() {
+        // Nothing of the next step, and a piece of it.
+        for piece in [0, 7] {
+            let into = at(&format!("killed-{done}-{piece}"));
+            fs::create_dir(&into).unwrap();
+            steps[..done].iter().for_each(|step| step.play(&into, usize::MAX));
+            if let Some(next @ Step::Append(..)) = steps.get(done) {
+                next.play(&into, piece);
+            }
+            // The second time there is nothing left to do.
+            for time in ["first", "second"] {
+                let merged = merge(&shards, &into).unwrap_or_else(|e| panic!("killed after {done}, {piece}: {e}"));
+                assert_eq!(merged.samples(), merged.reader().unwrap().manifest().samples());
+                drop(merged);
+                assert_eq!(files(&into), whole, "killed after {done}, {piece}, merged the {time} time");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_merge_goes_on_with_more_shards_and_touches_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let shards = four(&at);
+    drop(merge(&shards, &at("whole")).unwrap());
+    let part = at("part");
+    assert_eq!(merge(&[shards[2].clone(), shards[0].clone()], &part).unwrap().samples(), 12);
+    fs::write(part.join("metrics.json"), "{}").unwrap();
+    drop(merge(&shards, &part).unwrap());
+    assert_eq!(files(&part), files(&at("whole")));
+    assert!(!part.join("metrics.json").exists(), "they were of half of the samples");
+
+    // Fewer shards than it has, another result, one of the shards: nothing changes.
+    let before = files(&part);
+    let refused = |runs: &[Run], into: &Path, words: &str| {
+        let e = merge(runs, into).map(|_| ()).unwrap_err().to_string();
+        assert!(e.contains(words), "{e}");
+    };
+    refused(&shards[..3], &part, "large/qa/q/3/0 is in none of these directories");
+    assert_eq!(files(&part), before);
+    let other = String::from_utf8(before[2].clone()).unwrap().replacen("\"tokens\":[1,2]", "\"tokens\":[1,3]", 1);
+    fs::write(part.join("samples.jsonl"), &other).unwrap();
+    refused(&shards, &part, "large/qa/q/0/0 is another one in these directories");
+    assert_eq!(fs::read_to_string(part.join("samples.jsonl")).unwrap(), other);
+    let before = files(&at("whole"));
+    refused(&[Run::open(&at("whole")).unwrap()], &at("whole"), "is one of the directories to join");
+    assert_eq!(files(&at("whole")), before);
 }
 
 #[test]

@@ -132,10 +132,10 @@ impl Environment {
         &self.system_lib_dirs
     }
 
-    /// A program to be started with these variables in this folder.
-    pub(crate) fn command(&self, program: &Path) -> Command {
+    /// A program to be started with these variables in `dir`.
+    pub(crate) fn command(&self, program: &Path, dir: &Path) -> Command {
         let mut command = Command::new(program);
-        command.env_clear().envs(&self.variables).current_dir(&self.current_dir);
+        command.env_clear().envs(&self.variables).current_dir(dir);
         command
     }
 }
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_child_sees_these_variables_and_no_others() {
         let env = Environment::empty("/").with(&ORT_LIB, "x");
-        let output = env.command(Path::new("/usr/bin/env")).output().unwrap();
+        let output = env.command(Path::new("/usr/bin/env"), Path::new("/")).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "LOGITFUSE_ORT_LIB=x");
     }
 }

@@ -54,6 +54,7 @@ pub mod env;
 #[cfg(test)]
 mod fake;
 mod folder;
+mod interpreter;
 mod manifest;
 mod model;
 mod plugins;

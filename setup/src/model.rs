@@ -124,7 +124,7 @@ pub fn model_smollm2(
         }
         let script = scripts.join(CONVERTER);
         let [flag, weights] = ["--weights", weights.as_str()].map(OsStr::new);
-        converter.run([script.as_os_str(), gguf.as_os_str(), fresh.as_os_str(), flag, weights])?;
+        converter.run_script(&script, [gguf.as_os_str(), fresh.as_os_str(), flag, weights])?;
         Ok(())
     })?;
     Ok(out)

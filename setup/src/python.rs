@@ -1,15 +1,16 @@
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs,
     path::{Path, PathBuf},
     process::Output,
 };
 
-use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
+use logitfuse_core::{Error, ErrorKind, Result};
 
 use crate::{
     Environment, cache, env,
     folder::{Check, make_once},
+    interpreter::{self, Imports},
     manifest::sha256_of_texts,
 };
 
@@ -27,7 +28,9 @@ pub struct Python {
 }
 
 impl Python {
-    /// That of the active virtual environment, else `python3` or `python` on PATH.
+    /// That of the active virtual environment, else `python3` or `python` on PATH. Relative folders on PATH do not count: what lies
+    /// in them depends on the working directory, which may be a stranger's. For the same reason every Python is started in an empty
+    /// folder of its own, where version managers find none of their settings for single projects.
     ///
     /// ```
     /// use logitfuse_setup::{Environment, Python};
@@ -40,7 +43,8 @@ impl Python {
             return Err(Error::new(ErrorKind::NotFound, "python3: not found on PATH").with_help(INSTALL_PYTHON));
         };
         let python = Self { program, env: env.clone() };
-        let version = python.run(["-c", "import sys; print(*sys.version_info[:2])"])?;
+        // Not isolated: a Python 2 does not know the flag and could not say what it is.
+        let version = python.run(Imports::Installed, ["-c", VERSION])?;
         let mut numbers = version.split_whitespace().map(str::parse::<u32>);
         let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
             let message = format!("{}: says version {version:?}, which is none", python.program.display());
@@ -58,9 +62,16 @@ impl Python {
         &self.program
     }
 
-    /// Runs it to its end; gives back what it wrote to stdout. If it fails, the error is the last line of its stderr.
-    pub fn run(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<String> {
-        let output = self.output(args)?;
+    /// Runs a script to its end; gives back what it wrote to stdout. If it fails, the error is the last line of its stderr.
+    ///
+    /// It imports what lies beside it and what is installed, and works in an empty folder, so paths among `args` have to be absolute.
+    pub fn run_script(&self, script: &Path, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<String> {
+        let args = args.into_iter().map(|arg| arg.as_ref().to_owned());
+        self.run(Imports::BesideScript, std::iter::once(script.as_os_str().to_owned()).chain(args))
+    }
+
+    pub(crate) fn run(&self, imports: Imports, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<String> {
+        let output = interpreter::output(&self.env, &self.program, imports, args)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
         }
@@ -71,15 +82,17 @@ impl Python {
     /// A Python that sees the packages in `requirements` (the text of a requirements file) and nothing else, made in
     /// `dir` on first use.
     pub fn with_packages(&self, dir: &Path, requirements: &str, progress: &mut dyn FnMut(&str)) -> Result<Self> {
-        let version = self.run(["-c", "import sys; print(sys.version, sys.base_prefix)"])?;
+        let version = self.run(Imports::Nothing, ["-c", "import sys; print(sys.version, sys.base_prefix)"])?;
         let recipe = format!("python packages {}", sha256_of_texts([requirements, &version]));
         make_once(dir, &recipe, Check::Sizes, progress, |fresh, progress| {
             progress(&format!("pip: installing packages into an environment of their own, {}", dir.display()));
-            self.run([OsStr::new("-m"), OsStr::new("venv"), OsStr::new("--without-pip"), fresh.as_os_str()]).map_err(
-                |e| e.with_help("Python's venv module is needed: on Debian and Ubuntu, `apt install python3-venv`"),
-            )?;
+            let venv = ["-m", "venv", "--without-pip"].map(OsStr::new);
+            self.run(Imports::Nothing, venv.into_iter().chain([fresh.as_os_str()])).map_err(|e| {
+                e.with_help("Python's venv module is needed: on Debian and Ubuntu, `apt install python3-venv`")
+            })?;
             let inside = self.inside(fresh);
-            let packages = inside.run(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])?;
+            let packages =
+                inside.run(Imports::Nothing, ["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])?;
             let list = fresh.join("requirements.txt");
             fs::write(&list, requirements).map_err(|e| cache::cannot_write(fresh, e))?;
             // The user's pip installs into the folder that the new environment imports from: that needs no pip inside it.
@@ -92,8 +105,8 @@ impl Python {
     /// The user's pip, with the user's indexes and mirrors.
     pub(crate) fn pip(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<()> {
         let pip = ["-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check"].map(Into::into);
-        let args: Vec<_> = pip.into_iter().chain(args.into_iter().map(|a| a.as_ref().to_owned())).collect();
-        let output = self.output(&args)?;
+        let args: Vec<OsString> = pip.into_iter().chain(args.into_iter().map(|a| a.as_ref().to_owned())).collect();
+        let output = interpreter::output(&self.env, &self.program, Imports::Installed, &args)?;
         if output.status.success() {
             return Ok(());
         }
@@ -111,17 +124,6 @@ impl Python {
         Err(Error::new(ErrorKind::Io, format!("pip: {}", last_line(&output))).with_help(help))
     }
 
-    fn output(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Output> {
-        let mut command = self.env.command(&self.program);
-        // These would make pip install elsewhere than where it is told to.
-        command
-            .env("PIP_USER", "0")
-            .env("PIP_REQUIRE_VIRTUALENV", "0")
-            .env_remove("PIP_TARGET")
-            .env_remove("PIP_PREFIX");
-        command.args(args).output().or_err(ErrorKind::Io, self.program.display())
-    }
-
     /// The interpreter of a virtual environment.
     fn inside(&self, venv: &Path) -> Self {
         // Both would let other packages shadow the ones in there.
@@ -130,6 +132,8 @@ impl Python {
     }
 }
 
+/// In words of every Python, of 2 too.
+const VERSION: &str = "import sys; print('%d %d' % sys.version_info[:2])";
 const INSTALL_PYTHON: &str = "install Python 3.10 or newer with pip, so that `python3 -m pip --version` works";
 
 fn venv_program(venv: &Path) -> PathBuf {
@@ -139,10 +143,11 @@ fn venv_program(venv: &Path) -> PathBuf {
 fn program(env: &Environment) -> Option<PathBuf> {
     let active = env.path(&env::VIRTUAL_ENV).map(|venv| venv_program(&venv));
     let suffix = std::env::consts::EXE_SUFFIX;
-    let dirs = env.path_list(&env::PATH);
-    let on_path = ["python3", "python"]
-        .into_iter()
-        .flat_map(|name| dirs.iter().map(move |dir| dir.join(format!("{name}{suffix}"))));
+    let dirs: Vec<PathBuf> = env.get(&env::PATH).map(std::env::split_paths).into_iter().flatten().collect();
+    let on_path = ["python3", "python"].into_iter().flat_map(|name| {
+        let absolute = dirs.iter().filter(|dir| dir.is_absolute());
+        absolute.map(move |dir| dir.join(format!("{name}{suffix}")))
+    });
     active.into_iter().chain(on_path).find(|program| program.is_file())
 }
 
@@ -167,7 +172,7 @@ mod tests {
 
     fn pip_error(script: &str) -> Error {
         let dir = tempfile::tempdir().unwrap();
-        let script = format!("case $1 in -c) echo 3 12;; *) {script}; exit 1;; esac");
+        let script = format!("case $* in *version_info*) echo 3 12;; *) {script}; exit 1;; esac");
         Python::find(&fake::machine(dir.path(), &script)).unwrap().pip(["download", "x"]).unwrap_err()
     }
 
@@ -217,9 +222,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let env = fake::machine(
             dir.path(),
-            "echo \"$*\" >> log
+            "echo \"$*\" >> \"${0%/bin/*}/log\"
              case \"$*\" in
-               '-m venv'*) mkdir -p \"$4/bin\"; printf '#!/bin/sh\\necho site' > \"$4/bin/python\"; chmod +x \"$4/bin/python\";;
+               *'-m venv'*) mkdir -p \"$5/bin\"; printf '#!/bin/sh\\necho site' > \"$5/bin/python\"; chmod +x \"$5/bin/python\";;
                *version_info*) echo 3 12;;
              esac",
         );

@@ -6,7 +6,7 @@ use std::{
 
 use logitfuse_core::{Error, ErrorKind, Result, ResultExt};
 
-use crate::{Python, manifest::require_sha256};
+use crate::{Python, interpreter::Imports, manifest::require_sha256};
 
 /// One file of a package index, down to its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -33,13 +33,8 @@ impl PinnedWheel {
         python.pip(args.iter().map(OsStr::new).chain([downloads.as_os_str(), OsStr::new(&requirement)]))?;
         let wheel = only_wheel(&downloads, &requirement)?;
         require_sha256(&wheel, self.sha256)?;
-        python.run([
-            OsStr::new("-m"),
-            OsStr::new("zipfile"),
-            OsStr::new("-e"),
-            wheel.as_os_str(),
-            unpacked.as_os_str(),
-        ])?;
+        let unpack = ["-m", "zipfile", "-e"].map(OsStr::new);
+        python.run(Imports::Nothing, unpack.into_iter().chain([wheel.as_os_str(), unpacked.as_os_str()]))?;
         fs::remove_file(&wheel).or_err(ErrorKind::Io, wheel.display())?;
         Ok(unpacked)
     }

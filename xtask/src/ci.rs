@@ -2,6 +2,7 @@ use anyhow::Result;
 use logitfuse_setup::Environment;
 
 use crate::{
+    audit,
     steps::{cargo, everything, step},
     test,
 };
@@ -9,6 +10,7 @@ use crate::{
 /// Cheapest first; the tests last, so that their counts end the output.
 pub(crate) fn run(env: &Environment) -> Result<()> {
     step(&mut cargo(["fmt", "--all", "--check"]))?;
+    audit::run()?;
     step(everything(["clippy", "--all-targets"]).args(["--", "-D", "warnings"]))?;
     // What a newcomer builds: without the features that the other steps switch on.
     step(&mut cargo(["check", "--quiet"]))?;

@@ -4,6 +4,7 @@
 //! other projects have shell scripts, there is Rust: the same on every system, and checked by a compiler.
 #![expect(clippy::print_stderr, reason = "a developer command talks to a developer")]
 
+mod audit;
 mod bench;
 mod browser;
 mod ci;
@@ -36,6 +37,8 @@ enum Command {
     },
     /// Everything that must pass before a merge: format, lints, documentation, tests
     Ci,
+    /// Licences, duplicates and sources of the dependencies against deny.toml, without a network
+    Audit,
     /// Make a model
     Models {
         #[command(subcommand)]
@@ -97,6 +100,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Test { runner_args } => test::run(&env, &runner_args, None)?,
         Command::Ci => ci::run(&env)?,
+        Command::Audit => audit::run()?,
         Command::Models { model: Model::Smollm2 { weights, out } } => {
             let out = out.map_or_else(|| smollm2_dir(&env, weights), Ok)?;
             let dir = model_smollm2(&env, &out, weights, &mut prepare::say)?;

@@ -87,7 +87,7 @@ fn tiny_models(peer: &Python) -> Result<PathBuf> {
     let dir = target_dir().join("tiny-models");
     make_once(&dir, &sha256_of_texts(texts.iter().map(String::as_str)), Check::Sizes, &mut say, |fresh, say| {
         say("tiny decoders: generating");
-        peer.run([script.as_os_str(), fresh.as_os_str()]).map(drop)
+        peer.run_script(&script, [fresh]).map(drop)
     })?;
     say(&format!("tiny decoders: {}", dir.display()));
     Ok(dir)

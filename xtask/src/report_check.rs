@@ -60,6 +60,7 @@ fn check(name: &str, url: &str, profile: &Path, out: &Path) -> Result<()> {
     keyboard(&mut browser)?;
     theme(&mut browser)?;
     quiet(&browser, url)?;
+    forbids(&mut browser)?;
     without_scripts(&mut browser, url)
 }
 
@@ -134,6 +135,21 @@ fn theme(browser: &mut Browser) -> Result<()> {
     browser.evaluate("document.querySelector('.theme').click()")?;
     let dark = browser.evaluate(ground)?;
     ensure!(light != dark, "the switch of the theme changes nothing: {light}");
+    Ok(())
+}
+
+/// What a sample would have smuggled in does nothing: a script, a handler, a style.
+const SMUGGLED: &str = r#"
+    document.body.insertAdjacentHTML('beforeend',
+        '<button id="smuggled" onclick="globalThis.ran = true" style="position: fixed">x</button>');
+    globalThis.smuggled = document.getElementById('smuggled');
+    document.body.append(Object.assign(document.createElement('script'), { textContent: 'globalThis.ran = true' }));
+    smuggled.click();
+    globalThis.ran === undefined && getComputedStyle(smuggled).position !== 'fixed'"#;
+
+fn forbids(browser: &mut Browser) -> Result<()> {
+    ensure!(browser.evaluate(SMUGGLED)? == json!(true), "the policy of the page lets foreign scripts or styles in");
+    eprintln!("a script, a handler and a style from elsewhere do nothing");
     Ok(())
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct GenerateArgs {
     pub(crate) prompt_file: Option<PathBuf>,
 
     /// Take models, strategy and defaults from an experiment's TOML
-    #[arg(long, value_name = "FILE", help_heading = "Models and fusion", conflicts_with_all = ["model", "role", "context"])]
+    #[arg(long, value_name = "FILE", help_heading = "Models and fusion", conflicts_with_all = ["model", "role", "context", "variant", "provider", "system", "chat_template"])]
     pub(crate) config: Option<PathBuf>,
     /// One model by itself, or the model of every role
     #[arg(long, value_name = "DIR", help_heading = "Models and fusion")]

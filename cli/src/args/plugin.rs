@@ -73,8 +73,9 @@ pub(crate) struct CheckArgs {
     /// Processes at the same time; 0 is one for each core
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     pub(crate) jobs: usize,
-    /// Run cases in this process, for a debugger; what the plugin breaks is broken
-    #[arg(long)]
+    /// Run cases in this process, one after the other and for as long as they take, for a debugger; what the plugin breaks is
+    /// broken
+    #[arg(long, conflicts_with_all = ["timeout", "jobs"])]
     pub(crate) in_process: bool,
     /// text, json, or junit
     #[arg(long, value_name = "FORMAT", default_value = "text")]

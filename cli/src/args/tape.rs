@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use logitfuse_replay::RowKind;
 use logitfuse_tape::{Grid, Metric, Range, Reference};
 
-use super::{Format, OverrideArgs};
+use super::{Format, OverrideArgs, at_least_one};
 
 #[derive(Subcommand)]
 pub(crate) enum TapeCommand {
@@ -61,7 +61,7 @@ pub(crate) struct RecordArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) source: Vec<String>,
     /// Only the first N samples
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) limit: Option<usize>,
     #[command(flatten)]
     pub(crate) overrides: OverrideArgs,
@@ -71,10 +71,11 @@ pub(crate) struct RecordArgs {
 #[derive(Args)]
 pub(crate) struct ReadArgs {
     /// What strategies see of ids that a top-k tape does not hold: an equal share of their mass, or that they are impossible
-    #[arg(long, value_name = "HOW", default_value = "spread")]
-    pub(crate) rest: RestArg,
+    /// [default: spread]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) rest: Option<RestArg>,
     /// Only the first N texts
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) limit: Option<usize>,
 }
 

@@ -18,6 +18,11 @@ use crate::{
 
 pub(crate) fn run(global: &Global, args: &NewArgs) -> anyhow::Result<ExitCode> {
     let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(&args.name));
+    if args.lang == Language::C && args.source.is_some() {
+        return Err(Error::new(ErrorKind::InvalidConfig, "--source: a plugin in C builds on its header alone")
+            .with_help("leave it out, or choose --lang rust")
+            .into());
+    }
     let (scaffold, next) = match args.lang {
         Language::C => (Scaffold::new(&args.name, Language::C)?, "make"),
         Language::Rust => {

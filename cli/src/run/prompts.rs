@@ -36,11 +36,28 @@ pub(crate) fn run(global: &Global, args: &RunArgs, experiment: &Experiment) -> a
         .with_help("add [tasks.NAME] with `data`, or split the data")
         .into());
     }
+    if args.no_report {
+        return Err(Error::new(ErrorKind::InvalidConfig, "--no-report: prompts without [tasks] have no report")
+            .with_help("leave it out")
+            .into());
+    }
     let format = args.print.format.unwrap_or(Format::Jsonl);
     if format == Format::Json || (format == Format::Text && args.output.is_some()) {
         return Err(Error::new(ErrorKind::InvalidConfig, "`run` writes jsonl, or text to stdout")
             .with_help("leave --format out, or turn lines into one document with `jq -s`")
             .into());
+    }
+    if args.print.timings && format == Format::Text {
+        return Err(Error::new(ErrorKind::InvalidConfig, "--timings: text has none")
+            .with_help("leave --format out: the JSON lines have them")
+            .into());
+    }
+    if args.batch.is_some_and(|batch| batch > 1) && (format == Format::Text || args.print.timings) {
+        let flag = if args.print.timings { "--timings" } else { "--format text" };
+        output::say(
+            global.quiet,
+            &format!("warning: --batch has no effect beside {flag}, which takes prompts one at a time"),
+        );
     }
     let config = experiment.config()?;
     let batch = args.batch.or(config.run.batch).unwrap_or(BATCH);

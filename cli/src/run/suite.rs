@@ -90,16 +90,23 @@ pub(crate) fn execute(
         output::say(global.quiet, &what);
         return if progress.failed == 0 { Ok(ExitCode::SUCCESS) } else { Err(samples_failed(progress.failed).into()) };
     };
-    print(&metrics, format)?;
-    drafting(global, &Run::open(directory)?)?;
-    if report {
-        let written = logitfuse_report::write(directory)?;
-        output::say(global.quiet, &format!("\n{}", written.display()));
+    // What is asked of a run is done whatever becomes of stdout, whose reader may have gone: `run … | head -1`.
+    let page = report.then(|| logitfuse_report::write(directory)).transpose();
+    let printed = print(&metrics, format);
+    let run = Run::open(directory)?;
+    drafting(global, &run)?;
+    for note in run.saturation()?.notes() {
+        output::say(global.quiet, &format!("note: {note}"));
+    }
+    if let Ok(Some(page)) = &page {
+        output::say(global.quiet, &format!("\n{}", page.display()));
     }
     let failures = failures(suite.experiment(), &metrics)?;
     for failure in &failures {
-        anstream::eprintln!("expectation failed: {}", failure.what);
+        output::talk(&format!("expectation failed: {}", failure.what));
     }
+    page?;
+    printed?;
     // A directory that is complete may hold failures of an earlier process, so the figures say and not the progress.
     let failed = metrics.failures.iter().map(|of_cell| of_cell.failed).sum();
     if failed > 0 {

@@ -4,4 +4,7 @@
 
 mod commands;
 mod config_diagnostics;
+mod directories;
+mod effect;
+mod planted;
 mod support;

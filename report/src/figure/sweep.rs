@@ -1,6 +1,6 @@
 //! A score against what a sweep changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Figure,
@@ -9,11 +9,14 @@ use super::{
 };
 use crate::outline::{GapRole, Outline, Task, Variant};
 
-/// One figure per swept parameter that has numbers.
+/// So many parameters at once are swept by nobody.
+const MOST: usize = 12;
+
+/// One figure per swept parameter that has numbers, of many the first.
 pub(crate) fn figures(outline: &Outline<'_>) -> Vec<Figure> {
     let mut parameters: Vec<&str> = Vec::new();
     for &(key, value) in outline.variants.iter().flat_map(|variant| &variant.swept) {
-        if value.parse::<f64>().is_ok_and(f64::is_finite) && !parameters.contains(&key) {
+        if value.parse::<f64>().is_ok_and(f64::is_finite) && parameters.len() < MOST && !parameters.contains(&key) {
             parameters.push(key);
         }
     }
@@ -73,7 +76,8 @@ fn lines<'a>(outline: &Outline<'a>, parameter: &str) -> Vec<Line<'a>> {
         lines[place].points.push((x, variant.name));
     }
     // Two parameters swept together: the lines of one family need hues of their own.
-    let crowded = lines.iter().enumerate().any(|(i, line)| lines[..i].iter().any(|other| other.hue == line.hue));
+    let mut hues = BTreeSet::new();
+    let crowded = lines.iter().any(|line| !hues.insert(line.hue));
     for (i, line) in lines.iter_mut().enumerate() {
         line.points.sort_by(|a, b| a.0.total_cmp(&b.0));
         if crowded {

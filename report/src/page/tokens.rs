@@ -1,5 +1,7 @@
 //! Traced samples, token by token: one item, and how each variant answered it.
 
+use std::collections::BTreeMap;
+
 use logitfuse_rundir::{Response, SampleRecord, TokenRecord, TopLogprob};
 use maud::{Markup, html};
 
@@ -19,8 +21,10 @@ use crate::{
     text,
 };
 
-/// So many tokens over all tasks: what a browser still opens at once.
+/// So many tokens of three models over all tasks: what a browser still opens at once.
 const TOKENS: usize = 6000;
+/// So many answers to one item.
+const VARIANTS: usize = 24;
 /// So many items of a task at most.
 const ITEMS: usize = 8;
 /// So many tokens of one response.
@@ -38,6 +42,7 @@ pub(super) fn tokens(
         .variants
         .iter()
         .filter(|v| v.role != GapRole::Candidate || representatives.iter().any(|r| r.name == v.name))
+        .take(VARIANTS)
         .collect();
     let most = most_alpha(data, outline);
     let tasks: Vec<(&Task<'_>, Vec<Item<'_>>, usize)> = outline
@@ -82,14 +87,15 @@ struct Item<'a> {
 
 fn items<'a>(data: &'a Data, shown: &[&'a Variant<'a>], task: &'a Task<'a>) -> Vec<Item<'a>> {
     let mut items: Vec<Item<'a>> = Vec::new();
+    let mut places: BTreeMap<(usize, usize), usize> = BTreeMap::new();
     for variant in shown {
         for sample in data.traced(variant.name, task.name) {
-            let same = |item: &&mut Item<'_>| {
-                item.answers.iter().any(|(_, s)| s.doc_index == sample.doc_index && s.repeat == sample.repeat)
-            };
-            match items.iter_mut().find(same) {
-                Some(item) => item.answers.push((variant, sample)),
-                None => items.push(Item { answers: vec![(variant, sample)] }),
+            let place = *places.entry((sample.doc_index, sample.repeat)).or_insert(items.len());
+            if place == items.len() {
+                items.push(Item { answers: Vec::new() });
+            }
+            if items[place].answers.len() < VARIANTS {
+                items[place].answers.push((variant, sample));
             }
         }
     }
@@ -105,7 +111,9 @@ fn affordable(items: Vec<Item<'_>>, budget: usize) -> Vec<Item<'_>> {
     let mut spent = 0;
     let cost = |item: &Item<'_>| -> usize {
         let responses = item.answers.iter().flat_map(|(_, sample)| sample.responses.iter().take(RESPONSES));
-        responses.map(|response| response.trace.len().min(LONGEST)).sum()
+        // Every model has a column, and so has the fusion.
+        let columns = |response: &Response| response.trace.first().map_or(0, |token| token.roles.len().max(3) + 1);
+        responses.map(|response| response.trace.len().min(LONGEST) * columns(response)).sum::<usize>() / 4
     };
     let fits = |(i, item): &(usize, Item<'_>)| {
         spent += cost(item);

@@ -1,6 +1,6 @@
 //! The result in a sentence, and what must be said beside it.
 
-use logitfuse_rundir::FailureRecord;
+use logitfuse_rundir::{FailureRecord, Saturation};
 use maud::{Markup, html};
 
 use crate::{
@@ -113,6 +113,9 @@ fn notes(data: &Data, outline: &Outline<'_>) -> Vec<Markup> {
     for sentence in data.metrics.failures.iter().flat_map(FailureRecord::sentences) {
         notes.push(html! { (sentence) "." });
     }
+    let mut saturation = Saturation::default();
+    data.samples.iter().for_each(|sample| saturation.add(sample));
+    notes.extend(saturation.notes().into_iter().map(|note| html! { (note) "." }));
     let candidates = outline.candidates().count();
     if candidates > 2 {
         notes.push(html! {

@@ -5,10 +5,12 @@ mod support;
 
 use std::{collections::BTreeSet, fs};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use logitfuse_core::ErrorKind;
 use logitfuse_report::{Report, write};
 use proptest::prelude::*;
 use roxmltree::{Document, Node};
+use sha2::{Digest, Sha256};
 use support::{Words, report};
 
 /// The page as the browser's parser would see it, by way of XML: void elements closed, scripts and styles taken out.
@@ -198,6 +200,35 @@ fn a_run_without_times_still_has_a_page() {
     assert!(report.html.contains("id=\"manifest\""));
 }
 
+/// What stands between two tags; there is one such pair.
+fn within<'a>(html: &'a str, open: &str, close: &str) -> &'a str {
+    let (_, after) = html.split_once(open).expect("it is there");
+    after.split_once(close).expect("it is closed").0
+}
+
+#[test]
+fn the_policy_allows_our_script_and_style_and_nothing_else() {
+    let html = report(&Words::plain()).html;
+    let policy = within(&html, "<meta http-equiv=\"Content-Security-Policy\" content=\"", "\">");
+    let hash = |text: &str| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text)));
+    let style = hash(within(&html, "<style>", "</style>"));
+    let script = hash(within(&html, "<script>", "</script>"));
+    let directives: Vec<&str> = policy.split("; ").collect();
+    assert_eq!(
+        directives,
+        [
+            "default-src 'none'",
+            &format!("style-src {style}"),
+            &format!("script-src {script}"),
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    );
+    // Browsers turn line ends into \n before they hash.
+    assert!(!html.contains('\r'));
+}
+
 /// The words of a run must come out as text, wherever they stand.
 fn check_hostile(words: &Words) {
     let report = report(words);
@@ -211,7 +242,8 @@ fn check_hostile(words: &Words) {
     for node in page.descendants().filter(Node::is_element) {
         assert!(!["img", "iframe", "object", "embed", "form"].contains(&node.tag_name().name()), "{words:?}");
         for attribute in node.attributes() {
-            assert!(!attribute.name().starts_with("on"), "a handler: {words:?}");
+            let name = attribute.name();
+            assert!(!name.starts_with("on") && name != "style", "{name}, which the policy forbids: {words:?}");
         }
     }
     for (name, svg) in &report.figures {

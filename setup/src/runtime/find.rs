@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use logitfuse_core::{Error, ErrorKind, Result};
 
 use super::{Candidate, FoundRuntime, Origin, install, library};
-use crate::{Environment, Python, cache_dir, env};
+use crate::{Environment, Python, cache_dir, env, interpreter::Imports};
 
 /// Prints the folder of the installed package without importing it; importing would load the library.
 const PACKAGE_FOLDER: &str = "\
@@ -77,7 +77,7 @@ fn in_python(env: &Environment) -> Looked {
         Ok(python) => python,
         Err(e) => return (e.to_string(), Ok(None)),
     };
-    let folder = python.run(["-c", PACKAGE_FOLDER]).unwrap_or_default();
+    let folder = python.run(Imports::Installed, ["-c", PACKAGE_FOLDER]).unwrap_or_default();
     let library = (!folder.is_empty()).then(|| library::in_folder(Path::new(&folder))).flatten();
     (python.program().display().to_string(), Ok(library))
 }
@@ -114,7 +114,7 @@ mod tests {
             Manifest::write(&cached, &install::recipe(false).unwrap()).unwrap();
 
             let site = at("site/onnxruntime");
-            let python = format!("case $2 in *version_info*) echo 3 12;; *) echo {};; esac", site.display());
+            let python = format!("case $* in *version_info*) echo 3 12;; *) echo {};; esac", site.display());
             let env = fake::machine(dir.path(), &python)
                 .with(&env::ORT_LIB, "ours")
                 .with(&env::ORT_DYLIB_PATH, at("foreign/libonnxruntime.so"))

@@ -142,7 +142,7 @@ mod tests {
         // A pip that "downloads" something else.
         let env = crate::fake::machine(
             dir.path(),
-            "case $1 in -c) echo 3 12; exit;; esac
+            "case $* in *version_info*) echo 3 12; exit;; esac
              while [ \"$1\" != --dest ]; do shift; done
              mkdir -p \"$2\"; echo evil > \"$2/x.whl\"",
         );

@@ -1,5 +1,6 @@
 //! The parameters and their defaults.
 
+mod bounds;
 mod check;
 mod choices;
 
@@ -8,7 +9,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use check::MOST_STRENGTH;
 pub use choices::{Evidence, Experts, FingerprintParams, Goal, Pool, PosteriorParams, Solver, Tempering, Weights};
 
 /// The parameters of [`DynamicKl`](crate::DynamicKl), as a TOML or JSON gives them.
@@ -20,7 +20,7 @@ pub use choices::{Evidence, Experts, FingerprintParams, Goal, Pool, PosteriorPar
 /// assert!(DynamicKl::from_json(&json!({ "objective": "budget", "budget_nats": 0.2 })).is_ok());
 /// let error = DynamicKl::from_json(&json!({ "bounds": [1.5, 0.5] })).unwrap_err();
 /// assert_eq!(error.to_string(), "/bounds: 1.5 is not below 0.5");
-/// assert_eq!(error.help(), Some("give [low, high] with 0 <= low < high <= 100, such as [0.0, 2.0]"));
+/// assert_eq!(error.help(), Some("give [low, high] with 0 <= low < high <= 100, such as [0.0, 1.0], or \"paper\""));
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -64,8 +64,10 @@ pub struct Params {
     pub objective: Goal,
     /// How it is found.
     pub solver: Solver,
-    /// Smallest and largest strength, 100 at most. An upper bound of 1 keeps the large model from exaggerating its experts.
-    #[schemars(inner(range(min = 0.0, max = MOST_STRENGTH)), extend("examples" = [[0.0, 1.0], [0.0, 2.0], [0.5, 1.5]]))]
+    /// Smallest and largest strength, 100 at most, or "paper", which is [0, 2] as published. Above 1 the large model exaggerates
+    /// its experts; what it knows by itself, demonstrations above all, may then be lost.
+    #[serde(deserialize_with = "bounds::read")]
+    #[schemars(schema_with = "bounds::schema", extend("examples" = [[0.0, 1.0], [0.0, 2.0], [0.5, 1.5], "paper"]))]
     pub bounds: [f64; 2],
     /// Distance of two strengths of solver `grid`; 0.1 when absent.
     #[schemars(extend("exclusiveMinimum" = 0.0, "examples" = [0.05, 0.1, 0.25]))]
@@ -108,7 +110,7 @@ impl Default for Params {
         Self {
             objective: Goal::BothDivergences,
             solver: Solver::Exact,
-            bounds: [0.0, 2.0],
+            bounds: [0.0, 1.0],
             grid_step: None,
             kl_temperature: 1.0,
             budget_nats: None,
@@ -126,6 +128,9 @@ impl Default for Params {
 }
 
 impl Params {
+    /// The bounds of the published search, which a TOML calls `"paper"`.
+    pub const PAPER_BOUNDS: [f64; 2] = [0.0, 2.0];
+
     pub(crate) fn from_json(value: &serde_json::Value) -> Result<Self> {
         params::parse(value).map_err(|e| {
             e.with_help("`logitfuse strategies show dynamic-kl` lists the parameters with their defaults and units")

@@ -40,7 +40,7 @@ pub(super) fn ablations(results: &Results) -> Result<String> {
         ("their sum (`jeffreys`)", &results.ablations, "dynamic[objective=jeffreys]"),
         ("KL(fused‖base) alone (`forward`)", &results.ablations, "dynamic[objective=forward]"),
         ("KL(base‖fused) alone (`reverse`)", &results.ablations, "dynamic[objective=reverse]"),
-        ("α at most 1", &results.ablations, "at-most-1"),
+        ("α at most 1, the default", &results.ablations, "at-most-1"),
         ("ordinary experts, α = 1 (reference)", reference, "static 1 ordinary"),
         ("ordinary experts, dynamic (reference)", reference, "dynamic ordinary"),
     ];

@@ -25,7 +25,7 @@ impl Params {
     }
 
     fn check_strength(&self) -> Result<()> {
-        const BOUNDS: &str = "give [low, high] with 0 <= low < high <= 100, such as [0.0, 2.0]";
+        const BOUNDS: &str = "give [low, high] with 0 <= low < high <= 100, such as [0.0, 1.0], or \"paper\"";
         let [low, high] = self.bounds;
         params::not_negative("/bounds/0", low).map_err(help(BOUNDS))?;
         params::not_negative("/bounds/1", high).map_err(help(BOUNDS))?;

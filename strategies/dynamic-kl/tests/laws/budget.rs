@@ -6,7 +6,13 @@ use logitfuse_dynamic_kl::{Goal, Params};
 use proptest::prelude::*;
 
 fn budget(nats: f64, whole: Option<f64>) -> Params {
-    Params { objective: Goal::Budget, budget_nats: Some(nats), sequence_budget_nats: whole, ..Params::default() }
+    Params {
+        bounds: Params::PAPER_BOUNDS,
+        objective: Goal::Budget,
+        budget_nats: Some(nats),
+        sequence_budget_nats: whole,
+        ..Params::default()
+    }
 }
 
 /// What a divergence of f32 rows may be off by.

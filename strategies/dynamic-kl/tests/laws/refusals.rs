@@ -11,14 +11,22 @@ fn bad_parameters_are_named_with_their_range() {
         (json!({ "solver": "newton" }), "/solver: unknown variant `newton`, expected `exact` or `grid`"),
         (json!({ "alpha": 1.0 }), "/alpha: unknown field `alpha`, expected one of `objective`, `solver`"),
         (json!({ "bounds": [0.0] }), "/bounds: invalid length 1"),
+        (
+            json!({ "bounds": "published" }),
+            "/bounds: invalid value: string \"published\", expected [low, high] or \"paper\"",
+        ),
+        (json!({ "bounds": 2 }), "/bounds: invalid type: integer `2`, expected [low, high] or \"paper\""),
         (json!({ "bounds": [1.5, 0.5] }), "/bounds: 1.5 is not below 0.5"),
         (json!({ "bounds": [1.0, 1.0] }), "/bounds: 1 is not below 1"),
         (json!({ "bounds": [-1.0, 1.0] }), "/bounds/0: must be 0 or more"),
         (json!({ "bounds": [0.0, 101.0] }), "/bounds/1: must be at most 100, not 101"),
         (json!({ "grid_step": 0.1 }), "/grid_step: means something with solver grid only"),
         (json!({ "solver": "grid", "grid_step": 0.0 }), "/grid_step: must be above 0"),
-        (json!({ "solver": "grid", "grid_step": 3.0 }), "/grid_step: 3 does not cut [0, 2] into 1 to 1000 parts"),
-        (json!({ "solver": "grid", "grid_step": 1e-9 }), "/grid_step: 0.000000001 does not cut [0, 2]"),
+        (
+            json!({ "solver": "grid", "grid_step": 3.0, "bounds": "paper" }),
+            "/grid_step: 3 does not cut [0, 2] into 1 to 1000 parts",
+        ),
+        (json!({ "solver": "grid", "grid_step": 1e-9 }), "/grid_step: 0.000000001 does not cut [0, 1]"),
         (json!({ "kl_temperature": 0.0 }), "/kl_temperature: must be above 0"),
         (json!({ "ema": 1.0 }), "/ema: must be 0 or more and below 1, not 1"),
         (json!({ "ema": -0.1 }), "/ema: must be 0 or more and below 1, not -0.1"),
@@ -132,13 +140,21 @@ fn the_schema_describes_the_parameters() {
     assert_eq!(schema["additionalProperties"], false);
     let properties = schema["properties"].as_object().unwrap();
     assert!(properties.values().all(|p| p["description"].is_string()), "{properties:?}");
-    assert_eq!(properties["bounds"]["default"], json!([0.0, 2.0]));
+    assert_eq!(properties["bounds"]["default"], json!([0.0, 1.0]));
     assert_eq!(properties["objective"]["default"], "paper");
     let posterior = schema["$defs"]["PosteriorParams"]["properties"].as_object().unwrap();
     assert!(posterior.values().all(|p| p["description"].is_string()));
     let defaults = serde_json::to_value(Params::default()).unwrap();
     assert_eq!(properties.keys().collect::<Vec<_>>(), defaults.as_object().unwrap().keys().collect::<Vec<_>>());
     assert_eq!(DynamicKl::from_json(&json!({ "experts": "one_expert" })).unwrap().params().experts, Experts::OneExpert);
+}
+
+#[test]
+fn the_published_bounds_have_a_name() {
+    let bounds = |params: &serde_json::Value| DynamicKl::from_json(params).unwrap().params().bounds;
+    assert_eq!(bounds(&json!({})), [0.0, 1.0]);
+    assert_eq!(bounds(&json!({ "bounds": "paper" })), Params::PAPER_BOUNDS);
+    assert_eq!(bounds(&json!({ "bounds": [0.0, 2.0] })), bounds(&json!({ "bounds": "paper", "solver": "grid" })));
 }
 
 #[test]
@@ -154,6 +170,7 @@ fn every_parameter_set_that_the_documents_name_is_accepted() {
         json!({ "experts": "joint_minnorm" }),
         json!({ "weights": "fingerprint", "fingerprint": { "prompts": 8, "slack": 1.5 } }),
         json!({ "fingerprint": {}, "bounds": [0.0, 1.0] }),
+        json!({ "bounds": "paper", "objective": "budget" }),
         json!({ "posterior": { "evidence": "both" } }),
     ] {
         assert!(DynamicKl::from_json(&params).is_ok(), "{params}");

@@ -83,7 +83,7 @@ proptest! {
     /// The published algorithm, as a loop over T · 21 candidates.
     #[test]
     fn one_expert_on_the_grid_is_the_published_loop(rows in tuned_rows(3)) {
-        let params = Params { experts: Experts::OneExpert, solver: Solver::Grid, ..Params::default() };
+        let params = Params { experts: Experts::OneExpert, solver: Solver::Grid, bounds: Params::PAPER_BOUNDS, ..Params::default() };
         let fused = fuse_once(&strategy(params), &rows, 3);
         let candidates = (0..3).flat_map(|expert| (0..=20).map(move |k| (expert, f64::from(k) * 0.1)));
         let best = candidates.map(|(expert, alpha)| published(&rows, &tilt(&rows, expert, alpha))).fold(f64::INFINITY, f64::min);

@@ -238,7 +238,8 @@ fn a_strength_at_its_bound_is_flagged() {
             let fused = fuse_once(&strategy, &certain, 1);
             assert_eq!((fused.get("alpha"), fused.get("saturated")), (bounds[1], 1.0), "{objective:?} {solver:?}");
         }
-        let fused = fuse_once(&strategy(Params { objective, ..Params::default() }), &hesitant, 1);
+        let params = Params { objective, bounds: Params::PAPER_BOUNDS, ..Params::default() };
+        let fused = fuse_once(&strategy(params), &hesitant, 1);
         assert_eq!(fused.get("saturated"), 0.0, "{objective:?}: {fused:?}");
         assert_eq!(fused.get("inactive"), 0.0);
     }
