@@ -65,9 +65,6 @@ pub(crate) fn samples(
             Event::Failed { request, error } => {
                 refused.get_or_insert_with(|| error.context(&todo[request].1.id));
             }
-            Event::Failed { request, error } if failed.is_none() => {
-                failed = Some(error.context(&todo[request].1.id));
-            }
             _ => {}
         }
         while let Some(finished) = waiting.remove(&next) {

@@ -6,7 +6,7 @@ use logitfuse_core::{Error, ErrorKind, Result, TokenId};
 use logitfuse_text::{ChatTemplate, Message, PromptTemplate, Tokenizer};
 use serde_json::Value;
 
-use crate::{SourceConfig, demonstrations::Demonstrations, nearest::did_you_mean};
+use crate::{SourceConfig, demonstrations::Demonstrations, did_you_mean};
 
 /// One source's way of writing a prompt.
 #[derive(Clone, Debug)]
