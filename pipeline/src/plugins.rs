@@ -3,7 +3,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use logitfuse_core::{
-    CalibrationRows, Error, ErrorKind, FusionState, FusionStrategy, Result, SessionInfo, StrategyInfo,
+    CalibrationRows, Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result,
+    SessionInfo, StrategyInfo,
 };
 use logitfuse_plugin_host::{Lock, OnError, Pin, PluginFile, PluginStrategy, Policy, SearchPath};
 use serde::Serialize;
@@ -202,8 +203,8 @@ impl crate::Pipeline {
         Self::open_parts(options, strategy, plugin, runtime, threads)
     }
 
-    /// As [`open`](Self::open), for what times the models and generates nothing: none of a plugin's code runs, and its
-    /// strategy cannot be started.
+    /// As [`open`](Self::open), for what times the models: none of a plugin's code runs, and the base's row stands in for what
+    /// its strategy would write.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
@@ -243,8 +244,8 @@ impl PipelineOptions {
         self.preview_with(strategy.info(), folders)
     }
 
-    /// The strategy in its wrappers, to be asked what it says of itself; that of a plugin is what its metadata say, and cannot
-    /// be started. None of a plugin's code runs.
+    /// The strategy in its wrappers, to be asked what it says of itself; that of a plugin is what its metadata say, and writes
+    /// the base's row where it is run. None of a plugin's code runs.
     ///
     /// # Errors
     /// Those of the strategy's parameters, and of reading a plugin.
@@ -265,7 +266,8 @@ struct Admitted {
     warning: Option<String>,
 }
 
-/// What a plugin's metadata say of a strategy, without the plugin.
+/// What a plugin's metadata say of a strategy, without the plugin: to be asked, and to time models with. Where it is run, it
+/// writes the base's row.
 struct Described {
     info: StrategyInfo,
 }
@@ -275,9 +277,8 @@ impl FusionStrategy for Described {
         &self.info
     }
 
-    fn start(&self, _session: &SessionInfo) -> Result<Box<dyn FusionState>> {
-        let what = format!("strategy `{}` was described by its plugin and not loaded", self.info.id);
-        Err(Error::new(ErrorKind::Internal, what))
+    fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
+        Ok(Box::new(StandIn { base: session.row_of("base").unwrap_or(0) }))
     }
 
     fn calibrated(
@@ -288,5 +289,18 @@ impl FusionStrategy for Described {
         let mut info = self.info.clone();
         info.calibration = None;
         Ok(Arc::new(Self { info }))
+    }
+}
+
+/// What stands in for a strategy that is described and not there.
+#[derive(Clone)]
+struct StandIn {
+    base: usize,
+}
+
+impl Memoryless for StandIn {
+    fn fuse(&mut self, step: &FusionStep<'_>, out: &mut FusedRow<'_>) -> Result<()> {
+        out.logits.copy_from_slice(step.row(self.base).logits());
+        Ok(())
     }
 }

@@ -177,9 +177,9 @@ fn libraries_that_no_pin_covers_are_told_and_refused() {
     let folder = bench.path("");
     let compile = |arguments: &[&str]| {
         let header = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/abi/include");
-        let status =
-            Command::new("cc").args(["-shared", "-fPIC", "-I"]).arg(header).args(arguments).current_dir(&folder);
-        assert!(status.status().unwrap().success());
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-I"]).arg(header).args(arguments).current_dir(&folder);
+        assert!(cc.status().unwrap().success());
     };
     fs::write(bench.path("beside.c"), "int beside(void) { return 1; }\n").unwrap();
     let text = r#"

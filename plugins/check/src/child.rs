@@ -17,6 +17,7 @@ use logitfuse_plugin_host::{PluginFile, exit_past_plugins};
 /// # Errors
 /// If the request cannot be read or the record not be written; what is wrong with the plugin is in the record. Where code of the
 /// plugin has run, this ends the process once the record is there.
+#[expect(clippy::exit, reason = "a case about the end of a process ends it")]
 pub fn serve(request: &Path, record: &Path) -> Result<()> {
     let text = std::fs::read(request).or_err(ErrorKind::Io, request.display())?;
     let request: Request = serde_json::from_slice(&text).or_err(ErrorKind::InvalidData, request.display())?;

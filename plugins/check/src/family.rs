@@ -108,14 +108,16 @@ pub(crate) fn confine() {
 }
 
 /// Whether this process has children, ended ones that nobody waited for among them.
+#[cfg(unix)]
 pub(crate) fn has_children() -> bool {
-    #[cfg(unix)]
-    {
-        let mut status = 0;
-        // SAFETY: asks about children, waits for none, and writes to `status`.
-        return unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } >= 0;
-    }
-    #[cfg(not(unix))]
+    let mut status = 0;
+    // SAFETY: asks about children, waits for none, and writes to `status`.
+    let answer = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    answer >= 0
+}
+
+#[cfg(not(unix))]
+pub(crate) fn has_children() -> bool {
     false
 }
 

@@ -31,5 +31,6 @@ pub fn exit_past_plugins(status: u8) {
         libc::_exit(i32::from(status));
     }
     #[cfg(not(unix))]
+    #[expect(clippy::exit, reason = "the end of the program is what is asked for")]
     std::process::exit(i32::from(status));
 }

@@ -34,7 +34,7 @@ pub(crate) fn of_plugin(error: Error) -> Error {
 /// Whether an error is the failure of a plugin in the middle of a text: a call of its that failed, a row that is none. It ends
 /// that text and says nothing of others.
 pub fn is_plugin_failure(error: &Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<Failure>())
+    std::error::Error::source(error).and_then(|source| source.downcast_ref::<Failure>()).is_some()
 }
 
 /// Calls a function that returns nothing, such as `destroy`. What it leaves changed is restored, logged and kept for
