@@ -62,7 +62,10 @@ mod tests {
         fs::write(&path, "123456789").unwrap();
         assert_eq!(read_text(&path, 9).unwrap().as_deref(), Some("123456789"));
         let e = read_text(&path, 8).unwrap_err();
-        assert_eq!((e.kind(), e.to_string()), (ErrorKind::InvalidData, format!("{}: more than 8 bytes", path.display())));
+        assert_eq!(
+            (e.kind(), e.to_string()),
+            (ErrorKind::InvalidData, format!("{}: more than 8 bytes", path.display()))
+        );
         fs::write(&path, [0xff]).unwrap();
         assert_eq!(read_text(&path, 9).unwrap_err().kind(), ErrorKind::InvalidData);
 

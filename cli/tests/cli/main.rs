@@ -4,4 +4,5 @@
 
 mod commands;
 mod config_diagnostics;
+mod model_folders;
 mod support;
