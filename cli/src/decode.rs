@@ -67,7 +67,8 @@ pub(crate) fn notes(global: &Global, pipeline: &Pipeline) {
     }
     if pipeline.end_of_sequence().is_empty() {
         let names: Vec<&str> = pipeline.sources().map(|info| &*info.name).collect();
-        let note = format!("note: {}: no token ends a text: no configuration and no tokenizer names one", names.join(", "));
+        let note =
+            format!("note: {}: no token ends a text: no configuration and no tokenizer names one", names.join(", "));
         output::say(global.quiet, &note);
     }
     for note in &pipeline.compatibility().notes {

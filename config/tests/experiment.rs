@@ -111,6 +111,36 @@ fn what_is_resolved_means_the_same() {
 }
 
 #[test]
+fn a_files_line_ends_are_not_part_of_its_texts() {
+    let text = "schema = 1\n[sources.base]\nmodel = \"m\"\nuser = \"\"\"a\n{{ prompt }}\"\"\"\nassistant = '''\n\nA:\"\\r\\n'''\n\
+                separator = \"\\r\\n\"\n[run]\nprompts = [\"x\"]\n";
+    for text in [text.to_owned(), text.replace('\n', "\r\n")] {
+        let suite = read(&text);
+        let config = suite.config().unwrap();
+        let base = &config.sources["base"];
+        // What is written as an escape is meant.
+        assert_eq!((&*base.user, &*base.separator), ("a\n{{ prompt }}", "\r\n"));
+        assert_eq!(base.assistant, "\nA:\"\\r\\n");
+    }
+}
+
+#[test]
+fn variables_of_chat_templates_are_layered_as_tables_are() {
+    let suite = read(&SUITE.replace(
+        "[variants.dynamic]",
+        "[variants.thinking]\nstrategy = { use = \"none\" }\n\
+         sources = { large = { chat_template = \"model\", chat_template_kwargs = { enable_thinking = true, level = [1, \"b\"] } } }\n\
+         [variants.dynamic]",
+    ));
+    let thinking = cell(&suite, "thinking", "qa");
+    let given = &thinking.config.sources["large"].chat_template_kwargs;
+    assert_eq!(serde_json::to_value(given).unwrap(), serde_json::json!({ "enable_thinking": true, "level": [1, "b"] }));
+    assert!(cell(&suite, "dynamic", "qa").config.sources["large"].chat_template_kwargs.is_empty());
+    let again = Experiment::from_resolved(&suite.resolved_toml(), Path::new("")).unwrap();
+    assert_eq!(essence(&again), essence(&suite));
+}
+
+#[test]
 fn setting_has_the_last_word() {
     let set = |one: &str| Experiment::from_toml(SUITE, &overrides(&[one], &[])).unwrap();
     // Over what tasks say of the same.

@@ -132,3 +132,88 @@ impl PromptFormatter {
         self.tokenizer.encode(text, self.chat.is_none())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A folder with a tokenizer whose special tokens have names, and a template in a file of its own.
+    fn folder(template: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).expect("the test's folder is writable");
+        };
+        write("tokenizer.json", r#"{"model": {"type": "WordLevel", "unk_token": "?", "vocab": {"?": 0}}}"#);
+        write("tokenizer_config.json", r#"{"bos_token": "<s>", "eos_token": "</s>"}"#);
+        write("own.jinja", template);
+        folder
+    }
+
+    fn formatter(template: &str, change: impl FnOnce(&mut SourceConfig)) -> Result<PromptFormatter> {
+        let folder = folder(template);
+        let mut config = SourceConfig::new("m");
+        config.chat_template = folder.path().join("own.jinja").display().to_string();
+        change(&mut config);
+        let tokenizer = Tokenizer::load(folder.path())?;
+        PromptFormatter::new("x", &config, Some(folder.path()), &tokenizer)
+    }
+
+    fn prompt(template: &str, change: impl FnOnce(&mut SourceConfig)) -> String {
+        let formatter = formatter(template, change).expect("a sound source");
+        formatter.text(&json!({ "prompt": "Hi" })).expect("a sound prompt")
+    }
+
+    const THINKING: &str =
+        "{% if enable_thinking is defined and not enable_thinking %}<no>{% endif %}{{ messages[0].content }}";
+
+    #[test]
+    fn a_template_of_its_own_knows_the_names_of_special_tokens() {
+        assert_eq!(prompt("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", |_| {}), "<s>Hi</s>");
+        assert_eq!(prompt("{{ bos_token }}", |config| config.chat_template = "none".to_owned()), "Hi");
+    }
+
+    #[test]
+    fn variables_reach_the_template() {
+        assert_eq!(prompt(THINKING, |_| {}), "Hi");
+        let with = |value: Value| {
+            move |config: &mut SourceConfig| {
+                config.chat_template_kwargs.insert("enable_thinking".to_owned(), value);
+            }
+        };
+        assert_eq!(prompt(THINKING, with(json!(false))), "<no>Hi");
+        assert_eq!(prompt(THINKING, with(json!(true))), "Hi");
+        assert_eq!(prompt("{{ enable_thinking | tojson }}", with(json!({"a": [1, "b"]}))), r#"{"a": [1, "b"]}"#);
+    }
+
+    #[test]
+    fn a_variable_without_effect_is_an_error() {
+        let refused = |template: &str, name: &str, chat: Option<&str>| {
+            let e = formatter(template, |config| {
+                config.chat_template_kwargs.insert(name.to_owned(), json!(1));
+                if let Some(chat) = chat {
+                    config.chat_template = chat.to_owned();
+                }
+            });
+            let e = e.expect_err("it is wrong");
+            (e.to_string(), e.help().unwrap_or_default().to_owned())
+        };
+        let (message, help) = refused(THINKING, "enable_thinkin", None);
+        assert!(message.starts_with("sources.x.chat_template_kwargs.enable_thinkin: "), "{message}");
+        assert!(message.ends_with("own.jinja reads no such variable"), "{message}");
+        assert_eq!(help, "did you mean `enable_thinking`? it reads enable_thinking, messages");
+        let (message, _) = refused(THINKING, "messages", None);
+        assert_eq!(message, "sources.x.chat_template_kwargs.messages: every prompt has its own");
+        let (message, _) = refused(THINKING, "enable_thinking", Some("none"));
+        assert_eq!(message, "sources.x.chat_template_kwargs: the source has no chat template that could read them");
+    }
+
+    #[test]
+    fn line_ends_of_the_texts_are_one_kind() {
+        let text = prompt("{{ messages[0].content }}", |config| {
+            config.user = "a\r\nb\rc {{ prompt }}".to_owned();
+            config.assistant = "\r\nA:".to_owned();
+        });
+        assert_eq!(text, "a\nb\nc Hi\nA:");
+    }
+}

@@ -29,6 +29,7 @@ mod run_directories;
 mod run_kills;
 mod run_support;
 mod rust_examples;
+mod said;
 mod second_opinion;
 mod speculation_every;
 mod strategies;

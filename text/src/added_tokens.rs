@@ -37,6 +37,7 @@ pub(crate) fn beside(folder: &Path, special: &SpecialTokens) -> Result<Vec<Added
 
 /// An entry of `added_tokens_decoder`.
 #[derive(Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "they are those of the file")]
 struct Entry {
     content: String,
     #[serde(default)]

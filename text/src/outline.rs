@@ -10,8 +10,11 @@ use serde::{
 };
 use serde_json::Value;
 
-/// Tokens, or merges, of the largest vocabulary. The largest published ones have a million.
-const MAX_ENTRIES: usize = 1 << 23;
+/// Tokens of the largest vocabulary. The largest published ones have a million.
+const MAX_TOKENS: usize = 1_500_000;
+
+/// Merges, each of which takes more memory than a token. The largest published lists have half a million.
+const MAX_MERGES: usize = 800_000;
 
 /// Normalizers, pre-tokenizers or decoders of the longest sequence.
 const MAX_STAGES: usize = 100;
@@ -76,13 +79,13 @@ pub(crate) fn check(json: &str) -> Result<Growth, String> {
     let outline: Outline = serde_json::from_str(json).map_err(|e| e.to_string())?;
     let model = outline.model.as_ref();
     let counts = [
-        ("vocab", model.and_then(|model| model.vocab.as_ref())),
-        ("merges", model.and_then(|model| model.merges.as_ref())),
-        ("added_tokens", outline.added_tokens.as_ref()),
+        ("vocab", MAX_TOKENS, model.and_then(|model| model.vocab.as_ref())),
+        ("merges", MAX_MERGES, model.and_then(|model| model.merges.as_ref())),
+        ("added_tokens", MAX_TOKENS, outline.added_tokens.as_ref()),
     ];
-    for (name, Count(count)) in counts.into_iter().filter_map(|(name, count)| Some((name, count?))) {
-        if *count > MAX_ENTRIES {
-            return Err(format!("`{name}` has {count} entries; at most {MAX_ENTRIES} are read"));
+    for (name, most, count) in counts {
+        if let Some(Count(count)) = count.filter(|count| count.0 > most) {
+            return Err(format!("`{name}` has {count} entries; at most {most} are read"));
         }
     }
     let growth = stages("normalizer", outline.normalizer.as_ref(), MAX_GROWTH)?;
@@ -138,7 +141,7 @@ fn add(section: &str, value: &Value, growth: &mut Growth) -> Result<(), String> 
     Ok(())
 }
 
-/// SentencePiece's table of what characters become: the size of a trie, the trie, then texts that end in a zero byte. The
+/// `SentencePiece`'s table of what characters become: the size of a trie, the trie, then texts that end in a zero byte. The
 /// library takes memory for as much as the size says.
 fn charsmap(encoded: &str) -> Result<f64, String> {
     let wrong = |what: String| format!("its precompiled_charsmap is damaged: {what}");
@@ -196,6 +199,14 @@ mod tests {
             assert!(e.contains(what), "{e}");
         }
         assert!(charsmap("@").unwrap_err().contains("damaged"));
+    }
+
+    #[test]
+    fn lists_longer_than_any_vocabulary_are_refused() {
+        let merges = format!("{{\"model\": {{\"merges\": [{}0]}}}}", "0,".repeat(MAX_MERGES));
+        assert_eq!(check(&merges).unwrap_err(), "`merges` has 800001 entries; at most 800000 are read");
+        let vocab = format!("{{\"model\": {{\"vocab\": [{}0]}}}}", "0,".repeat(MAX_TOKENS));
+        assert_eq!(check(&vocab).unwrap_err(), "`vocab` has 1500001 entries; at most 1500000 are read");
     }
 
     #[test]

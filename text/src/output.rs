@@ -284,14 +284,16 @@ mod tests {
         let tokenizer = testing::byte_fallback();
         let run: Vec<_> = "日".bytes().map(|byte| testing::byte_id(&tokenizer, byte).unwrap()).collect();
         let end = tokenizer.id("</s>").unwrap();
-        let ids = [tokenizer.encode("the", false).unwrap(), run.clone(), vec![end], tokenizer.encode("cat", false).unwrap()];
+        let ids =
+            [tokenizer.encode("the", false).unwrap(), run.clone(), vec![end], tokenizer.encode("cat", false).unwrap()];
         let ids = ids.concat();
         assert_eq!(shown(&tokenizer, &ids, &["</s>"]), ("the日".to_owned(), Some("</s>".to_owned())));
         assert_eq!(shown(&tokenizer, &ids, &["日</s>"]), ("the".to_owned(), Some("日</s>".to_owned())));
         assert_eq!(shown(&tokenizer, &ids, &["e日</s> c"]), ("th".to_owned(), Some("e日</s> c".to_owned())));
         assert_eq!(shown(&tokenizer, &ids, &["x"]).0, tokenizer.decode(&ids, true).unwrap());
 
-        let tokenizer = Tokenizer::from_json(&testing::words_json(&[("?", 0), ("a", 1), ("b", 2)], &[("<s>", 3)])).unwrap();
+        let tokenizer =
+            Tokenizer::from_json(&testing::words_json(&[("?", 0), ("a", 1), ("b", 2)], &[("<s>", 3)])).unwrap();
         assert_eq!(shown(&tokenizer, &[3, 1, 2, 3, 1], &["a b <s>"]), (String::new(), Some("a b <s>".to_owned())));
         assert_eq!(shown(&tokenizer, &[1, 2, 3, 1], &["b <s>"]), ("a ".to_owned(), Some("b <s>".to_owned())));
         assert_eq!(shown(&tokenizer, &[1, 2, 3, 1], &["<s> a"]), ("a b".to_owned(), Some("<s> a".to_owned())));

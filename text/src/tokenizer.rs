@@ -145,13 +145,14 @@ impl Tokenizer {
         if steps.iter().product::<f64>() <= LITTLE_GROWTH {
             return Ok(());
         }
-        let most = (32 << 20) as f64 + 32.0 * text.len() as f64;
+        let most = f64::from(32 << 20) + 32.0 * text.len() as f64;
         let mut normalized = NormalizedString::from(text);
         let mut flat = Vec::new();
         flatten(normalizer, &mut flat);
         for (step, growth) in flat.into_iter().zip(steps) {
             if normalized.get().len() as f64 * growth > most {
-                let message = format!("{}: its normalizer makes a text of {} bytes too long", self.0.origin, text.len());
+                let message =
+                    format!("{}: its normalizer makes a text of {} bytes too long", self.0.origin, text.len());
                 return Err(Error::new(ErrorKind::InvalidData, message)
                     .with_help("take the tokenizer.json that belongs to the model"));
             }
@@ -414,6 +415,76 @@ mod tests {
         assert!(Tokenizer::load(folder.path()).unwrap_err().help().unwrap().contains("git lfs pull"));
         fs::write(&file, [0xff, 0xfe, 0x00]).unwrap();
         assert_eq!(Tokenizer::load(folder.path()).unwrap_err().kind(), ErrorKind::InvalidData);
+    }
+
+    fn folder(tokenizer: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("tokenizer.json", tokenizer)].iter().chain(files) {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn tokens_that_only_the_files_beside_add_are_tokens() {
+        let json = testing::byte_level_json();
+        let size = u32::try_from(Tokenizer::from_json(&json).unwrap().size()).unwrap();
+        let decoder = r#"{"added_tokens_decoder": {
+            "901": {"content": "<|call|>", "special": false},
+            "900": {"content": "<|tool|>", "special": true, "lstrip": true},
+            "2": {"content": "<|im_end|>", "special": true}}}"#;
+        let both = folder(&json, &[("tokenizer_config.json", decoder), ("added_tokens.json", r#"{"never": 990}"#)]);
+        let tokenizer = Tokenizer::load(both.path()).unwrap();
+        let [a, b] = ["a", "b"].map(|letter| tokenizer.id(letter).unwrap());
+        // As the library gives them out: in the order of the ids, behind those that there are.
+        assert_eq!(tokenizer.encode("a <|tool|>b<|call|>", false).unwrap(), [a, size, b, size + 1]);
+        assert!(tokenizer.is_special(size) && !tokenizer.is_special(size + 1));
+        assert_eq!(tokenizer.id("<|im_end|>"), Some(2));
+        assert_eq!(tokenizer.id("never"), None);
+
+        // The older file, with what it says of them by their names.
+        let old = [
+            ("added_tokens.json", r#"{"WOW": 901, "<end>": 900}"#),
+            ("special_tokens_map.json", r#"{"eos_token": "<end>"}"#),
+        ];
+        let tokenizer = Tokenizer::load(folder(&json, &old).path()).unwrap();
+        assert_eq!(tokenizer.encode("aWOWb<end>", false).unwrap(), [a, size + 1, b, size]);
+        assert!(tokenizer.is_special(size) && !tokenizer.is_special(size + 1));
+        assert_eq!(tokenizer.eos_id(), Some(size));
+
+        for (file, text) in [
+            ("tokenizer_config.json", r#"{"added_tokens_decoder": {"x": {"content": "y"}}}"#),
+            ("tokenizer_config.json", r#"{"added_tokens_decoder": {"7": {}}}"#),
+            ("added_tokens.json", "[]"),
+        ] {
+            let e = Tokenizer::load(folder(&json, &[(file, text)]).path()).unwrap_err();
+            assert!(e.kind() == ErrorKind::InvalidData && e.to_string().contains(file), "{e}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_a_normalizer_makes_too_long_is_refused() {
+        let double = r#"{"type": "Replace", "pattern": {"String": "w"}, "content": "ww"}"#;
+        let sixteen = [double; 16].join(",");
+        let json = format!(
+            r#"{{"normalizer": {{"type": "Sequence", "normalizers": [{sixteen}]}},
+                "model": {{"type": "WordLevel", "unk_token": "a", "vocab": {{"a": 0}}}}}}"#
+        );
+        let tokenizer = Tokenizer::from_json(&json).unwrap();
+        assert_eq!(tokenizer.encode("aw", false).unwrap(), [0]);
+        let e = tokenizer.encode(&"w".repeat(2000), false).unwrap_err();
+        assert_eq!(e.to_string(), "tokenizer: its normalizer makes a text of 2000 bytes too long");
+        let sixty = json.replace(double, &[double; 4].join(","));
+        let e = Tokenizer::from_json(&sixty).unwrap_err();
+        assert!(e.to_string().contains("can make a text 18446744073709551616 times as long"), "{e}");
+    }
+
+    #[test]
+    fn an_expression_without_an_end_is_an_error() {
+        let json = r#"{"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a|aa)+$"}, "behavior": "Isolated",
+            "invert": false}, "model": {"type": "WordLevel", "unk_token": "a", "vocab": {"a": 0}}}"#;
+        let e = Tokenizer::from_json(json).unwrap().encode(&("a".repeat(60) + "b"), false).unwrap_err();
+        assert!(e.to_string().contains("retry-limit"), "{e}");
     }
 
     #[test]

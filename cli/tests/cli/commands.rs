@@ -13,17 +13,17 @@ fn logitfuse() -> Command {
     command
 }
 
-fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     logitfuse().args(args).output().expect("the command starts")
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("output is UTF-8")
 }
 
 /// Exit status 2, nothing on stdout, one `error:` line with these words, one `help:` line, no panic.
 #[track_caller]
-fn refused(args: &[&str], words: &[&str]) {
+pub(crate) fn refused(args: &[&str], words: &[&str]) {
     refused_output(&run(args), words);
 }
 
@@ -42,7 +42,7 @@ fn refused_output(output: &Output, words: &[&str]) {
     }
 }
 
-fn shown(path: &Path) -> &str {
+pub(crate) fn shown(path: &Path) -> &str {
     path.to_str().expect("paths of tests are UTF-8")
 }
 

@@ -6,5 +6,6 @@ mod commands;
 mod config_diagnostics;
 mod directories;
 mod effect;
+mod model_folders;
 mod planted;
 mod support;

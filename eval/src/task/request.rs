@@ -122,7 +122,9 @@ impl Task {
                 }
                 let mut stop = self.config.stop.as_ref().unwrap_or(&pipeline.run().stop).clone();
                 // As lm-eval does it, whatever ids the model's configuration names.
-                stop.extend(pipeline.tokenizer().eos_token().filter(|_| !request.ignore_end_of_sequence).map(str::to_owned));
+                stop.extend(
+                    pipeline.tokenizer().eos_token().filter(|_| !request.ignore_end_of_sequence).map(str::to_owned),
+                );
                 request.text = Some(pipeline.detokenize(&stop));
                 Ok(vec![TaskRequest::Generate(request)])
             }

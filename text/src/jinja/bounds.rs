@@ -2,7 +2,7 @@
 
 use std::{panic::resume_unwind, thread};
 
-use minijinja::{Error, ErrorKind, State};
+use minijinja::{Error, ErrorKind, State, Value};
 
 /// Steps that one rendering may take: an instruction is one, and so are 64 bytes made or looked through. A long conversation
 /// through a large template takes some ten thousand; what takes all of them took about a tenth of a second. Stated in
@@ -23,7 +23,18 @@ pub(super) fn charge(state: &State<'_, '_>, bytes: usize) -> Result<(), Error> {
 
 /// Takes the steps that so many items of a list cost.
 pub(super) fn charge_items(state: &State<'_, '_>, items: usize) -> Result<(), Error> {
-    charge(state, items.saturating_mul(32))
+    state.consume_fuel((items as u64).div_ceil(2))
+}
+
+/// The items of a list, each of which costs half a step: lists that are joined to themselves are longer than memory.
+pub(super) fn items(state: &State<'_, '_>, value: &Value) -> Result<impl Iterator<Item = Result<Value, Error>>, Error> {
+    let items = value.try_iter()?.checked();
+    Ok(items.enumerate().map(|(index, item)| {
+        if index % 2 == 0 {
+            state.consume_fuel(1)?;
+        }
+        item
+    }))
 }
 
 /// Bytes that may still be made.

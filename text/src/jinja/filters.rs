@@ -60,7 +60,7 @@ fn held(state: &State<'_, '_>, value: Value) -> Result<Value> {
 
 fn look_into(state: &State<'_, '_>, value: &Value, depth: usize, seen: &mut u64) -> Result<()> {
     *seen += 1;
-    if *seen % 8 == 0 {
+    if (*seen).is_multiple_of(2) {
         state.consume_fuel(1)?;
     }
     let wrong = |what: String| Err(Error::new(ErrorKind::InvalidOperation, what));
@@ -117,7 +117,10 @@ fn int(value: Value, other: Option<Value>, base: Option<u32>, options: Kwargs) -
             let digits = text.replace('_', "");
             let integer = digits.strip_prefix('+').unwrap_or(&digits);
             let integer = prefixed(integer, base);
-            i128::from_str_radix(&integer, base.clamp(2, 36)).ok().map(Value::from).or_else(|| parsed(text).and_then(whole))
+            i128::from_str_radix(&integer, base.clamp(2, 36))
+                .ok()
+                .map(Value::from)
+                .or_else(|| parsed(text).and_then(whole))
         }
         _ => None,
     };

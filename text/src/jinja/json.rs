@@ -8,7 +8,7 @@ use minijinja::{
 };
 
 use super::{
-    bounds::{bytes_left, charge},
+    bounds::{STEPS, bytes_left, charge},
     print::{MAX_DEPTH, float, too_deep},
 };
 
@@ -63,7 +63,11 @@ pub(super) fn jinja_tojson(
     let indent = indentation(&indent)?;
     let between_items = if indent.is_some() { "," } else { ", " }.to_owned();
     let after_key = ": ".to_owned();
-    written(state, value, Layout { ensure_ascii: true, indent, between_items, after_key, sort_keys: true, for_html: true })
+    written(
+        state,
+        value,
+        Layout { ensure_ascii: true, indent, between_items, after_key, sort_keys: true, for_html: true },
+    )
 }
 
 /// A number of spaces, or a text.
@@ -92,20 +96,25 @@ fn written(state: &State<'_, '_>, value: &Value, layout: Layout) -> Result<Value
 
 /// A value as JSON.
 pub(crate) fn to_json(value: &Value) -> Result<serde_json::Value, Error> {
-    is_shallow(value, 0)?;
+    is_small(value, 0, &mut 0)?;
     serde_json::to_value(value).map_err(|e| Error::new(ErrorKind::BadSerialization, e.to_string()))
 }
 
-fn is_shallow(value: &Value, depth: usize) -> Result<(), Error> {
+/// Refuses what is deeper than anything that was read could be, and what no rendering could write.
+fn is_small(value: &Value, depth: usize, seen: &mut u64) -> Result<(), Error> {
+    *seen += 1;
     if depth > MAX_DEPTH {
         return Err(too_deep());
     }
+    if *seen > STEPS {
+        return Err(Error::from(ErrorKind::OutOfFuel));
+    }
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable => {
-            value.try_iter()?.checked().try_for_each(|item| is_shallow(&item?, depth + 1))
+            value.try_iter()?.checked().try_for_each(|item| is_small(&item?, depth + 1, seen))
         }
         ValueKind::Map => {
-            value.try_iter()?.checked().try_for_each(|key| is_shallow(&value.get_item(&key?)?, depth + 1))
+            value.try_iter()?.checked().try_for_each(|key| is_small(&value.get_item(&key?)?, depth + 1, seen))
         }
         _ => Ok(()),
     }
@@ -133,8 +142,8 @@ impl Writer {
             ValueKind::Number => self.out.push_str(&number(f64::try_from(value.clone())?)),
             ValueKind::String => self.text(value.as_str().unwrap_or_default()),
             ValueKind::Seq | ValueKind::Iterable => {
-                let items = value.try_iter()?.checked().collect::<Result<Vec<Value>, Error>>()?;
-                self.container(['[', ']'], items.len(), depth, |writer, at| writer.value(&items[at], depth + 1))?;
+                let items = value.try_iter()?.checked();
+                self.container(['[', ']'], items, depth, |writer, item| writer.value(&item?, depth + 1))?;
             }
             ValueKind::Map => {
                 let keys = value.try_iter()?.checked();
@@ -147,10 +156,10 @@ impl Writer {
                 if self.layout.sort_keys {
                     pairs.sort_by(|a, b| a.0.cmp(&b.0));
                 }
-                self.container(['{', '}'], pairs.len(), depth, |writer, at| {
-                    writer.text(&pairs[at].0);
+                self.container(['{', '}'], pairs, depth, |writer, (key, value)| {
+                    writer.text(&key);
                     writer.out.push_str(&writer.layout.after_key);
-                    writer.value(&pairs[at].1, depth + 1)
+                    writer.value(&value, depth + 1)
                 })?;
             }
             kind => {
@@ -160,22 +169,23 @@ impl Writer {
         Ok(())
     }
 
-    fn container(
+    fn container<T>(
         &mut self,
         [open, close]: [char; 2],
-        count: usize,
+        items: impl IntoIterator<Item = T>,
         depth: usize,
-        mut item: impl FnMut(&mut Self, usize) -> Result<(), Error>,
+        mut write: impl FnMut(&mut Self, T) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.out.push(open);
-        for at in 0..count {
-            if at > 0 {
+        let mut is_empty = true;
+        for item in items {
+            if !std::mem::take(&mut is_empty) {
                 self.out.push_str(&self.layout.between_items);
             }
             self.line(depth + 1);
-            item(self, at)?;
+            write(self, item)?;
         }
-        if count > 0 {
+        if !is_empty {
             self.line(depth);
         }
         self.out.push(close);

@@ -3,11 +3,11 @@
 use minijinja::{
     Error, ErrorKind, State, Value,
     formatting::{FormatStyle, format},
-    value::{Kwargs, Rest, Tuple, ValueKind, from_args},
+    value::{DynObject, Kwargs, Rest, Tuple, ValueKind, from_args},
 };
 
 use super::{
-    bounds::{charge, charge_items},
+    bounds::{charge, charge_items, items},
     print,
     strings::{self, Side},
 };
@@ -85,7 +85,6 @@ pub(super) fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args:
 
 fn string(state: &State<'_, '_>, text: &str, name: &str, args: &Arguments) -> Result<Value> {
     let of_text = |convert: fn(&str) -> String| args.end(0).map(|()| Value::from(convert(text)));
-    let of_chars = |all: fn(&str) -> bool| args.end(0).map(|()| Value::from(all(text)));
     match name {
         "upper" => of_text(str::to_uppercase),
         "lower" => of_text(str::to_lowercase),
@@ -93,20 +92,7 @@ fn string(state: &State<'_, '_>, text: &str, name: &str, args: &Arguments) -> Re
         "swapcase" => of_text(strings::swapcase),
         "capitalize" => of_text(strings::capitalize),
         "title" => of_text(strings::title),
-        "isalnum" => of_chars(|text| every(text, char::is_alphanumeric)),
-        "isalpha" => of_chars(|text| every(text, char::is_alphabetic)),
-        "isascii" => of_chars(str::is_ascii),
-        "isdecimal" => of_chars(|text| every(text, |c| c.is_numeric() && (c.is_ascii_digit() || !c.is_ascii()))),
-        "isdigit" | "isnumeric" => of_chars(|text| every(text, char::is_numeric)),
-        "isspace" => of_chars(|text| every(text, strings::is_space)),
-        "islower" => of_chars(|text| text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase)),
-        "isupper" => of_chars(|text| text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase)),
-        "istitle" => of_chars(strings::is_title),
-        "isidentifier" => of_chars(|text| {
-            let first = text.chars().next().is_some_and(|c| c == '_' || c.is_alphabetic());
-            first && text.chars().all(|c| c == '_' || c.is_alphanumeric())
-        }),
-        "isprintable" => of_chars(|text| text.chars().all(|c| c == ' ' || !(c.is_control() || strings::is_space(c)))),
+        _ if name.starts_with("is") => question(text, name, args),
         "strip" | "lstrip" | "rstrip" => {
             let chars = args.text(0, "chars")?;
             args.end(1)?;
@@ -150,7 +136,7 @@ fn string(state: &State<'_, '_>, text: &str, name: &str, args: &Arguments) -> Re
         }
         "join" => join(state, text, args),
         "count" | "find" | "rfind" | "index" | "rindex" => search(text, name, args),
-        "startswith" | "endswith" => begins_or_ends(text, name == "startswith", args),
+        "startswith" | "endswith" => begins_or_ends(state, text, name == "startswith", args),
         "center" | "ljust" | "rjust" => {
             let width = args.number(0, "width")?.ok_or_else(|| missing("width"))?;
             let fill = args.text(1, "fillchar")?.unwrap_or_else(|| " ".to_owned());
@@ -191,6 +177,28 @@ fn string(state: &State<'_, '_>, text: &str, name: &str, args: &Arguments) -> Re
     }
 }
 
+/// What a text is made of.
+fn question(text: &str, name: &str, args: &Arguments) -> Result<Value> {
+    let of_chars = |all: fn(&str) -> bool| args.end(0).map(|()| Value::from(all(text)));
+    match name {
+        "isalnum" => of_chars(|text| every(text, char::is_alphanumeric)),
+        "isalpha" => of_chars(|text| every(text, char::is_alphabetic)),
+        "isascii" => of_chars(str::is_ascii),
+        "isdecimal" => of_chars(|text| every(text, |c| c.is_numeric() && (c.is_ascii_digit() || !c.is_ascii()))),
+        "isdigit" | "isnumeric" => of_chars(|text| every(text, char::is_numeric)),
+        "isspace" => of_chars(|text| every(text, strings::is_space)),
+        "islower" => of_chars(|text| text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase)),
+        "isupper" => of_chars(|text| text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase)),
+        "istitle" => of_chars(strings::is_title),
+        "isidentifier" => of_chars(|text| {
+            let first = text.chars().next().is_some_and(|c| c == '_' || c.is_alphabetic());
+            first && text.chars().all(|c| c == '_' || c.is_alphanumeric())
+        }),
+        "isprintable" => of_chars(|text| text.chars().all(|c| c == ' ' || !(c.is_control() || strings::is_space(c)))),
+        _ => Err(Error::from(ErrorKind::UnknownMethod)),
+    }
+}
+
 /// As Python's: no character is not every character.
 fn every(text: &str, is: impl Fn(char) -> bool) -> bool {
     !text.is_empty() && text.chars().all(is)
@@ -209,7 +217,7 @@ fn join(state: &State<'_, '_>, separator: &str, args: &Arguments) -> Result<Valu
     let values = args.get(0, "iterable")?.ok_or_else(|| missing("iterable"))?;
     args.end(1)?;
     let mut joined = String::new();
-    for (index, value) in values.try_iter()?.checked().enumerate() {
+    for (index, value) in items(state, &values)?.enumerate() {
         let value = value?;
         if index > 0 {
             joined.push_str(separator);
@@ -220,7 +228,6 @@ fn join(state: &State<'_, '_>, separator: &str, args: &Arguments) -> Result<Valu
             None => joined.push_str(&print::text(state, &value)?),
         }
         charge(state, separator.len() + joined.len() - before)?;
-        charge_items(state, 1)?;
     }
     Ok(joined.into())
 }
@@ -257,7 +264,7 @@ fn search(text: &str, name: &str, args: &Arguments) -> Result<Value> {
     }
 }
 
-fn begins_or_ends(text: &str, at_start: bool, args: &Arguments) -> Result<Value> {
+fn begins_or_ends(state: &State<'_, '_>, text: &str, at_start: bool, args: &Arguments) -> Result<Value> {
     let wanted = args.get(0, "prefix")?.ok_or_else(|| missing("prefix"))?;
     let (text, _) = part(text, args, 1)?;
     let is_one = |wanted: &Value| {
@@ -269,7 +276,7 @@ fn begins_or_ends(text: &str, at_start: bool, args: &Arguments) -> Result<Value>
     if !matches!(wanted.kind(), ValueKind::Seq | ValueKind::Iterable) {
         return is_one(&wanted).map(Value::from);
     }
-    for wanted in wanted.try_iter()?.checked() {
+    for wanted in items(state, &wanted)? {
         if is_one(&wanted?)? {
             return Ok(true.into());
         }
@@ -318,8 +325,7 @@ fn list(state: &State<'_, '_>, value: &Value, name: &str, args: &Arguments) -> R
     match name {
         "index" | "count" => {
             let wanted = args.positional.first().ok_or_else(|| missing("value"))?;
-            let items = value.try_iter()?.checked().collect::<Result<Vec<Value>>>()?;
-            charge_items(state, items.len())?;
+            let items = items(state, value)?.collect::<Result<Vec<Value>>>()?;
             if name == "count" {
                 args.end(1)?;
                 return Ok(items.iter().filter(|item| *item == wanted).count().into());
@@ -351,7 +357,7 @@ fn map(value: &Value, name: &str, args: &Arguments) -> Result<Value> {
             args.end(0)?;
             let view = name.to_owned();
             Ok(Value::make_object_iterable(value.clone(), move |map| {
-                let pairs = map.as_object().and_then(|map| map.try_iter_pairs()).into_iter().flatten();
+                let pairs = map.as_object().and_then(DynObject::try_iter_pairs).into_iter().flatten();
                 match &*view {
                     "keys" => Box::new(pairs.map(|(key, _)| key)),
                     "values" => Box::new(pairs.map(|(_, value)| value)),

@@ -52,7 +52,8 @@ pub(super) fn prepare(template: &str) -> Result<Prepared, SourceError> {
     }
     // As Jinja does it: all line ends are the same one.
     let source = template.replace("\r\n", "\n").replace('\r', "\n");
-    let mut reader = Reader { source: &source, at: 0, out: String::new(), conditions: Vec::new(), code: 0, repeats: false };
+    let mut reader =
+        Reader { source: &source, at: 0, out: String::new(), conditions: Vec::new(), code: 0, repeats: false };
     reader.all()?;
     Ok(Prepared { text: reader.out, code: reader.code, repeats: reader.repeats })
 }
@@ -281,7 +282,9 @@ impl<'a> Reader<'a> {
             return;
         };
         self.copy_to(tokens[equals].at.end);
-        self.out.push_str(&format!(" {HELD}(("));
+        self.out.push(' ');
+        self.out.push_str(HELD);
+        self.out.push_str("((");
         self.expression(&tokens[equals + 1..]);
         self.copy_to(last);
         self.out.push_str("))");

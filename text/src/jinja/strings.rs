@@ -35,12 +35,7 @@ pub(super) fn strip<'t>(text: &'t str, chars: Option<&str>, side: Side) -> &'t s
 }
 
 /// The parts between separators, or between runs of white space. At most `most` cuts are made, from the end if `from_end`.
-pub(super) fn split<'t>(
-    text: &'t str,
-    separator: Option<&str>,
-    most: Option<usize>,
-    from_end: bool,
-) -> Vec<&'t str> {
+pub(super) fn split<'t>(text: &'t str, separator: Option<&str>, most: Option<usize>, from_end: bool) -> Vec<&'t str> {
     let most = most.unwrap_or(usize::MAX);
     let parts = most.saturating_add(1);
     match separator {
@@ -79,7 +74,8 @@ fn words(text: &str, most: usize, from_end: bool) -> Vec<&str> {
 
 /// The lines of a text, at all of the line ends that Python knows.
 pub(super) fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
-    let is_end = |c: char| matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let is_end =
+        |c: char| matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
     let mut lines = Vec::new();
     let mut rest = text;
     while let Some((at, end)) = rest.char_indices().find(|(_, c)| is_end(*c)) {

@@ -94,6 +94,11 @@ fn generation_tags_leave_their_content() {
     assert_eq!(rendered(template), "a1 ba2 b");
 }
 
+/// A list of more items than memory holds, which takes none until it is looked at.
+fn joined_to_itself(then: &str) -> String {
+    format!("{{% set x = ['a'] %}}{}{then}", "{% set x = x + x %}".repeat(30))
+}
+
 /// What grows without an end is stopped by the steps that it takes, whatever it is made of.
 #[test]
 fn what_does_not_end_is_stopped() {
@@ -120,6 +125,14 @@ fn what_does_not_end_is_stopped() {
         "{% set s = 'a ' * 5000000 %}{% for i in range(1000) %}{% set z = s.split(' ') %}{% endfor %}".to_owned(),
         "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% set z = s.count('b') %}{% endfor %}".to_owned(),
         "{% for i in range(3000) %}{{ range(99999) | sort | length }}{% endfor %}".to_owned(),
+        joined_to_itself("{{ x | tojson }}"),
+        joined_to_itself("{{ x }}"),
+        joined_to_itself("{{ ''.join(x) }}"),
+        joined_to_itself("{{ 'b'.startswith(x) }}"),
+        joined_to_itself("{{ x.index('b') }}"),
+        joined_to_itself("{{ x.count('b') }}"),
+        joined_to_itself("{{ '%s' % x }}"),
+        joined_to_itself("{% set ns = namespace() %}{% set ns.x = x %}"),
         "{{ 'x'.center(2000000000) }}".to_owned(),
         "{{ '1'.zfill(2000000000) }}".to_owned(),
         "{{ 'x' | center(2000000000) }}".to_owned(),
@@ -146,7 +159,10 @@ fn a_namespace_cannot_hold_itself_and_may_hold_anything_else() {
         let e = refused(template);
         assert!(e.to_string().contains("a namespace cannot hold a namespace"), "{e}");
     }
-    assert_eq!(rendered("{% set ns = namespace(x=1) %}{% set ns.x, ns.y = [ns.x, {'a': 2}], 'b' %}{{ ns.x }}{{ ns.y }}"), "[1, {'a': 2}]b");
+    assert_eq!(
+        rendered("{% set ns = namespace(x=1) %}{% set ns.x, ns.y = [ns.x, {'a': 2}], 'b' %}{{ ns.x }}{{ ns.y }}"),
+        "[1, {'a': 2}]b"
+    );
 }
 
 #[test]
@@ -158,7 +174,9 @@ fn deep_values_end_in_an_error() {
     }
     // Without a namespace: as deep as the template is long.
     let long = format!("{{% set x = [] %}}{}", "{% set x = [x] %}".repeat(30_000));
-    for (what, wanted) in [("{{ x }}", "200 levels"), ("{{ x | tojson }}", "200 levels"), ("{{ x | string }}", "200 levels")] {
+    for (what, wanted) in
+        [("{{ x }}", "200 levels"), ("{{ x | tojson }}", "200 levels"), ("{{ x | string }}", "200 levels")]
+    {
         assert!(refused(&format!("{long}{what}")).to_string().contains(wanted));
     }
     assert_eq!(rendered(&format!("{long}ok")), "ok");
@@ -195,7 +213,8 @@ fn long_expressions_are_refused_and_not_followed() {
         format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}".repeat(source::MAX_CHAIN)),
     ] {
         let small = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
-            let e = Template::chat("x", &template).and_then(|t| t.render(Value::UNDEFINED, 0).map_err(|e| error("x", e)));
+            let e =
+                Template::chat("x", &template).and_then(|t| t.render(Value::UNDEFINED, 0).map_err(|e| error("x", e)));
             e.err().is_none_or(|e| !e.to_string().contains("operators"))
         });
         assert!(small.unwrap().join().unwrap());

@@ -199,6 +199,47 @@ fn filtered_messages_and_joined_lists() {
 }
 
 #[test]
+fn the_same_template_gives_the_same_prompt_wherever_it_comes_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chat_template.jinja");
+    let special = serde_json::json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}});
+    for end in ["\n", "\r\n", "\r"] {
+        let text = ["{{ bos_token }}{% for m in messages %}", "<|{{ m.role }}|>", "{{ m.content }}{{ eos_token }}", ""]
+            .join(end)
+            + "{% endfor %}{% if tools is not none or documents is defined and documents is not none %}T{% endif %}";
+        let mut config = special.clone();
+        config["chat_template"] = text.clone().into();
+        fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        let rendered = |template: ChatTemplate| template.render(&[Message::new("user", "a\r\nb")], true).unwrap();
+        let wanted = "<s><|user|>\na\r\nb</s>\n";
+        assert_eq!(rendered(ChatTemplate::load(folder.path(), None).unwrap().unwrap()), wanted);
+        fs::write(&path, &text).unwrap();
+        assert_eq!(rendered(ChatTemplate::load(folder.path(), None).unwrap().unwrap()), wanted);
+        let special = SpecialTokens::load(folder.path()).unwrap();
+        assert_eq!(rendered(ChatTemplate::from_file(&path).unwrap().with_special_tokens(&special)), wanted);
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn what_a_template_reads_is_known() {
+    let template = ChatTemplate::from_text(
+        "{% set x = 1 %}{% for m in messages %}{{ m.role ~ x }}{% endfor %}{{ '%s' % enable_thinking }}\
+         {% set ns = namespace() %}{% set ns.a = range(2) %}{{ raise_exception(bos_token) }}",
+    );
+    let known = template.unwrap().variables();
+    assert_eq!(known.into_iter().collect::<Vec<_>>(), ["bos_token", "enable_thinking", "messages"]);
+}
+
+#[test]
+fn a_long_conversation_may_take_longer() {
+    let template =
+        template("{% for m in messages %}{% for n in range(100) %}{{ n }}{% endfor %}{{ m.content }}{% endfor %}");
+    let long: Vec<Message> = (0..2000).map(|i| Message::new("user", "x".repeat(2000 + i))).collect();
+    assert!(template.render(&long, true).unwrap().len() > 4_000_000);
+}
+
+#[test]
 fn messages_are_not_escaped_or_interpreted() {
     let template = template("{% for m in messages %}{{ m.content }}{% endfor %}");
     let hostile = "<b> & 'x' {{ bos_token }} {% raw %}\u{0}";
