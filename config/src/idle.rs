@@ -152,7 +152,7 @@ fn note(said: &mut BTreeMap<(usize, usize), Said>, config: &Config, generates: b
         ("max_new_tokens", true, None),
         ("stop", !run.stop.is_empty(), None),
         ("ignore_end_of_sequence", run.ignore_end_of_sequence, None),
-        ("repetition_penalty", run.repetition_penalty != 1.0, None),
+        ("repetition_penalty", (run.repetition_penalty - 1.0).abs() > 0.0, None),
         ("presence_penalty", run.presence_penalty != 0.0, None),
         ("frequency_penalty", run.frequency_penalty != 0.0, None),
         ("logit_bias", !run.logit_bias.is_empty(), None),

@@ -91,7 +91,7 @@ impl Check<'_> {
                 }
             }
         }
-        let result = self.fits(&config, "run", &preview, longest, true);
+        let result = self.fits(&config, "run", &preview, &longest, true);
         self.note(result);
         Ok(())
     }
@@ -119,7 +119,7 @@ impl Check<'_> {
             }
         }
         let generates = cell.task_config.output_type == OutputType::GenerateUntil;
-        self.fits(&cell.config, &name, preview, longest, generates)
+        self.fits(&cell.config, &name, preview, &longest, generates)
     }
 
     /// Whether the longest prompts fit, and whether there is room for what is generated after them.
@@ -128,7 +128,7 @@ impl Check<'_> {
         config: &Config,
         name: &str,
         preview: &Preview,
-        longest: Longest,
+        longest: &Longest,
         generates: bool,
     ) -> Result<()> {
         for (binding, (_, source)) in preview.roles().iter().enumerate() {

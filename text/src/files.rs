@@ -40,8 +40,8 @@ pub fn read_text_file(path: &Path, most: u64) -> Result<String> {
         return Err(too_large());
     }
     String::from_utf8(read).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        let line = e.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let valid = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+        let line = valid.split(|byte| *byte == b'\n').count();
         Error::new(ErrorKind::InvalidData, format!("{shown}:{line}: not UTF-8")).with_help("save the file as UTF-8")
     })
 }

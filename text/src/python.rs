@@ -40,7 +40,7 @@ fn json_repr(value: &Json, out: &mut String) {
         },
         Json::String(text) => text_repr(text, out),
         Json::Array(items) => {
-            enclosed(out, '[', ']', items, |item, out| json_repr(item, out));
+            enclosed(out, '[', ']', items, json_repr);
         }
         Json::Object(fields) => enclosed(out, '{', '}', fields, |(key, value), out| {
             text_repr(key, out);
