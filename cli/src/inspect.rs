@@ -10,12 +10,12 @@ use logitfuse_setup::{Environment, find_runtime};
 use logitfuse_text::{ChatTemplate, SourceVocabulary, Tokenizer, compatibility};
 use serde_json::{Value, json};
 
-use self::chunks::ChunkConsistency;
 use crate::{
     args::{Format, Global, InspectArgs},
     output,
     table::TextTable,
 };
+use logitfuse_pipeline::ChunkConsistency;
 
 /// One folder and what could be learnt of it.
 struct Model {
@@ -61,7 +61,7 @@ impl Model {
             let options = OnnxOptions { name: Some(path.display().to_string()), threads, ..OnnxOptions::default() };
             let mut source = OnnxSource::open(runtime, &folder, &options)?;
             if let Ok(tokenizer) = &tokenizer {
-                chunks = ChunkConsistency::measure(&mut source, tokenizer)?;
+                chunks = ChunkConsistency::measure(&mut source, tokenizer, usize::MAX)?;
             }
             loaded = Some((source.info().clone(), source.report().clone()));
         }
@@ -128,7 +128,7 @@ impl Model {
             add("runs on", report.provider.clone());
         }
         if let Some(chunks) = &self.chunks {
-            add("several at once", chunks.to_string());
+            add("several at once", chunks::describe(chunks));
         }
         match &self.tokenizer {
             Ok(t) => {

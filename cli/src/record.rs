@@ -55,6 +55,9 @@ impl RecordNames {
             "finish_detail": detail,
             "log_prob": generation.log_prob,
         });
+        if generation.inexact_drafts {
+            record["inexact_drafts"] = json!(true);
+        }
         if print.trace {
             record["trace"] = tokens.iter().map(|report| self.token(report)).collect();
         }

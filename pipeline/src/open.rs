@@ -9,7 +9,7 @@ use logitfuse_onnx::{Provider, Runtime};
 use crate::{
     Pipeline, PipelineOptions, ThreadPlan, calibration,
     models::PreparedModels,
-    pipeline::{Opened, sampling},
+    pipeline::{Opened, check_bias},
     speculation::drafter,
     strategies,
 };
@@ -96,6 +96,6 @@ impl PipelineOptions {
             let all = source.providers.iter().map(|provider| provider.parse::<Provider>());
             all.collect::<Result<Vec<_>>>().map_err(|e: Error| e.context(format!("sources.{name}.providers")))?;
         }
-        sampling(&self.run, 0).map(|_| ())
+        check_bias(&self.run, &prepared.widest_vocabulary())
     }
 }
