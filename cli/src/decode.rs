@@ -59,6 +59,9 @@ pub(crate) fn notes(global: &Global, pipeline: &Pipeline) {
     if let Some(warning) = pipeline.plugin().and_then(|plugin| plugin.warning.as_ref()) {
         output::say(global.quiet, &format!("warning: {warning}"));
     }
+    for warning in pipeline.warnings() {
+        output::say(global.quiet, &format!("warning: {warning}"));
+    }
     for model in pipeline.models() {
         for refused in &model.refused {
             let note = format!("note: {}: {} not used: {}", model.provider, refused.provider, refused.reason);

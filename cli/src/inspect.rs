@@ -10,12 +10,12 @@ use logitfuse_setup::{Environment, find_runtime};
 use logitfuse_text::{ChatTemplate, SourceVocabulary, Tokenizer, compatibility};
 use serde_json::{Value, json};
 
-use self::chunks::ChunkConsistency;
 use crate::{
     args::{Format, Global, InspectArgs},
     output,
     table::TextTable,
 };
+use logitfuse_pipeline::ChunkConsistency;
 
 /// One folder and what could be learnt of it.
 struct Model {
@@ -63,7 +63,7 @@ impl Model {
             let options = OnnxOptions { name, threads, end_of_sequence, ..OnnxOptions::default() };
             let mut source = OnnxSource::open(runtime, &folder, &options)?;
             if let Ok(tokenizer) = &tokenizer {
-                chunks = ChunkConsistency::measure(&mut source, tokenizer)?;
+                chunks = ChunkConsistency::measure(&mut source, tokenizer, usize::MAX)?;
             }
             loaded = Some((source.info().clone(), source.report().clone()));
         }
@@ -140,7 +140,7 @@ impl Model {
         let unknown = "nothing: neither the configuration nor the tokenizer names an end".to_owned();
         add("ends with", if ends.is_empty() { unknown } else { format!("{ends:?}") });
         if let Some(chunks) = &self.chunks {
-            add("several at once", chunks.to_string());
+            add("several at once", chunks::describe(chunks));
         }
         match &self.tokenizer {
             Ok(t) => {

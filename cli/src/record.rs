@@ -58,6 +58,9 @@ impl RecordNames {
         if generation.timings.fallbacks > 0 {
             record["fallback_tokens"] = json!(generation.timings.fallbacks);
         }
+        if generation.inexact_drafts {
+            record["inexact_drafts"] = json!(true);
+        }
         if print.trace {
             record["trace"] = tokens.iter().map(|report| self.token(report)).collect();
         }

@@ -53,6 +53,8 @@ impl Role {
 pub struct Fusion {
     bound: Arc<Bound>,
     speculation: Option<Arc<Speculation>>,
+    /// Whether drafts may change what is generated.
+    uneven: bool,
 }
 
 struct Bound {
@@ -98,7 +100,7 @@ impl Fusion {
         end_of_sequence.dedup();
         let session = SessionInfo::new(bindings, pool.vocabulary().clone());
         let bound = Bound { pool: pool.clone(), strategy, session, sources, lead, end_of_sequence };
-        Ok(Self { bound: Arc::new(bound), speculation: None })
+        Ok(Self { bound: Arc::new(bound), speculation: None, uneven: false })
     }
 
     /// The same fusion, drafting or not. With drafts every source runs at every position: a strategy's lead role has
@@ -116,8 +118,20 @@ impl Fusion {
             Some(Draft::Source(source)) if source >= sources => {
                 wrong(format!("source {source} cannot draft: there are {sources}"))
             }
-            _ => Ok(Self { bound: Arc::clone(&self.bound), speculation: speculation.map(Arc::new) }),
+            _ => Ok(Self { speculation: speculation.map(Arc::new), ..self.clone() }),
         }
+    }
+
+    /// The same fusion, known to have a source whose rows depend on whether tokens are fed one by one or several at once: its
+    /// drafts may change a text, which says so in [`Generation::inexact_drafts`](crate::Generation::inexact_drafts).
+    #[must_use]
+    pub fn with_uneven_rows(&self, uneven: bool) -> Self {
+        Self { uneven, ..self.clone() }
+    }
+
+    /// Whether drafts may have changed what is generated.
+    pub(crate) fn has_inexact_drafts(&self) -> bool {
+        self.uneven && self.speculation.is_some()
     }
 
     /// The same fusion with another strategy of the same roles, such as one that was fitted to its sources.
@@ -136,7 +150,7 @@ impl Fusion {
             lead: *lead,
             end_of_sequence: end_of_sequence.clone(),
         };
-        Ok(Self { bound: Arc::new(bound), speculation: self.speculation.clone() })
+        Ok(Self { bound: Arc::new(bound), ..self.clone() })
     }
 
     /// The pool that its sources are in.

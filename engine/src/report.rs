@@ -160,6 +160,9 @@ pub struct Generation {
     pub finish: FinishReason,
     /// Log-probability in nats of all generated tokens under the fused distributions.
     pub log_prob: f64,
+    /// Whether tokens were drafted where a source's rows depend on how tokens are fed
+    /// ([`Fusion::with_uneven_rows`](crate::Fusion::with_uneven_rows)): without drafts the text may be another.
+    pub inexact_drafts: bool,
     /// What this text cost: times of passes that it shared with others are divided by the tokens that each had in them.
     pub timings: Timings,
 }

@@ -109,7 +109,8 @@ impl SourceSequence {
             return Ok(());
         }
         for ((at, &token), position) in self.rows[..known].iter().zip(late).zip(self.credited..) {
-            self.log_prob += outputs[at.pass].sources[self.source].log_prob(at.row, token, self.asked(position, pool))?;
+            self.log_prob +=
+                outputs[at.pass].sources[self.source].log_prob(at.row, token, self.asked(position, pool))?;
         }
         self.rows.drain(..known);
         self.credited += known;

@@ -18,8 +18,10 @@
 mod builder;
 #[cfg(feature = "onnx")]
 mod calibration;
+mod chunk_consistency;
 mod costs;
 mod demonstrations;
+mod effect;
 mod from_sources;
 #[cfg(feature = "onnx")]
 mod models;
@@ -44,6 +46,7 @@ mod thread_plan;
 
 #[cfg(feature = "onnx")]
 pub use builder::PipelineBuilder;
+pub use chunk_consistency::ChunkConsistency;
 #[cfg(feature = "onnx")]
 pub use logitfuse_onnx::{LoadReport, ModelFolder, Runtime};
 #[cfg(feature = "plugins")]

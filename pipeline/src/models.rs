@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use logitfuse_core::{LogitSource, Result, TokenId};
+use logitfuse_core::{LogitSource, Result, SharedVocabulary, TokenId};
 use logitfuse_onnx::{LoadReport, ModelFolder, OnnxOptions, OnnxSource, Runtime, Spin};
 use logitfuse_text::{CompatibilityReport, SourceVocabulary, Tokenizer, compatibility};
 
@@ -70,6 +70,12 @@ impl PreparedModels {
     /// The tokenizer that all models share.
     pub(crate) fn tokenizer(&self) -> Tokenizer {
         self.models[0].tokenizer.clone()
+    }
+
+    /// The most that the models' vocabularies may have in common, before their widths are known.
+    pub(crate) fn widest_vocabulary(&self) -> SharedVocabulary {
+        let sizes = self.models.iter().map(|model| model.tokenizer.size());
+        SharedVocabulary::new(sizes.min().unwrap_or_default(), [])
     }
 
     /// Bytes of each model's weights.

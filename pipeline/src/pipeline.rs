@@ -1,15 +1,17 @@
 use std::sync::{Arc, OnceLock};
 
 use logitfuse_core::{
-    Detokenize, Error, ErrorKind, FusionStrategy, Result, RoundCosts, SessionInfo, SourceInfo, TokenId,
+    Detokenize, Error, ErrorKind, FusionStrategy, LogitSource, Result, RoundCosts, SessionInfo, SharedVocabulary,
+    SourceInfo, TokenId,
 };
 use logitfuse_engine::{CalibrationPrompts, Decoder, Fusion, Request, Role, Sampling, SourcePool};
 use logitfuse_text::{CompatibilityReport, DetokenizeOptions, Tokenizer};
 use serde_json::Value;
 
 use crate::{
-    PipelineOptions, PromptFormatter, RunConfig, ThreadPlan,
+    ChunkConsistency, PipelineOptions, PromptFormatter, RunConfig, ThreadPlan,
     costs::context,
+    effect::without_effect,
     parts::EngineParts,
     service::Service,
     speculation::{Drafter, settings},
@@ -58,6 +60,7 @@ struct Shared {
     roles: Vec<(String, String)>,
     /// Who drafts, and what that costs where it was timed.
     drafting: Option<(Drafter, Option<RoundCosts>)>,
+    warnings: Vec<String>,
     service: OnceLock<Service>,
 }
 
@@ -86,6 +89,7 @@ impl Pipeline {
     /// they are.
     pub(crate) fn assemble(options: PipelineOptions, opened: Opened) -> Result<Self> {
         let Opened { pool, strategy, roles, mut thread_plan, weights, drafter, .. } = opened;
+        check_bias(&options.run, pool.vocabulary())?;
         let bound: Vec<Role> =
             roles.iter().zip(&opened.models).map(|((role, _), &model)| Role::new(role, model)).collect();
         let mut fusion = Fusion::new(&pool, strategy, bound.iter().cloned())?;
@@ -107,7 +111,13 @@ impl Pipeline {
             speculation = Some(settings(wanted, drafter, timed.as_ref(), &thread_plan, &weights));
             drafting = Some((drafter, timed));
         }
-        let fusion = parts.fusion(&thread_plan.concurrency(), speculation)?;
+        let mut warnings = without_effect(&options, fusion.strategy().info(), &roles);
+        let mut fusion = parts.fusion(&thread_plan.concurrency(), speculation)?;
+        if fusion.speculation().is_some() {
+            let uneven = uneven_rows(&fusion, &opened.tokenizer)?;
+            fusion = fusion.with_uneven_rows(!uneven.is_empty());
+            warnings.extend(uneven);
+        }
         let run = Arc::new(options.run.clone());
         let shared = Shared {
             options,
@@ -123,6 +133,7 @@ impl Pipeline {
             parts,
             roles,
             drafting,
+            warnings,
             service: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared), run })
@@ -199,6 +210,11 @@ impl Pipeline {
     #[cfg(feature = "onnx")]
     pub fn models(&self) -> &[logitfuse_onnx::LoadReport] {
         &self.shared.models
+    }
+
+    /// What a user should know: settings that have no effect, drafts that may change texts. One line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.shared.warnings
     }
 
     /// How the models share the cores.
@@ -316,6 +332,41 @@ fn profiler<'a>(
     }
     let text = DetokenizeOptions::new(tokenizer.clone());
     Ok(StepProfiler { parts, prompts, sampling: sampling(run, 0)?, text: Some(Arc::new(text)), batch })
+}
+
+/// Checks `run.logit_bias` against the tokens that may be generated.
+pub(crate) fn check_bias(run: &RunConfig, vocabulary: &SharedVocabulary) -> Result<()> {
+    sampling(run, 0)?.check_vocabulary(vocabulary).map_err(|e| {
+        let key = Error::new(e.kind(), format!("run.{e}"));
+        if let Some(help) = e.help() { key.with_help(help) } else { key }
+    })
+}
+
+/// The tokens of the text on which a source's rows are compared, which is read twice at every start.
+const COMPARED: usize = 16;
+
+/// A line for each source whose rows depend on whether tokens are fed one by one or several at once.
+fn uneven_rows(fusion: &Fusion, tokenizer: &Tokenizer) -> Result<Vec<String>> {
+    let mut sources = fusion.binding_sources().to_vec();
+    sources.sort_unstable();
+    sources.dedup();
+    let mut uneven = Vec::new();
+    for source in sources {
+        let measure = |source: &mut dyn LogitSource| {
+            ChunkConsistency::measure(source, tokenizer, COMPARED)
+                .map(|measured| (source.info().name.clone(), measured))
+        };
+        let (name, measured) = fusion.pool().with_source(source, measure)??;
+        if let Some(measured) = measured.filter(ChunkConsistency::matters) {
+            uneven.push(format!(
+                "speculation: drafts may change texts: rows of source `{name}` read one by one and {} at once differ by up \
+                 to {:.1} % of the probability, as those of int8 exports do; compare with drafts off",
+                ChunkConsistency::CHUNK,
+                100.0 * measured.distance
+            ));
+        }
+    }
+    Ok(uneven)
 }
 
 /// How the tokens of the sample at `index` are chosen.

@@ -11,7 +11,7 @@ use logitfuse_text::Tokenizer;
 use serde_json::Value;
 
 use crate::{
-    PipelineOptions, PromptFormatter, calibration, models::PreparedModels, pipeline::sampling, speculation::drafter,
+    PipelineOptions, PromptFormatter, calibration, models::PreparedModels, pipeline::check_bias, speculation::drafter,
     strategies,
 };
 
@@ -119,15 +119,7 @@ impl PipelineOptions {
         }
         prepared.compare(folders)?;
         let tokenizer = prepared.tokenizer();
-        for (id, _) in sampling(&self.run, 0)?.logit_bias {
-            if tokenizer.token(id).is_none() {
-                return Err(Error::new(
-                    ErrorKind::InvalidConfig,
-                    format!("run.logit_bias.{id}: there is no such token"),
-                )
-                .with_help("`logitfuse models inspect` shows a model's tokens"));
-            }
-        }
+        check_bias(&self.run, &prepared.widest_vocabulary())?;
         let formatters: Vec<_> = roles.iter().map(|(_, source)| prepared.formatter(source)).collect();
         calibration::prompts(self, info, &roles, &formatters)?;
         Ok(Preview {

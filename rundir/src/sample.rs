@@ -81,6 +81,9 @@ pub struct Response {
     /// Why a generation ended: `end_of_sequence`, `stop`, `length`, `context`; none for what was scored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish: Option<String>,
+    /// Whether tokens were drafted where a source's rows depend on how tokens are fed: without drafts the text may be another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inexact_drafts: bool,
     /// Whether greedy decoding would have said what was scored; none for a generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_greedy: Option<bool>,

@@ -39,6 +39,7 @@ fn sample(variant: &str, index: usize, repeat: usize) -> SampleRecord {
         tokens: vec![1, 2],
         log_prob: if index == 2 { f64::NEG_INFINITY } else { -0.1 * (index as f64 + 1.0) },
         finish: Some("stop".into()),
+        inexact_drafts: false,
         is_greedy: None,
         trace: Vec::new(),
     };

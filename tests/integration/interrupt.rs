@@ -63,7 +63,10 @@ fn ctrl_c_ends_a_pass_that_would_not_end_and_loses_no_sample() {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_a_run_of_tasks_and_loses_no_sample() {
-    for kind in ["target = 'a'\nmetrics = [{ metric = 'exact_match' }]\n", "output_type = 'multiple_choice'\nchoices = ['a', 'b']\ntarget = '0'\n"] {
+    for kind in [
+        "target = 'a'\nmetrics = [{ metric = 'exact_match' }]\n",
+        "output_type = 'multiple_choice'\nchoices = ['a', 'b']\ntarget = '0'\n",
+    ] {
         let folder = experiment("endless", "");
         let toml = fs::read_to_string(folder.path().join("x.toml")).unwrap();
         let tasks = format!("{toml}[tasks.t]\ndata = 'items.jsonl'\n{kind}");
@@ -94,18 +97,24 @@ fn a_row_that_is_no_distribution_is_told_with_source_entry_item_and_position() {
         assert_eq!(refused, format!("error: item 9: {what}"));
     }
     let toml = fs::read_to_string(folder.path().join("x.toml")).unwrap().replace("data = 'items.jsonl'\n", "");
-    for (kind, continuation) in [
-        ("target = 'a'\nmetrics = [{ metric = 'exact_match' }]\n", ""),
-        ("output_type = 'multiple_choice'\nchoices = ['a', 'b']\ntarget = '0'\n", "continuation 0: "),
+    for kind in [
+        "target = 'a'\nmetrics = [{ metric = 'exact_match' }]\n",
+        "output_type = 'multiple_choice'\nchoices = ['a', 'b']\ntarget = '0'\n",
     ] {
         fs::write(folder.path().join("x.toml"), format!("{toml}[tasks.t]\ndata = 'items.jsonl'\n{kind}")).unwrap();
         let refused = refusal(&folder, &["run", "x.toml", "-o", &format!("out{}", kind.len())]);
-        assert!(refused.ends_with(&format!("/t/item 9: {continuation}{what}")), "{refused}");
+        assert!(refused.ends_with(&format!("/t/item 9: {what}")), "{refused}");
     }
     let toml = fs::read_to_string(folder.path().join("x.toml")).unwrap();
-    fs::write(folder.path().join("x.toml"), toml.split("[tasks").next().unwrap()).unwrap();
-    let with_data = format!("{}", toml.split("[tasks").next().unwrap()).replace("[run]\n", "[run]\ndata = 'items.jsonl'\n");
+    let with_data = toml.split("[tasks").next().unwrap().replace("[run]\n", "[run]\ndata = 'items.jsonl'\n");
     fs::write(folder.path().join("x.toml"), with_data).unwrap();
     let refused = refusal(&folder, &["tape", "record", "x.toml", "-o", "x.lftape", "--reference", "prompt"]);
     assert!(refused.contains("text `item 9`: ") && refused.ends_with(what), "{refused}");
+}
+
+#[test]
+fn a_bias_beyond_the_vocabulary_is_found_before_weights_are_loaded() {
+    let folder = experiment("not_a_number", "prompts = ['a']\nlogit_bias = { '97' = 2.0 }\n");
+    let refused = refusal(&folder, &["config", "check", "x.toml"]);
+    assert!(refused.contains("logit_bias") && refused.contains("97"), "{refused}");
 }

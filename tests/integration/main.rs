@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
 
 mod architecture;
+mod effects;
 #[path = "../../engine/tests/decoder/exactness.rs"]
 mod exactness;
 mod fingerprints;

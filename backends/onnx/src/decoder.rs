@@ -268,9 +268,8 @@ impl Decoder {
         // has checked. What is bound is alive: inputs and logits were bound just now, caches by the promise of
         // `bind_in_place`, and ort keeps its own tensors. The options live as long as `self`; other threads do no more than
         // set their flag, which ONNX Runtime allows during a run. The status is consumed exactly once.
-        let ran = unsafe {
-            ort::Error::result_from_status((ort::api().RunWithBinding)(session, options, binding.io.ptr()))
-        };
+        let ran =
+            unsafe { ort::Error::result_from_status((ort::api().RunWithBinding)(session, options, binding.io.ptr())) };
         ran.map_err(|cause| self.stop.error(&self.name, cause))
     }
 

@@ -9,9 +9,11 @@ pub(crate) fn backend(what: impl Display) -> impl FnOnce(ort::Error) -> Error {
     move |cause| {
         let words = one_line(cause.message());
         match dimension(&words) {
-            Some(wrong) => Error::new(ErrorKind::Unsupported, format!("{what}: {wrong}"))
-                .with_help("export the model for text generation with dynamic axes, batch and sequence length among them"),
-            None => Error::new(ErrorKind::Backend, format!("{what}: {words}")),
+            Some(wrong) => Error::new(ErrorKind::Unsupported, format!("{what}: {wrong}")).with_help(
+                "export the model for text generation with dynamic axes, batch and sequence length among them",
+            ),
+            None => Error::new(ErrorKind::Backend, format!("{what}: {words}"))
+                .with_help("fetch or export the model again, or update ONNX Runtime: `logitfuse runtime install`"),
         }
     }
 }

@@ -41,7 +41,11 @@ pub(crate) fn check_tokens(file: &Path, input: &TensorInfo) -> Result<()> {
         }
         _ => {
             let what = format!("input `{input}` is not of shape [batch, tokens]");
-            Err(unsupported(file, &what, "export the model for text generation: ids, mask and positions have a row a text"))
+            Err(unsupported(
+                file,
+                &what,
+                "export the model for text generation: ids, mask and positions have a row a text",
+            ))
         }
     }
 }

@@ -89,7 +89,10 @@ impl Decoder {
         let drafter = match speculation.draft {
             Draft::PromptLookup { longest } => {
                 let length = generating.scheduler.length().min(room);
-                let draft = prompt_lookup(&a.sequence.sources[0].prompt, &a.sequence.tokens, longest, length);
+                let mut draft = prompt_lookup(&a.sequence.sources[0].prompt, &a.sequence.tokens, longest, length);
+                // A prompt may hold tokens that no text may.
+                let barred = draft.iter().position(|drafted| !self.pool.vocabulary().contains(drafted.token));
+                draft.truncate(barred.unwrap_or(draft.len()));
                 if let Task::Generate(generating) = &mut a.task {
                     (generating.draft, generating.draft_ends) = (draft, false);
                 }

@@ -359,6 +359,7 @@ impl Drop for Decoder {
 impl Context<'_> {
     /// Tells the last event of a request.
     fn tell_end(&mut self, ended: ActiveSequence) {
+        let inexact_drafts = ended.fusion.has_inexact_drafts();
         let ActiveSequence { index: request, sequence, task, timings, end, .. } = ended;
         let event = match (end, task) {
             (Some(End::Failed(error)), _) => Event::Failed { request, error },
@@ -368,7 +369,8 @@ impl Context<'_> {
                     _ => FinishReason::Cancelled,
                 };
                 let (tokens, text, log_prob) = (sequence.tokens, generating.text, generating.log_prob);
-                Event::Done { request, generation: Box::new(Generation { tokens, text, finish, log_prob, timings }) }
+                let generation = Generation { tokens, text, finish, log_prob, inexact_drafts, timings };
+                Event::Done { request, generation: Box::new(generation) }
             }
             (_, Task::Score(scoring)) => Event::Scored(Scored { request, scores: scoring.scores, timings }),
         };

@@ -149,9 +149,10 @@ impl Sampling {
     pub fn check_vocabulary(&self, vocabulary: &SharedVocabulary) -> Result<()> {
         let Some((id, _)) = self.logit_bias.iter().find(|(id, _)| !vocabulary.contains(*id)) else { return Ok(()) };
         let (count, width) = (vocabulary.count(), vocabulary.width());
-        let why = if (*id as usize) < width { "not every source has it" } else { "it is beyond the vocabulary" };
-        let what = format!("logit_bias of token {id} has no effect: {why}");
-        let help = format!("the sources share {count} tokens, with ids below {width}; leave the token out");
-        Err(Error::new(ErrorKind::InvalidConfig, what).with_help(help))
+        let what = format!(
+            "logit_bias: token {id} may not be generated, and a bias has no effect: the sources share {count} tokens, with \
+             ids below {width}"
+        );
+        Err(Error::new(ErrorKind::InvalidConfig, what).with_help("leave the token out, or correct its id"))
     }
 }

@@ -9,9 +9,7 @@ use std::{
     thread,
 };
 
-use logitfuse_core::{
-    Error, ErrorKind, Interrupt, LogitSource, Result, Rows, SequenceId, SourceInfo, Step, TokenId,
-};
+use logitfuse_core::{Error, ErrorKind, Interrupt, LogitSource, Result, Rows, SequenceId, SourceInfo, Step, TokenId};
 use logitfuse_engine::{
     BaseOnly, Cancel, Concurrency, Decoder, Draft, DraftLength, Event, FinishReason, Fusion, Request, Role,
     ScoreRequest, SourcePool, Speculation,
@@ -94,7 +92,11 @@ fn pool(endless: usize, beyond: usize) -> (SourcePool, Arc<Shared>) {
     let shared = Arc::new(Shared::default());
     let source = |place: usize| -> Box<dyn LogitSource> {
         let inner = SyntheticSource::new(&format!("model {place}"), VOCAB, place as u64);
-        if place == endless { Box::new(Endless { inner, beyond, shared: Arc::clone(&shared) }) } else { Box::new(inner) }
+        if place == endless {
+            Box::new(Endless { inner, beyond, shared: Arc::clone(&shared) })
+        } else {
+            Box::new(inner)
+        }
     };
     let pool = SourcePool::builder().source(source(0)).source(source(1)).source(source(2)).build().unwrap();
     (pool, shared)
@@ -151,9 +153,7 @@ fn a_text_keeps_its_tokens_and_the_decoder_goes_on() {
 fn a_prompt_is_given_up() {
     let (pool, shared) = pool(1, 2);
     let mut decoder = Decoder::new(&proxy(&pool));
-    let cut = cancelling(&shared, |cancel| {
-        decoder.generate(&[request()], cancel, &mut |_| ControlFlow::Continue(()))
-    });
+    let cut = cancelling(&shared, |cancel| decoder.generate(&[request()], cancel, &mut |_| ControlFlow::Continue(())));
     let cut = cut.unwrap().remove(0);
     assert_eq!((cut.finish, cut.tokens), (FinishReason::Cancelled, vec![]));
 }
@@ -163,9 +163,7 @@ fn a_draft_is_given_up() {
     let (pool, shared) = pool(1, PROMPT.len() + 5);
     let speculation = Speculation { draft: Draft::Binding(1), length: DraftLength::Fixed(3) };
     let mut decoder = Decoder::new(&proxy(&pool).with_speculation(Some(speculation)).unwrap());
-    let cut = cancelling(&shared, |cancel| {
-        decoder.generate(&[request()], cancel, &mut |_| ControlFlow::Continue(()))
-    });
+    let cut = cancelling(&shared, |cancel| decoder.generate(&[request()], cancel, &mut |_| ControlFlow::Continue(())));
     let cut = cut.unwrap().remove(0);
     assert_eq!(cut.finish, FinishReason::Cancelled);
     let whole = decoder.generate_one(&request()).unwrap();

@@ -266,8 +266,7 @@ fn in_any_entry_of_a_fused_row() {
     let pool = pool(0, nan(usize::MAX, 0));
     for entry in 0..VOCAB {
         for position in [2, 3] {
-            let fusion =
-                plain_over(&pool, Plain { slip: Some((position, entry)), ..Plain::new(PromptReading::End) });
+            let fusion = plain_over(&pool, Plain { slip: Some((position, entry)), ..Plain::new(PromptReading::End) });
             let what = format!("strategy `plain` wrote a row that is no distribution at token {position}");
             let what = format!("{what}: entry {entry} is NaN");
             assert_named(&failure(&fusion, request(&fusion)).0, &what);

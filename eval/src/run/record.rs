@@ -32,6 +32,7 @@ impl Labels {
             tokens: generation.tokens.clone(),
             log_prob: generation.log_prob,
             finish: Some(generation.finish.name().to_owned()),
+            inexact_drafts: generation.inexact_drafts,
             is_greedy: None,
             trace,
         }
@@ -47,6 +48,7 @@ impl Labels {
             tokens: score.tokens.iter().map(|token| token.token).collect(),
             log_prob: score.log_prob,
             finish: None,
+            inexact_drafts: false,
             is_greedy: Some(score.is_greedy),
             trace: if traced { score.tokens.iter().map(token).collect() } else { Vec::new() },
         }

@@ -171,6 +171,7 @@ fn sample(words: &Words, variant: &str, index: usize) -> SampleRecord {
             tokens: (0..5).collect(),
             log_prob: -1.5,
             finish: Some("stop".into()),
+            inexact_drafts: false,
             is_greedy: None,
             trace,
         }],

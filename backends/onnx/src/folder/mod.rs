@@ -287,11 +287,13 @@ fn weight_bytes(onnx: &Path, graph: &GraphSummary) -> Result<u64> {
     let shown = onnx.display();
     let mut bytes = size(onnx).unwrap_or_default();
     for (location, needed) in &graph.external {
-        let inside = Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let inside =
+            Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         if !inside {
             let message = format!("{shown}: its external data file `{location}` lies outside of the model's folder");
-            return Err(Error::new(ErrorKind::InvalidData, message)
-                .with_help("external data lie beside the model, in files that it names without `..`; export it again"));
+            return Err(Error::new(ErrorKind::InvalidData, message).with_help(
+                "external data lie beside the model, in files that it names without `..`; export it again",
+            ));
         }
         let file = folder.join(location);
         let there = size(&file).map_err(|_| {

@@ -132,8 +132,9 @@ impl<'a> ConfigFile<'a> {
             Ok(metadata) => {
                 // A pipe or a device would be read for ever.
                 let what = if metadata.is_file() { "has more than 16 MB" } else { "is no regular file" };
-                return Err(Error::new(ErrorKind::InvalidData, format!("{shown}: {what}"))
-                    .with_help("fetch the file again"));
+                return Err(
+                    Error::new(ErrorKind::InvalidData, format!("{shown}: {what}")).with_help("fetch the file again")
+                );
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(unreadable(e)),

@@ -63,7 +63,8 @@ fn value_info(tensor: &Tensor) -> Vec<u8> {
 
 /// A constant whose data lie in another file, `key` and `value` by pairs.
 pub(crate) fn external(entries: &[(&str, &str)]) -> Vec<u8> {
-    let entry = |(key, value): &(&str, &str)| bytes(13, &[bytes(1, key.as_bytes()), bytes(2, value.as_bytes())].concat());
+    let entry =
+        |(key, value): &(&str, &str)| bytes(13, &[bytes(1, key.as_bytes()), bytes(2, value.as_bytes())].concat());
     let entries: Vec<u8> = entries.iter().flat_map(entry).collect();
     bytes(5, &[number(1, 4), number(2, FLOAT), bytes(8, b"weights"), number(14, 1), entries].concat())
 }

@@ -70,15 +70,31 @@ fn fixed_shapes() {
     let state = |name, dims: &'static [Size]| vec![(name, dims)];
     let joint = |past: &'static [Size]| vec![("past_0", past), ("present_0", past)];
     let cases: Vec<(Vec<(&'static str, &[Size])>, &str, &str)> = vec![
-        (state("input_ids", &[BATCH, Fixed(1)]), "input `input_ids i64[batch, 1]` takes one token at a time", "dynamic"),
+        (
+            state("input_ids", &[BATCH, Fixed(1)]),
+            "input `input_ids i64[batch, 1]` takes one token at a time",
+            "dynamic",
+        ),
         (state("input_ids", &[BATCH, Fixed(16)]), "input `input_ids i64[batch, 16]` takes 16 tokens always", "dynamic"),
         (state("input_ids", &[Fixed(4), TOKENS]), "`input_ids i64[4, tokens]` takes 4 texts always", "dynamic"),
-        (state("input_ids", &[TOKENS]), "input `input_ids i64[tokens]` is not of shape [batch, tokens]", "a row a text"),
+        (
+            state("input_ids", &[TOKENS]),
+            "input `input_ids i64[tokens]` is not of shape [batch, tokens]",
+            "a row a text",
+        ),
         (state("attention_mask", &[BATCH, Fixed(128)]), "takes 128 tokens always", "dynamic"),
         (state("attention_mask", &[BATCH, Fixed(1), TOKENS, TOTAL]), "is not of shape [batch, tokens]", "a row a text"),
-        (state("position_ids", &[Fixed(3), BATCH, TOKENS]), "wants several positions of a token", "the text decoder alone"),
+        (
+            state("position_ids", &[Fixed(3), BATCH, TOKENS]),
+            "wants several positions of a token",
+            "the text decoder alone",
+        ),
         (state("position_ids", &[TOKENS]), "is not of shape [batch, tokens]", "a row a text"),
-        (state("logits", &[BATCH, Fixed(16), Fixed(100)]), "output `logits f32[batch, 16, 100]` has 16 rows", "dynamic"),
+        (
+            state("logits", &[BATCH, Fixed(16), Fixed(100)]),
+            "output `logits f32[batch, 16, 100]` has 16 rows",
+            "dynamic",
+        ),
         (
             state("past_key_values.0.key", &[BATCH, Fixed(2), Fixed(64), Fixed(4)]),
             "input `past_key_values.0.key f32[batch, 2, 64, 4]` holds 64 tokens always: a static cache",
