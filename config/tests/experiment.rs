@@ -353,7 +353,8 @@ fn cells_that_would_not_fit_into_memory_are_refused() {
     let error = Experiment::from_toml(&text, &Overrides::default()).unwrap_err();
     assert!(error.to_string().starts_with("200 variants on 1 tasks are too many for a file of this size"), "{error}");
     // Tasks are no part of what each cell has.
-    let tasks: String = (0..3000).map(|task| format!("[tasks.t{task}]\ndata = 'd'\ntarget = 'x'\n")).collect();
+    let tasks: Vec<String> = (0..3000).map(|task| format!("[tasks.t{task}]\ndata = 'd'\ntarget = 'x'\n")).collect();
+    let tasks = tasks.concat();
     let many = read(&format!("schema = 1\n[sources.base]\nmodel = 'L'\n{tasks}"));
     assert_eq!(many.cells().len(), 3000);
 }

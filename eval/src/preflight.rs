@@ -6,7 +6,7 @@ use logitfuse_config::{Cell, Config, Diagnostic, Diagnostics, Experiment, Output
 use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_pipeline::{ModelFolders, PluginSettings, Preview};
 
-use crate::Task;
+use crate::{Task, run::wanted};
 
 /// Items of each task whose prompts, targets and choices are rendered.
 const ITEMS: usize = 64;
@@ -71,6 +71,10 @@ impl Check<'_> {
                 let result = self.rehearse(cell, &preview, task);
                 self.note(result);
             }
+        }
+        let sound: Vec<&Task> = tasks.values().flatten().collect();
+        if sound.len() == tasks.len() {
+            self.note(wanted::check(self.experiment, &sound));
         }
     }
 

@@ -186,6 +186,12 @@ impl Task {
         &self.docs
     }
 
+    /// The figures that come of it, as `metric,filter`.
+    pub fn scores(&self) -> Vec<String> {
+        let of = |filter: &str| self.names.iter().map(|name| format!("{name},{filter}")).collect::<Vec<_>>();
+        self.filter_names().into_iter().flat_map(of).collect()
+    }
+
     /// Answers to every item.
     pub fn repeats(&self) -> usize {
         self.config.repeats

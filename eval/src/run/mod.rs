@@ -44,6 +44,7 @@ mod models;
 mod record;
 mod summary;
 mod verify;
+pub(crate) mod wanted;
 
 use std::{
     path::{Path, PathBuf},
@@ -145,6 +146,13 @@ impl<'a> Suite<'a> {
     pub fn new(experiment: Experiment, options: RunOptions<'a>) -> Result<Self> {
         let work = work(&experiment)?;
         gaps::check(&experiment, &work)?;
+        let mut tasks: Vec<&Task> = Vec::new();
+        for work in &work {
+            if tasks.iter().all(|known| known.name() != work.task.name()) {
+                tasks.push(&work.task);
+            }
+        }
+        wanted::check(&experiment, &tasks)?;
         let manifest = manifest::manifest(&experiment, &work, &options)?;
         Ok(Self { experiment, options, work, manifest })
     }

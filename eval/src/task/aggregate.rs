@@ -58,7 +58,7 @@ impl Task {
         Ok(records)
     }
 
-    fn filter_names(&self) -> Vec<&str> {
+    pub(super) fn filter_names(&self) -> Vec<&str> {
         if self.filters.is_empty() { vec!["none"] } else { self.filters.iter().map(FilterPipeline::name).collect() }
     }
 }

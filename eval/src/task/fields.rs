@@ -22,7 +22,7 @@ pub(crate) struct Templates {
 #[derive(Clone, Debug)]
 enum Written {
     Field { key: &'static str, name: String },
-    Template(PromptTemplate),
+    Template(Box<PromptTemplate>),
 }
 
 #[derive(Clone, Debug)]
@@ -168,7 +168,7 @@ impl Written {
             };
         }
         if ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) || known(name) {
-            return PromptTemplate::new(key, text).map(Self::Template);
+            return PromptTemplate::new(key, text).map(Box::new).map(Self::Template);
         }
         let none = Map::new();
         let mut e = no_field(key, name, items.first().copied().unwrap_or(&none), "there are");

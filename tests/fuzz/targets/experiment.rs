@@ -54,7 +54,7 @@ impl Writer<'_, '_> {
     fn value(&mut self, schema: &'static Value, depth: usize) -> Result<()> {
         let schema = resolved(schema);
         // Something else than what belongs there.
-        if self.u.ratio(1, 24)? {
+        if self.u.ratio(1, 64)? {
             return self.anything(depth);
         }
         if let Some(choices) = schema["enum"].as_array() {
