@@ -2,6 +2,7 @@
 
 use std::{fmt::Write, process::ExitCode};
 
+use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_rundir::{Comparison, Run, compare};
 
 use crate::{
@@ -11,12 +12,26 @@ use crate::{
 };
 
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
-    let comparison = compare(&Run::open(&args.a)?, &Run::open(&args.b)?, &args.variant)?;
+    let (a, b) = (Run::open(&args.a)?, Run::open(&args.b)?);
+    let pairs = args.variant.iter().map(|text| pair(&a, &b, text)).collect::<Result<Vec<_>>>()?;
+    let comparison = compare(&a, &b, &pairs)?;
     match args.format {
         Format::Text => output::line(&table(&comparison))?,
         format => output::json(&serde_json::to_value(&comparison)?, format == Format::Json)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The two variants that `A=B` names: where names have equals signs of their own, as those of a sweep do, the ones that are there.
+fn pair(a: &Run, b: &Run, text: &str) -> Result<(String, String)> {
+    let has = |run: &Run, name: &str| run.manifest().cells.iter().any(|cell| cell.variant == name);
+    let mut splits = text.match_indices('=').map(|(at, _)| (&text[..at], &text[at + 1..]));
+    let first = splits.clone().next().filter(|(a, b)| !a.is_empty() && !b.is_empty());
+    match splits.find(|(x, y)| has(a, x) && has(b, y)).or(first) {
+        Some((a, b)) => Ok((a.to_owned(), b.to_owned())),
+        None => Err(Error::new(ErrorKind::InvalidConfig, format!("--variant {text}: names no two variants"))
+            .with_help("write A=B: a variant of the first run and one of the second")),
+    }
 }
 
 fn table(comparison: &Comparison) -> String {

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use logitfuse_core::{Error, ErrorKind, Result, StrategyInfo, TokenId};
+use logitfuse_core::{Error, Result, StrategyInfo, TokenId};
 use logitfuse_onnx::{ModelFolder, Provider};
 use logitfuse_text::Tokenizer;
 use serde_json::Value;

@@ -34,7 +34,9 @@ impl<'a> Columns<'a> {
                 names.extend(present);
             }
         }
-        values.values_mut().for_each(|rows| rows.sort_by_key(|row| std::cmp::Reverse(row.len())));
+        for rows in values.values_mut() {
+            rows.sort_by_key(|row| std::cmp::Reverse(row.len()));
+        }
         let mut names: Vec<&str> = names.into_iter().collect();
         names.sort_by_key(|name| *name != "alpha");
         names.truncate(MOST);

@@ -23,6 +23,10 @@ if [ "$name" = config ]; then
     seeds="$seeds ../../examples/experiments"
     grep -oE '"[a-z0-9_-]+"' ../../logitfuse.schema.json | sort -u >"$target/config.dict"
     set -- "-dict=$target/config.dict" "$@"
+elif [ "$name" = directory ]; then
+    # Recipes of a few hundred bytes, of any length from the first on; their folders need no disk.
+    set -- -len_control=0 -max_len=512 "$@"
+    if [ -d /dev/shm ]; then TMPDIR=${TMPDIR:-/dev/shm} && export TMPDIR; fi
 elif [ -f "dictionaries/$name.dict" ]; then
     set -- "-dict=dictionaries/$name.dict" "$@"
 fi

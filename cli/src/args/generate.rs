@@ -97,7 +97,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
     /// End the text where this string first appears; repeat for each
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) stop: Vec<String>,
     /// Go on past end-of-sequence tokens
     #[arg(long)]

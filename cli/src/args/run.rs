@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use logitfuse_rundir::Shard;
 
-use super::{Format, OverrideArgs, PrintArgs, at_least_one, key_value};
+use super::{Format, OverrideArgs, PrintArgs, at_least_one};
 
 #[derive(Args)]
 #[command(
@@ -131,8 +131,8 @@ pub(crate) struct CompareArgs {
     #[arg(value_name = "B")]
     pub(crate) b: PathBuf,
     /// A variant of A and one of B; repeat for each [default: variants of the same name]
-    #[arg(long, value_name = "A=B", value_parser = key_value)]
-    pub(crate) variant: Vec<(String, String)>,
+    #[arg(long, value_name = "A=B")]
+    pub(crate) variant: Vec<String>,
     /// text or json
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: Format,

@@ -51,20 +51,21 @@ fn directory(root: &Path, name: &str) -> String {
         })
     };
     let all = [("large", 0), ("large", 1), ("fused", 0), ("fused", 1)];
-    let samples: String = all.iter().map(|(variant, index)| format!("{}\n", sample(variant, *index))).collect();
-    let timing = |(variant, index): &(&str, usize)| {
-        let timing = json!({
+    let lines = |of: &dyn Fn(&str, usize) -> Value| {
+        all.iter().map(|(variant, index)| of(variant, *index).to_string() + "\n").collect::<Vec<_>>().concat()
+    };
+    let timing = |variant: &str, index: usize| {
+        json!({
             "key": format!("{variant}/t/{index}/0"), "tokens": 1, "prefill_seconds": 0.1, "decode_seconds": 0.1,
             "fuse_seconds": 0.0, "sample_seconds": 0.0, "sources": [], "drafted": 0, "accepted": 0,
-        });
-        format!("{timing}\n")
+        })
     };
     for (file, text) in [
         ("resolved.toml", resolved.to_owned()),
         ("manifest.json", manifest.to_string()),
         ("metrics.json", metrics().to_string()),
-        ("samples.jsonl", samples),
-        ("timings.jsonl", all.iter().map(timing).collect()),
+        ("samples.jsonl", lines(&sample)),
+        ("timings.jsonl", lines(&timing)),
     ] {
         fs::write(dir.join(file), text).unwrap();
     }
@@ -111,9 +112,9 @@ fn a_merge_is_repeated_until_it_is_whole() {
     for undone in ["report.html", "figures", "metrics.json", "samples.jsonl", "timings.jsonl", "manifest.json"] {
         let path = into.join(undone);
         if path.is_dir() {
-            fs::remove_dir_all(path).unwrap()
+            fs::remove_dir_all(path).unwrap();
         } else {
-            fs::remove_file(path).unwrap()
+            fs::remove_file(path).unwrap();
         }
         if undone == "manifest.json" {
             // It is the last of the first files: whatever follows was not there yet.
@@ -232,4 +233,32 @@ fn a_strength_at_its_bound_is_said_in_the_report() {
     let page = fs::read_to_string(Path::new(&run).join("report.html")).unwrap();
     assert!(page.contains("fused: the strength is at a bound at 100 % of its 2 traced tokens"), "no note");
     assert!(!page.contains("large: the strength"));
+}
+
+/// Names of a sweep have equals signs, and names may hold quotes of every kind.
+#[test]
+fn variants_of_any_name_are_compared() {
+    let root = TempDir::new().unwrap();
+    let run = directory(root.path(), "run");
+    for (a, b) in [("s[alpha=0.5]", "s[alpha=1]"), ("\"><img src=x onerror=document.title='x'>", "it's=\"=x")] {
+        for file in ["manifest.json", "samples.jsonl", "timings.jsonl", "metrics.json"] {
+            let path = Path::new(&run).join(file);
+            let quoted = |name: &str| json!(name).to_string().trim_matches('"').to_owned();
+            let text = fs::read_to_string(&path).unwrap();
+            let text =
+                text.replace("\"large", &format!("\"{}", quoted(a))).replace("\"fused", &format!("\"{}", quoted(b)));
+            fs::write(path, text).unwrap();
+        }
+        let output = logitfuse(&["compare", &run, &run, "--variant", &format!("{a}={b}"), "--format", "json"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&rows["rows"][0]["variant_a"], &rows["rows"][0]["variant_b"]), (&json!(a), &json!(b)));
+        assert!(logitfuse(&["report", &run]).status.success());
+        let page = fs::read_to_string(Path::new(&run).join("report.html")).unwrap();
+        assert!(!page.contains("<img"), "{a}");
+        fs::remove_dir_all(&run).unwrap();
+        directory(root.path(), "run");
+    }
+    refused(&logitfuse(&["compare", &run, &run, "--variant", "large"]), "--variant large: names no two variants");
+    refused(&logitfuse(&["compare", &run, &run, "--variant", "large=x"]), "has no variant `x`");
 }

@@ -71,6 +71,7 @@ fn flags_that_others_leave_without_effect_are_refused() {
             &["generate", "--model", model, "--context", "b", "--param", "alpha=1", "--param", "alpha=2", "a"],
             "given twice",
         ),
+        (&["generate", "--model", model, "--stop", "", "a"], "--stop"),
         (&["generate", "--model", model, "--logit-bias", "1=1", "--logit-bias", "1=2", "a"], "given twice"),
         (
             &["generate", "--model", model, "--context", "b", "--role", "base=x", "a"],

@@ -114,7 +114,9 @@ fn notes(data: &Data, outline: &Outline<'_>) -> Vec<Markup> {
         notes.push(html! { (sentence) "." });
     }
     let mut saturation = Saturation::default();
-    data.samples.iter().for_each(|sample| saturation.add(sample));
+    for sample in &data.samples {
+        saturation.add(sample);
+    }
     notes.extend(saturation.notes().into_iter().map(|note| html! { (note) "." }));
     let candidates = outline.candidates().count();
     if candidates > 2 {

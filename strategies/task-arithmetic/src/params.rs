@@ -43,7 +43,7 @@ pub struct Params {
     pub alpha: Option<f64>,
     /// Strength `dynamic`: what it is chosen for; `paper` when absent.
     pub objective: Option<Objective>,
-    /// Strength `dynamic`: its smallest and largest value, 100 at most; [0, 2] when absent.
+    /// Strength `dynamic`: its smallest and largest value, 100 at most; [0, 1] when absent.
     #[schemars(inner(range(min = 0.0, max = MOST_STRENGTH)), extend("examples" = [[0.0, 1.0], [0.0, 2.0], [0.5, 1.5]]))]
     pub bounds: Option<[f64; 2]>,
 }
@@ -62,7 +62,7 @@ impl Params {
     }
 
     pub(crate) fn bounds(&self) -> [f64; 2] {
-        self.bounds.unwrap_or([0.0, 2.0])
+        self.bounds.unwrap_or([0.0, 1.0])
     }
 
     pub(crate) fn check(&self) -> Result<()> {
@@ -89,7 +89,7 @@ impl Params {
     }
 
     fn check_dynamic(&self) -> Result<()> {
-        const BOUNDS: &str = "give [low, high] with 0 <= low < high <= 100, such as [0.0, 2.0]";
+        const BOUNDS: &str = "give [low, high] with 0 <= low < high <= 100, such as [0.0, 1.0]";
         if self.alpha.is_some() {
             return Err(stray("/alpha", "dynamic", "leave it out, or set strength to fixed"));
         }

@@ -92,7 +92,8 @@ fn null_or(bytes: &mut Bytes<'_>) -> Value {
 }
 
 fn write(dir: &Path, bytes: &mut Bytes<'_>) {
-    let mut documents: Vec<Vec<Value>> = vec![vec![manifest()], vec![metrics()], samples(), timings(), vec![forecast()]];
+    let mut documents: Vec<Vec<Value>> =
+        vec![vec![manifest()], vec![metrics()], samples(), timings(), vec![forecast()]];
     let edits = bytes.next() % 8;
     for _ in 0..edits {
         let (file, line) = (bytes.next() % documents.len(), bytes.next());
