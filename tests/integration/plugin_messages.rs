@@ -292,11 +292,13 @@ fn a_run_loses_no_sample_to_a_bad_plugin() {
     }
     // One by one as in a batch; the others are made.
     fs::remove_file(&out).unwrap();
-    let said = said(&go(&with("fails-sometimes", ""), &["--batch", "1"]), folder.path());
+    let prompts =
+        r#"run.prompts=["a b", "c", "a b c a b c", "the", "b a", "the a the b the c", "b", "c b a", "a a a a"]"#;
+    let said = said(&go(&with("fails-sometimes", ""), &["--batch", "1", "--set", prompts]), folder.path());
     let lines = fs::read_to_string(&out).unwrap();
     let errors = lines.lines().filter(|line| line.contains("this one is too hard")).count();
-    assert!(said.contains(&format!("error: {errors} of 3 samples failed")), "{said}");
-    assert!(lines.lines().count() == 3 && (1..3).contains(&errors), "{lines}");
+    assert!(said.contains(&format!("error: {errors} of 9 samples failed")), "{said}");
+    assert!(lines.lines().count() == 9 && (1..9).contains(&errors), "{lines}");
     fs::write(&out, &kept).unwrap();
     // A plugin that lies about its laws runs; `check` is what tells.
     assert!(go(&with("lies-about-shift", ""), &[]).status.success());

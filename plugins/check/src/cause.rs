@@ -42,10 +42,10 @@ fn rank(group: Group) -> usize {
     let order = [
         Group::Static,
         Group::Load,
-        Group::Environment,
         Group::Config,
         Group::Memory,
         Group::Numeric,
+        Group::Environment,
         Group::ClaimedLaws,
         Group::StateLaws,
         Group::Threads,
@@ -126,6 +126,6 @@ mod tests {
         let causes = report.causes();
         let told: Vec<(&str, usize)> =
             causes.iter().map(|cause| (cause.telling.name.as_str(), cause.others.len())).collect();
-        assert_eq!(told, [("unchanged", 0), ("guard-page-after", 3), ("made-everywhere", 1)]);
+        assert_eq!(told, [("guard-page-after", 3), ("unchanged", 0), ("made-everywhere", 1)]);
     }
 }
