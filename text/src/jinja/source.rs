@@ -248,8 +248,12 @@ impl<'a> Reader<'a> {
                 b')' | b']' | b'}' => (Kind::Close, 1),
                 b',' => (Kind::Comma, 1),
                 _ if byte == b'_' || byte.is_ascii_alphanumeric() => {
-                    let other = |c: char| c != '_' && !c.is_ascii_alphanumeric();
-                    (Kind::Word, rest.find(other).unwrap_or(rest.len()))
+                    let length = word_length(rest);
+                    // The sign of an exponent belongs to its number.
+                    let signed = byte.is_ascii_digit()
+                        && matches!(rest.as_bytes()[length - 1], b'e' | b'E')
+                        && matches!(rest.as_bytes().get(length), Some(b'+' | b'-'));
+                    (Kind::Word, if signed { length + 1 + word_length(&rest[length + 1..]) } else { length })
                 }
                 _ if ["//", "**", "==", "!=", ">=", "<="].iter().any(|pair| rest.starts_with(pair)) => {
                     (Kind::Operator, 2)
@@ -385,6 +389,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The length of the letters, digits and underscores that a text begins with.
+fn word_length(text: &str) -> usize {
+    text.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(text.len())
+}
+
 /// Whether the rest of a tag is this word alone.
 fn is_tag(inside: &str, word: &str) -> bool {
     let inside = inside.strip_prefix(['-', '+']).unwrap_or(inside);
@@ -442,6 +451,7 @@ mod tests {
             ("{{ a - b ~ c + d }}", "{{ a - __text(b) ~ __text(c) + d }}"),
             ("{{ x|join(', ') | upper }}", "{{ x|__small|join(', ') |__small| upper }}"),
             ("{{ x|map('join')|map(attribute='y')|list }}", "{{ x|__small|map('join')|map(attribute='y')|list }}"),
+            ("{{ 1e-7 ~ 1.5E+3 ~ 2-3 }}", "{{ __text(1e-7) ~ __text(1.5E+3) ~ __text(2)-3 }}"),
             ("a ~ b {{ '~' }}{{ ~ }}{{ a ~ }}", "a ~ b {{ '~' }}{{ ~ }}{{ __text(a) ~ }}"),
         ] {
             assert_eq!(prepare(template).unwrap().text, wanted);
