@@ -2,6 +2,7 @@
 
 mod bounds;
 mod filters;
+mod guard;
 mod json;
 mod methods;
 mod print;

@@ -132,12 +132,13 @@ impl WithControls {
     fn hidden(&mut self, text: &str, alone: bool) -> Vec<Range<usize>> {
         let mut hidden = Vec::new();
         let mut from = 0;
-        while let Some(at) = self.expected.front().and_then(|control| text[from..].find(control.as_str())) {
-            let start = from + at;
-            let end = start + self.expected.pop_front().map_or(0, |control| control.len());
+        self.expected.retain(|control| {
+            let Some(start) = text[from..].find(control.as_str()).map(|at| from + at) else { return true };
+            let end = start + control.len();
             hidden.push(if alone { from..end } else { start..end });
             from = end;
-        }
+            false
+        });
         if alone && hidden.is_empty() && !text.is_empty() {
             // The decoder wrote it in another way.
             self.expected.pop_front();

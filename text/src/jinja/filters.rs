@@ -9,6 +9,7 @@ use minijinja_contrib::globals::{cycler, joiner};
 
 use super::{
     bounds::charge,
+    guard::{SMALL, TEXT},
     methods,
     print::{self, MAX_DEPTH},
     source::{HELD, PERCENT},
@@ -22,6 +23,8 @@ pub(super) fn add(environment: &mut Environment<'_>) {
         methods::percent(state, &text, &value)
     });
     environment.add_function(HELD, held);
+    environment.add_function(TEXT, as_text);
+    environment.add_filter(SMALL, small);
     environment.add_function("joiner", joiner);
     environment.add_function("cycler", |items: Rest<Value>| cycler(items.0));
     environment.add_filter("default", default);
@@ -53,32 +56,52 @@ pub(super) fn add(environment: &mut Environment<'_>) {
 
 /// What a namespace is given, unless it is or holds a namespace: one that held itself could be neither printed nor freed.
 fn held(state: &State<'_, '_>, value: Value) -> Result<Value> {
-    let mut seen = 0;
-    look_into(state, &value, 0, &mut seen)?;
+    look_into(state, &value, 0, &mut 0, false)?;
     Ok(value)
 }
 
-fn look_into(state: &State<'_, '_>, value: &Value, depth: usize, seen: &mut u64) -> Result<()> {
+/// An operand of `~`: what the engine would write in its own way, or without a bound, as text.
+fn as_text(state: &State<'_, '_>, value: Value) -> Result<Value> {
+    match value.kind() {
+        ValueKind::Number | ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => {
+            print::text(state, &value).map(Value::from)
+        }
+        _ => Ok(value),
+    }
+}
+
+/// A value that may be written.
+fn small(state: &State<'_, '_>, value: Value) -> Result<Value> {
+    measure(state, &value)?;
+    Ok(value)
+}
+
+/// Takes the steps that writing a value costs.
+pub(super) fn measure(state: &State<'_, '_>, value: &Value) -> Result<()> {
+    look_into(state, value, 0, &mut 0, true)
+}
+
+fn look_into(state: &State<'_, '_>, value: &Value, depth: usize, seen: &mut u64, namespaces: bool) -> Result<()> {
     *seen += 1;
     if (*seen).is_multiple_of(2) {
         state.consume_fuel(1)?;
     }
     let wrong = |what: String| Err(Error::new(ErrorKind::InvalidOperation, what));
-    if print::is_namespace(value) {
+    if !namespaces && print::is_namespace(value) {
         return wrong("a namespace cannot hold a namespace".to_owned());
     }
     if depth > MAX_DEPTH {
-        return wrong(format!("a namespace cannot hold a value of more than {MAX_DEPTH} levels"));
+        return Err(print::too_deep());
     }
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable => {
             for item in value.try_iter()?.checked() {
-                look_into(state, &item?, depth + 1, seen)?;
+                look_into(state, &item?, depth + 1, seen, namespaces)?;
             }
         }
         ValueKind::Map => {
             for key in value.try_iter()?.checked() {
-                look_into(state, &value.get_item(&key?)?, depth + 1, seen)?;
+                look_into(state, &value.get_item(&key?)?, depth + 1, seen, namespaces)?;
             }
         }
         _ => {}

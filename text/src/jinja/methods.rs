@@ -8,6 +8,7 @@ use minijinja::{
 
 use super::{
     bounds::{charge, charge_items, items},
+    filters::measure,
     print,
     strings::{self, Side},
 };
@@ -164,11 +165,18 @@ fn string(state: &State<'_, '_>, text: &str, name: &str, args: &Arguments) -> Re
         "format" | "format_map" => {
             bounded_widths(text)?;
             let mut values = args.positional.clone();
+            for value in &values {
+                measure(state, value)?;
+            }
             if name == "format_map" {
                 let named = values.pop().ok_or_else(|| missing("mapping"))?;
                 values = vec![named_arguments(&named)?];
             } else if args.named.args().next().is_some() {
-                let named = args.named.args().map(|name| Ok((name.to_owned(), args.named.get::<Value>(name)?)));
+                let named = args.named.args().map(|name| {
+                    let value = args.named.get::<Value>(name)?;
+                    measure(state, &value)?;
+                    Ok((name.to_owned(), value))
+                });
                 values.push(named.collect::<Result<Kwargs>>()?.into());
             }
             format(FormatStyle::StrFormat, text, &values).map(Value::from)
@@ -317,6 +325,9 @@ pub(super) fn percent(state: &mut State<'_, '_>, text: &Value, value: &Value) ->
         ValueKind::Seq if value.is_tuple() => args.extend(value.try_iter()?),
         ValueKind::Map => args.push(named_arguments(value)?),
         _ => args.push(value.clone()),
+    }
+    for value in &args {
+        measure(state, value)?;
     }
     state.apply_filter("format", &args)
 }

@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use logitfuse_core::{Error, ErrorKind};
 
+use super::guard::insertions;
+
 /// Bytes of the largest template. Those of published models have some ten thousand.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
 
@@ -52,13 +54,24 @@ pub(super) fn prepare(template: &str) -> Result<Prepared, SourceError> {
     }
     // As Jinja does it: all line ends are the same one.
     let source = template.replace("\r\n", "\n").replace('\r', "\n");
-    let mut reader =
-        Reader { source: &source, at: 0, out: String::new(), conditions: Vec::new(), code: 0, repeats: false };
-    reader.all()?;
-    Ok(Prepared { text: reader.out, code: reader.code, repeats: reader.repeats })
+    let mut written = Reader::new(&source, Pass::Write);
+    written.all()?;
+    let mut guarded = Reader::new(&written.out, Pass::Guard);
+    guarded.all()?;
+    Ok(Prepared { text: guarded.out, code: written.code, repeats: written.repeats })
+}
+
+/// What a reader does with tags.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// Checks them, and says in the engine's words what it does not know.
+    Write,
+    /// Puts a watch before what writes values as text.
+    Guard,
 }
 
 struct Reader<'a> {
+    pass: Pass,
     source: &'a str,
     /// What lies before is in `out`.
     at: usize,
@@ -70,7 +83,7 @@ struct Reader<'a> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+pub(super) enum Kind {
     /// A string with its quotes.
     Text,
     /// A name or a number.
@@ -83,12 +96,16 @@ enum Kind {
 }
 
 #[derive(Clone, Debug)]
-struct Token {
-    kind: Kind,
-    at: Range<usize>,
+pub(super) struct Token {
+    pub(super) kind: Kind,
+    pub(super) at: Range<usize>,
 }
 
 impl<'a> Reader<'a> {
+    fn new(source: &'a str, pass: Pass) -> Self {
+        Self { pass, source, at: 0, out: String::new(), conditions: Vec::new(), code: 0, repeats: false }
+    }
+
     fn rest(&self) -> &'a str {
         &self.source[self.at..]
     }
@@ -150,6 +167,14 @@ impl<'a> Reader<'a> {
     fn tag(&mut self, end: &str) -> Result<(), SourceError> {
         let start = self.at;
         let (tokens, close) = self.tokens(start, end);
+        if self.pass == Pass::Guard {
+            for (position, text) in insertions(self.source, &tokens, end == "%}") {
+                self.copy_to(position);
+                self.out.push_str(&text);
+            }
+            self.copy_to(close);
+            return Ok(());
+        }
         self.code += close - start;
         self.bound(start, &tokens)?;
         let source = self.source;
@@ -223,8 +248,12 @@ impl<'a> Reader<'a> {
                 b')' | b']' | b'}' => (Kind::Close, 1),
                 b',' => (Kind::Comma, 1),
                 _ if byte == b'_' || byte.is_ascii_alphanumeric() => {
-                    let other = |c: char| c != '_' && !c.is_ascii_alphanumeric();
-                    (Kind::Word, rest.find(other).unwrap_or(rest.len()))
+                    let length = word_length(rest);
+                    // The sign of an exponent belongs to its number.
+                    let signed = byte.is_ascii_digit()
+                        && matches!(rest.as_bytes()[length - 1], b'e' | b'E')
+                        && matches!(rest.as_bytes().get(length), Some(b'+' | b'-'));
+                    (Kind::Word, if signed { length + 1 + word_length(&rest[length + 1..]) } else { length })
                 }
                 _ if ["//", "**", "==", "!=", ">=", "<="].iter().any(|pair| rest.starts_with(pair)) => {
                     (Kind::Operator, 2)
@@ -360,6 +389,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The length of the letters, digits and underscores that a text begins with.
+fn word_length(text: &str) -> usize {
+    text.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(text.len())
+}
+
 /// Whether the rest of a tag is this word alone.
 fn is_tag(inside: &str, word: &str) -> bool {
     let inside = inside.strip_prefix(['-', '+']).unwrap_or(inside);
@@ -391,13 +425,42 @@ fn string_length(text: &str) -> usize {
 mod tests {
     use super::*;
 
+    /// After the first pass.
     fn text(template: &str) -> String {
-        prepare(template).unwrap().text
+        let mut reader = Reader::new(template, Pass::Write);
+        reader.all().unwrap();
+        reader.out
+    }
+
+    #[test]
+    fn what_writes_values_is_watched() {
+        for (template, wanted) in [
+            ("{{ a ~ b[0].c|d ~ (e ~ 1) }}", "{{ __text(a) ~ __text(b[0].c|d) ~ __text((__text(e) ~ __text(1))) }}"),
+            (
+                "{% if a ~ -b*-c == d ~ x is not in y and z %}{% endif %}",
+                "{% if __text(a) ~ __text(-b*-c) == __text(d) ~ __text(x is not in y) and z %}{% endif %}",
+            ),
+            (
+                "{%- set x = a~b if c ~ d else e -%}",
+                "{%- set x = __text(a)~__text(b) if __text(c) ~ __text(d) else e -%}",
+            ),
+            (
+                "{{ f(x=a ~ 'b', y={'k': c ~ d}) }}",
+                "{{ f(x=__text(a) ~ __text('b'), y={'k': __text(c) ~ __text(d)}) }}",
+            ),
+            ("{{ a - b ~ c + d }}", "{{ a - __text(b) ~ __text(c) + d }}"),
+            ("{{ x|join(', ') | upper }}", "{{ x|__small|join(', ') |__small| upper }}"),
+            ("{{ x|map('join')|map(attribute='y')|list }}", "{{ x|__small|map('join')|map(attribute='y')|list }}"),
+            ("{{ 1e-7 ~ 1.5E+3 ~ 2-3 }}", "{{ __text(1e-7) ~ __text(1.5E+3) ~ __text(2)-3 }}"),
+            ("a ~ b {{ '~' }}{{ ~ }}{{ a ~ }}", "a ~ b {{ '~' }}{{ ~ }}{{ __text(a) ~ }}"),
+        ] {
+            assert_eq!(prepare(template).unwrap().text, wanted);
+        }
     }
 
     #[test]
     fn line_ends_are_one_kind() {
-        assert_eq!(text("a\r\nb\rc\n\r{{ 'x\r\ny' }}"), "a\nb\nc\n\n{{ 'x\ny' }}");
+        assert_eq!(prepare("a\r\nb\rc\n\r{{ 'x\r\ny' }}").unwrap().text, "a\nb\nc\n\n{{ 'x\ny' }}");
     }
 
     #[test]
