@@ -80,6 +80,10 @@ struct Unseeing<'a>(&'a [f32]);
 impl NullaryFnOnce for Unseeing<'_> {
     type Output = f64;
 
+    #[expect(
+        clippy::inline_always,
+        reason = "only what is inlined into the dispatched function uses the wide registers"
+    )]
     #[inline(always)]
     fn call(self) -> f64 {
         let max = max([self.0], |[x]| x);

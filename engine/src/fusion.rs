@@ -208,6 +208,7 @@ impl fmt::Debug for Fusion {
             .field("strategy", &self.bound.strategy.info().id)
             .field("bindings", &self.bound.session.bindings)
             .field("speculation", &self.speculation)
+            .field("uneven", &self.uneven)
             .finish()
     }
 }

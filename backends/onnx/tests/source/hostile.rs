@@ -32,8 +32,11 @@ fn usual() -> (Vec<Tensor>, Vec<Tensor>) {
     (inputs, outputs)
 }
 
+/// A tensor's name with another shape.
+type Change<'a> = (&'static str, &'a [Size]);
+
 /// The usual graph with some tensors of other shapes; what is not there is added to the inputs.
-fn changed(changes: &[(&'static str, &[Size])]) -> TempDir {
+fn changed(changes: &[Change<'_>]) -> TempDir {
     let (mut inputs, mut outputs) = usual();
     for (name, dims) in changes {
         match inputs.iter_mut().chain(&mut outputs).find(|tensor| tensor.name == *name) {
@@ -69,7 +72,7 @@ fn the_usual_graph_is_not_refused() {
 fn fixed_shapes() {
     let state = |name, dims: &'static [Size]| vec![(name, dims)];
     let joint = |past: &'static [Size]| vec![("past_0", past), ("present_0", past)];
-    let cases: Vec<(Vec<(&'static str, &[Size])>, &str, &str)> = vec![
+    let cases: Vec<(Vec<Change<'_>>, &str, &str)> = vec![
         (
             state("input_ids", &[BATCH, Fixed(1)]),
             "input `input_ids i64[batch, 1]` takes one token at a time",
