@@ -104,6 +104,9 @@ fn notes(data: &Data, outline: &Outline<'_>) -> Vec<Markup> {
     if !data.metrics.complete {
         notes.push(html! { "Samples are missing: figures are over those that are there." });
     }
+    if data.untraced > 0 {
+        notes.push(html! { "The traces of " (data.untraced) " samples are not drawn: there are too many. They are in samples.jsonl." });
+    }
     let mut saturation = Saturation::default();
     for sample in &data.samples {
         saturation.add(sample);
