@@ -8,6 +8,8 @@ use std::{
 use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_rundir::{DraftStats, Forecast, Manifest, Metrics, Run, SampleRecord, TimingRecord};
 
+use crate::budget::Budget;
+
 /// All files of a run directory.
 pub(crate) struct Data {
     /// The directory's name: what the reader knows the run by.
@@ -21,6 +23,8 @@ pub(crate) struct Data {
     pub(crate) timings: Vec<TimingRecord>,
     /// Of every variant and task with drafts.
     pub(crate) drafting: Vec<(Forecast, DraftStats)>,
+    /// Samples whose traces are too many to be drawn.
+    pub(crate) untraced: usize,
     /// Places of the samples that keep a trace, by variant and task.
     traced: BTreeMap<String, BTreeMap<String, Vec<usize>>>,
 }
@@ -39,7 +43,8 @@ impl Data {
         let title = named.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
         let timed = dir.join("timings.jsonl").exists();
         let timings = if timed { run.timings()?.collect::<Result<_>>()? } else { vec![] };
-        let samples: Vec<SampleRecord> = run.samples()?.collect::<Result<_>>()?;
+        let mut budget = Budget::new(run.manifest().cells.len());
+        let samples: Vec<SampleRecord> = run.samples()?.map(|sample| budget.admit(sample?)).collect::<Result<_>>()?;
         let mut traced: BTreeMap<String, BTreeMap<String, Vec<usize>>> = BTreeMap::new();
         for (place, sample) in samples.iter().enumerate().filter(|(_, sample)| is_traced(sample)) {
             let of_variant = traced.entry(sample.variant.clone()).or_default();
@@ -54,6 +59,7 @@ impl Data {
             timings,
             drafting: if timed { run.drafting()? } else { vec![] },
             traced,
+            untraced: budget.left_out,
         })
     }
 
@@ -68,8 +74,8 @@ fn is_traced(sample: &SampleRecord) -> bool {
     sample.responses.iter().any(|response| !response.trace.is_empty())
 }
 
-/// Bytes of a log that are read into memory.
-const LARGEST: u64 = 1 << 30;
+/// Bytes of a log that are read, of which what is drawn is kept.
+const LARGEST: u64 = 4 << 30;
 /// Cells of a table that a browser still shows.
 const MOST_CELLS: usize = 100_000;
 /// Variants, and tasks.
@@ -78,7 +84,7 @@ const MOST_NAMES: usize = 4096;
 fn refuse_large(log: &Path) -> Result<()> {
     match log.metadata() {
         Ok(file) if file.len() > LARGEST => {
-            let message = format!("{}: {} GiB, and a report reads at most one", log.display(), file.len() >> 30);
+            let message = format!("{}: {} GiB, and a report reads at most 4", log.display(), file.len() >> 30);
             Err(Error::new(ErrorKind::Unsupported, message)
                 .with_help("trace fewer samples: `run.traced_samples`; metrics.json has the figures"))
         }

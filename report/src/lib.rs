@@ -65,11 +65,12 @@
 //!
 //! # Cost
 //!
-//! Everything is read into memory: a run's samples and traces, once; logs of more than 1 GiB are refused, and so is a table of
-//! more than 100 000 scores. The page holds at most 6 000 traced tokens and 48 trace columns.
+//! A run is read once and kept in memory, of its traces as much as about 250 MB hold, every cell its share; what is left out is said on
+//! the page. More than 512 MiB of texts, logs of more than 4 GiB and a table of more than 100 000 scores are refused. The page holds at most 6 000 traced tokens and 48 trace columns.
 
 #![forbid(unsafe_code)]
 
+mod budget;
 mod columns;
 mod data;
 mod figure;

@@ -64,7 +64,7 @@ fn hostile_templates_and_tokenizers_are_refused() {
         (format!("{{{{ {}1 }}}}", "not ".repeat(200_000)), "more than 400 operators"),
         ("{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}".to_owned(), "a namespace cannot hold a namespace"),
         ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}".to_owned(), "1000000 steps"),
-        (" ".repeat(2 << 20), "more than 1048576 bytes"),
+        (" ".repeat(2 << 20), "larger than 1 MiB"),
     ] {
         fs::write(&template, text).unwrap();
         refused(&generate, &["chat_template.jinja: ", words]);
@@ -92,9 +92,9 @@ fn devices_and_pipes_are_no_files() {
         let _ = fs::remove_file(&path);
         std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
         let generate = ["generate", "--model", shown(copy.path()), "a"];
-        refused(&generate, &[file, "not a regular file"]);
+        refused(&generate, &[file, "no regular file"]);
         fs::remove_file(&path).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        refused(&generate, &[file, "not a regular file"]);
+        refused(&generate, &[file, "no regular file"]);
     }
 }

@@ -113,6 +113,9 @@ fn notes(data: &Data, outline: &Outline<'_>) -> Vec<Markup> {
     for sentence in data.metrics.failures.iter().flat_map(FailureRecord::sentences) {
         notes.push(html! { (sentence) "." });
     }
+    if data.untraced > 0 {
+        notes.push(html! { "The traces of " (data.untraced) " samples are not drawn: there are too many. They are in samples.jsonl." });
+    }
     let mut saturation = Saturation::default();
     for sample in &data.samples {
         saturation.add(sample);
