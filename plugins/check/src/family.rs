@@ -104,6 +104,9 @@ pub(crate) fn confine() {
         lower(libc::RLIMIT_FSIZE, LARGEST_FILE);
         // Counted over all processes of the user; that of a superuser is not looked at.
         lower(libc::RLIMIT_NPROC, tasks().saturating_add(MORE_TASKS));
+        // Where there is no such filter, processes are counted and ended.
+        #[cfg(target_os = "linux")]
+        let _ = crate::no_fork::install();
     }
 }
 

@@ -47,6 +47,8 @@ mod guard_page;
 mod laws;
 mod load;
 mod memory;
+#[cfg(target_os = "linux")]
+mod no_fork;
 mod numeric;
 mod parent;
 mod perf;

@@ -328,6 +328,7 @@ fn ended(status: ExitStatus) -> String {
         libc::SIGABRT => "SIGABRT: it aborted, or a panic or exception left the plugin",
         libc::SIGILL => "SIGILL: it ran an instruction that this processor does not have",
         libc::SIGFPE => "SIGFPE: it divided an integer by zero",
+        libc::SIGSYS => "SIGSYS: it started a process",
         _ => return format!("killed by signal {signal}"),
     };
     format!("killed by {name}")
