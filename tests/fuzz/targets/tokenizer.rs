@@ -85,10 +85,7 @@ impl Parts<'_> {
             15 => json!({"type": "WordPiece", "prefix": self.text(), "cleanup": self.byte() % 2 == 0}),
             16 => json!({"type": "BPEDecoder", "suffix": self.text()}),
             17 => json!({"type": "WhitespaceSplit"}),
-            18 => {
-                let map = ["", "AAAA", "/////w==", "CAAAAAAAAAAAAAAAYQA="][self.byte() % 4];
-                json!({"type": "Precompiled", "precompiled_charsmap": map})
-            }
+            18 => json!({"type": "Precompiled", "precompiled_charsmap": (["", "AAAA", "/////w==", "CAAAAAAAAAAAAAAAYQA="][self.byte() % 4])}),
             _ => Value::Null,
         }
     }
