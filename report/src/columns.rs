@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use logitfuse_rundir::SampleRecord;
+
 use crate::{data::Data, quantile::Sorted};
 
 /// So many columns are drawn: no strategy of ours has more than a dozen.
@@ -20,26 +22,28 @@ type Row = Vec<Option<f64>>;
 
 impl<'a> Columns<'a> {
     pub(crate) fn of(data: &'a Data) -> Self {
-        let mut names: BTreeSet<&str> = BTreeSet::new();
+        let responses = || {
+            let of = |sample: &'a SampleRecord| sample.responses.iter().map(move |response| (sample, response));
+            data.samples.iter().flat_map(of).filter(|(_, response)| !response.trace.is_empty())
+        };
+        let tokens = responses().flat_map(|(_, response)| &response.trace);
+        let names: BTreeSet<&str> = tokens.flat_map(|token| token.trace.keys().map(String::as_str)).collect();
+        let mut names: Vec<&str> = names.into_iter().collect();
+        names.sort_by_key(|name| *name != "alpha");
+        names.truncate(MOST);
         let mut values: BTreeMap<_, Vec<Row>> = BTreeMap::new();
-        for sample in &data.samples {
-            for response in sample.responses.iter().filter(|response| !response.trace.is_empty()) {
-                let present: BTreeSet<&str> =
-                    response.trace.iter().flat_map(|token| token.trace.keys().map(String::as_str)).collect();
-                for &name in &present {
+        for (sample, response) in responses() {
+            for &name in &names {
+                if response.trace.iter().any(|token| token.trace.contains_key(name)) {
                     let finite = |x: &Option<f64>| x.filter(|x| x.is_finite());
                     let row = response.trace.iter().map(|token| token.trace.get(name).and_then(finite)).collect();
                     values.entry((name, sample.variant.as_str(), sample.task.as_str())).or_default().push(row);
                 }
-                names.extend(present);
             }
         }
         for rows in values.values_mut() {
             rows.sort_by_key(|row| std::cmp::Reverse(row.len()));
         }
-        let mut names: Vec<&str> = names.into_iter().collect();
-        names.sort_by_key(|name| *name != "alpha");
-        names.truncate(MOST);
         Self { names, values }
     }
 
