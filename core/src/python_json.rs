@@ -97,9 +97,13 @@ mod tests {
 
     #[test]
     fn numbers_that_do_not_fit_are_texts() {
-        let read = |text: &str| serde_json::from_str::<serde_json::Value>(&python_json(text)).expect("it is JSON by then");
+        let read =
+            |text: &str| serde_json::from_str::<serde_json::Value>(&python_json(text)).expect("it is JSON by then");
         assert_eq!(read("18446744073709551616"), serde_json::json!("18446744073709551616"));
         assert_eq!(read("[-9223372036854775809,NaN]"), serde_json::json!(["-9223372036854775809", "nan"]));
-        assert_eq!(read(r#"{"a":-1e400,"b":1E999,"c":1e-999}"#), serde_json::json!({ "a": "-inf", "b": "inf", "c": 0.0 }));
+        assert_eq!(
+            read(r#"{"a":-1e400,"b":1E999,"c":1e-999}"#),
+            serde_json::json!({ "a": "-inf", "b": "inf", "c": 0.0 })
+        );
     }
 }

@@ -7,11 +7,8 @@ use logitfuse_engine::{SourcePool, SourcePoolBuilder};
 use logitfuse_onnx::Runtime;
 
 use crate::{
-    ModelFolders, Pipeline, PipelineOptions, ThreadPlan, calibration,
-    models::PreparedModels,
-    pipeline::Opened,
-    speculation::drafter,
-    strategies,
+    ModelFolders, Pipeline, PipelineOptions, ThreadPlan, calibration, models::PreparedModels, pipeline::Opened,
+    speculation::drafter, strategies,
 };
 
 impl Pipeline {

@@ -21,13 +21,47 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(json_schema);
 const DEPTH: usize = 7;
 const NAMES: &[&str] = &["base", "expert", "anti", "a", "b[x=1]", "ä/b", "", "t", "none", "prompt_lookup"];
 const TEXTS: &[&str] = &[
-    "", "base", "expert", "a", "t", "none", "static-proxy", "dynamic-kl", "in-context", "plugin:x", "model", "L", "x.jsonl",
-    "{{ prompt }}", "{{ x", "{% for i in range(9) %}{{ i }}{% endfor %}", "exact_match", "acc,none", "(a+)+$", "\\d+(", "\n\n",
-    "é\u{301}\u{202e}", "a\"b'c", "2025-01-31", "take_first", "regex",
+    "",
+    "base",
+    "expert",
+    "a",
+    "t",
+    "none",
+    "static-proxy",
+    "dynamic-kl",
+    "in-context",
+    "plugin:x",
+    "model",
+    "L",
+    "x.jsonl",
+    "{{ prompt }}",
+    "{{ x",
+    "{% for i in range(9) %}{{ i }}{% endfor %}",
+    "exact_match",
+    "acc,none",
+    "(a+)+$",
+    "\\d+(",
+    "\n\n",
+    "é\u{301}\u{202e}",
+    "a\"b'c",
+    "2025-01-31",
+    "take_first",
+    "regex",
 ];
 const PATHS: &[&str] = &[
-    "run.temperature", "run.top_p", "strategy.params.alpha", "strategy.use", "sources.base.model", "run", "zip", "a.b.c",
-    "strategy.\"params\".w", "", "run..x", "tasks.t.limit", "strategy.roles.base",
+    "run.temperature",
+    "run.top_p",
+    "strategy.params.alpha",
+    "strategy.use",
+    "sources.base.model",
+    "run",
+    "zip",
+    "a.b.c",
+    "strategy.\"params\".w",
+    "",
+    "run..x",
+    "tasks.t.limit",
+    "strategy.roles.base",
 ];
 const INTEGERS: &[i64] = &[0, 1, -1, 2, 3, 16, 10_000, 4_294_967_295, i64::MAX, i64::MIN];
 const NUMBERS: &[&str] = &["0.0", "1.0", "0.5", "-0.5", "1e308", "-1e-308", "nan", "inf", "-inf", "2.0"];
@@ -44,7 +78,11 @@ impl Writer<'_, '_> {
             let needed = matches!(key.as_str(), "schema" | "sources");
             if needed || self.u.ratio(2, 5)? {
                 let _ = write!(self.out, "{key} = ");
-                if key == "schema" { self.out.push('1') } else { self.value(schema, 0)? }
+                if key == "schema" {
+                    self.out.push('1')
+                } else {
+                    self.value(schema, 0)?
+                }
                 self.out.push('\n');
             }
         }

@@ -90,7 +90,8 @@ impl Grammar<'_> {
         }
         if self.below(4) == 0 {
             let prompts = self.below(3);
-            strategy["calibration"] = json!({ "role": self.one(&["base", "expert"]), "rows_of": ["base"], "prompts": prompts });
+            strategy["calibration"] =
+                json!({ "role": self.one(&["base", "expert"]), "rows_of": ["base"], "prompts": prompts });
         }
         strategy
     }
@@ -110,7 +111,9 @@ impl Grammar<'_> {
                 8 => (self.one(&["default", "description", "uniqueItems", "x-own", "pattern"]), self.value(3)),
                 9 | 10 => ("properties", self.schemas(depth)),
                 11 => ("$defs", self.schemas(depth)),
-                12 => (self.one(&["items", "additionalProperties", "not", "if", "then", "else"]), self.schema(depth + 1)),
+                12 => {
+                    (self.one(&["items", "additionalProperties", "not", "if", "then", "else"]), self.schema(depth + 1))
+                }
                 _ => {
                     let forms: Vec<Value> = (0..=self.below(3)).map(|_| self.schema(depth + 1)).collect();
                     (self.one(&["anyOf", "oneOf", "allOf", "prefixItems"]), json!(forms))

@@ -14,7 +14,8 @@ fuzz_target!(|data: &[u8]| {
         builder.statements(0);
         builder.out
     };
-    let messages = [Message::new("system", "Be brief."), Message::new("user", " Hi <b>\n"), Message::new("assistant", "é")];
+    let messages =
+        [Message::new("system", "Be brief."), Message::new("user", " Hi <b>\n"), Message::new("assistant", "é")];
     if let Ok(chat) = ChatTemplate::from_text(&template) {
         let chat = chat.with_variable("bos_token", "<s>").with_variable("tools", [["a", "b"], ["c", "d"]]);
         // As often as it is asked.
@@ -36,18 +37,92 @@ struct Builder<'a> {
 }
 
 const VALUES: &[&str] = &[
-    "x", "messages", "messages[0].content", "ns", "ns.a", "ns.b", "1", "0", "-1", "1e-7", "'a'", "'%s%d'", "none", "true", "[]",
-    "{}", "range(3)", "range(99999)", "missing", "loop", "loop.index", "caller", "namespace()", "f", "tools", "100000000",
+    "x",
+    "messages",
+    "messages[0].content",
+    "ns",
+    "ns.a",
+    "ns.b",
+    "1",
+    "0",
+    "-1",
+    "1e-7",
+    "'a'",
+    "'%s%d'",
+    "none",
+    "true",
+    "[]",
+    "{}",
+    "range(3)",
+    "range(99999)",
+    "missing",
+    "loop",
+    "loop.index",
+    "caller",
+    "namespace()",
+    "f",
+    "tools",
+    "100000000",
 ];
 const AFTER: &[&str] = &[
-    ".a", "[0]", "[-1]", "[1:]", "[::-1]", "()", "(1)", "|upper", "|list", "|length", "|string", "|tojson", "|join", "|sort",
-    "|int", "|float", "|title", "|first", "|last", "|reverse", "|unique", "|items", "|indent(9999)", "|batch(2)", "|tojson(indent=9)",
-    "|map('upper')", "|default(1)", "|trim", "|replace('a', 'aaaa')", ".split()", ".replace('a', 'aaaa')", ".items()", ".center(999999)",
-    ".join(x)", ".format(x)", ".strip()", ".title()", ".splitlines()", ".get('a')", ".index('a')", ".count('a')", " is defined",
-    " is iterable", " is mapping", "|dictsort", "|groupby('a')", "|slice(3)", "|select", "|sum", "|round", "|abs", "|e", "|wordcount",
+    ".a",
+    "[0]",
+    "[-1]",
+    "[1:]",
+    "[::-1]",
+    "()",
+    "(1)",
+    "|upper",
+    "|list",
+    "|length",
+    "|string",
+    "|tojson",
+    "|join",
+    "|sort",
+    "|int",
+    "|float",
+    "|title",
+    "|first",
+    "|last",
+    "|reverse",
+    "|unique",
+    "|items",
+    "|indent(9999)",
+    "|batch(2)",
+    "|tojson(indent=9)",
+    "|map('upper')",
+    "|default(1)",
+    "|trim",
+    "|replace('a', 'aaaa')",
+    ".split()",
+    ".replace('a', 'aaaa')",
+    ".items()",
+    ".center(999999)",
+    ".join(x)",
+    ".format(x)",
+    ".strip()",
+    ".title()",
+    ".splitlines()",
+    ".get('a')",
+    ".index('a')",
+    ".count('a')",
+    " is defined",
+    " is iterable",
+    " is mapping",
+    "|dictsort",
+    "|groupby('a')",
+    "|slice(3)",
+    "|select",
+    "|sum",
+    "|round",
+    "|abs",
+    "|e",
+    "|wordcount",
 ];
-const BETWEEN: &[&str] =
-    &[" + ", " ~ ", " * ", " - ", " % ", " and ", " or ", " == ", " in ", " if ", ", ", " ** ", " // ", " < ", " not in ", " else "];
+const BETWEEN: &[&str] = &[
+    " + ", " ~ ", " * ", " - ", " % ", " and ", " or ", " == ", " in ", " if ", ", ", " ** ", " // ", " < ",
+    " not in ", " else ",
+];
 
 impl Builder<'_> {
     fn byte(&mut self) -> usize {
@@ -118,8 +193,11 @@ impl Builder<'_> {
                 }
             }
             _ => {
-                let (open, close) = [("{% if 1 %}", "{% endif %}"), ("{% for z in [1] %}", "{% endfor %}"), ("{% set q %}", "{% endset %}")]
-                    [self.byte() % 3];
+                let (open, close) = [
+                    ("{% if 1 %}", "{% endif %}"),
+                    ("{% for z in [1] %}", "{% endfor %}"),
+                    ("{% set q %}", "{% endset %}"),
+                ][self.byte() % 3];
                 let times = self.times();
                 self.out.push_str(&open.repeat(times));
                 self.statements(depth + 2);
@@ -154,8 +232,15 @@ impl Builder<'_> {
                 self.expression(depth + 1);
             }
             7 => {
-                let (open, close) = [("[", "]"), ("(", ")"), ("{'a': ", "}"), ("f(", ")"), ("not ", ""), ("-", ""), ("1 if x else ", "")]
-                    [self.byte() % 7];
+                let (open, close) = [
+                    ("[", "]"),
+                    ("(", ")"),
+                    ("{'a': ", "}"),
+                    ("f(", ")"),
+                    ("not ", ""),
+                    ("-", ""),
+                    ("1 if x else ", ""),
+                ][self.byte() % 7];
                 let times = self.times();
                 self.out.push_str(&open.repeat(times));
                 self.expression(depth + 1);

@@ -51,8 +51,20 @@ impl Parts<'_> {
     }
 
     fn pattern(&mut self) -> Value {
-        const EXPRESSIONS: &[&str] =
-            &["", "a*", "(a*)*b", "(a|aa)+$", "\\s+", "\\p{L}+|.", "(?=w)", "^(a+)+$", "(.*?,){9}P", "(", "w{1,500}", "[^ ]"];
+        const EXPRESSIONS: &[&str] = &[
+            "",
+            "a*",
+            "(a*)*b",
+            "(a|aa)+$",
+            "\\s+",
+            "\\p{L}+|.",
+            "(?=w)",
+            "^(a+)+$",
+            "(.*?,){9}P",
+            "(",
+            "w{1,500}",
+            "[^ ]",
+        ];
         match self.byte() % 2 {
             0 => json!({ "String": self.text() }),
             _ => json!({ "Regex": EXPRESSIONS[self.byte() % EXPRESSIONS.len()] }),
@@ -73,10 +85,18 @@ impl Parts<'_> {
             }
             2..=4 => json!({"type": "Replace", "pattern": self.pattern(), "content": self.text()}),
             5 => json!({"type": "Prepend", "prepend": self.text()}),
-            6 => json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": self.byte() % 2 == 0}),
-            7 => json!({"type": "ByteLevel", "add_prefix_space": self.byte() % 2 == 0, "trim_offsets": true, "use_regex": true}),
-            8 => json!({"type": "Split", "pattern": self.pattern(), "behavior": "Isolated", "invert": self.byte() % 2 == 0}),
-            9 => json!({"type": "Strip", "content": " ", "start": self.byte() % 3, "stop": 0, "strip_left": true, "strip_right": true}),
+            6 => {
+                json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": self.byte() % 2 == 0})
+            }
+            7 => {
+                json!({"type": "ByteLevel", "add_prefix_space": self.byte() % 2 == 0, "trim_offsets": true, "use_regex": true})
+            }
+            8 => {
+                json!({"type": "Split", "pattern": self.pattern(), "behavior": "Isolated", "invert": self.byte() % 2 == 0})
+            }
+            9 => {
+                json!({"type": "Strip", "content": " ", "start": self.byte() % 3, "stop": 0, "strip_left": true, "strip_right": true})
+            }
             10 => json!({"type": "NFKD"}),
             11 => json!({"type": "StripAccents"}),
             12 => json!({"type": "Lowercase"}),
@@ -85,7 +105,9 @@ impl Parts<'_> {
             15 => json!({"type": "WordPiece", "prefix": self.text(), "cleanup": self.byte() % 2 == 0}),
             16 => json!({"type": "BPEDecoder", "suffix": self.text()}),
             17 => json!({"type": "WhitespaceSplit"}),
-            18 => json!({"type": "Precompiled", "precompiled_charsmap": (["", "AAAA", "/////w==", "CAAAAAAAAAAAAAAAYQA="][self.byte() % 4])}),
+            18 => {
+                json!({"type": "Precompiled", "precompiled_charsmap": (["", "AAAA", "/////w==", "CAAAAAAAAAAAAAAAYQA="][self.byte() % 4])})
+            }
             _ => Value::Null,
         }
     }
