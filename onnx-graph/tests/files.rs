@@ -1,5 +1,7 @@
 //! Files: opened, written, damaged, hostile.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where something does")]
+
 use std::{fs, path::Path};
 
 use logitfuse_core::ErrorKind;
@@ -7,21 +9,21 @@ use logitfuse_onnx_graph::{ElementType, Initializer, Model, TensorData, proto};
 use proptest::prelude::*;
 use prost::Message;
 
-fn name(text: &str) -> Option<String> {
-    Some(text.to_owned())
+fn entry(key: &str, value: &str) -> proto::Entry {
+    proto::Entry { key: Some(key.into()), value: Some(value.into()) }
 }
 
 /// `y = x + weights`, with a small and a large initializer and one of typed numbers.
 fn adder() -> proto::Model {
     let tensor = |title: &str, n: i64| proto::Tensor {
-        name: name(title),
+        name: Some(title.into()),
         data_type: Some(1),
         dims: vec![n],
         raw_data: Some((0..n).flat_map(|i| (i as f32).to_le_bytes()).collect()),
         ..Default::default()
     };
     let typed = proto::Tensor {
-        name: name("typed"),
+        name: Some("typed".into()),
         data_type: Some(1),
         dims: vec![3],
         float_data: vec![1.0, 2.0, 3.0],
@@ -32,9 +34,9 @@ fn adder() -> proto::Model {
     proto::Model {
         ir_version: Some(8),
         opset_import: vec![proto::OperatorSet { domain: None, version: Some(17) }],
-        metadata_props: vec![proto::Entry { key: name("made by"), value: name("a test") }],
+        metadata_props: vec![entry("made by", "a test")],
         graph: Some(proto::Graph {
-            name: name("adder"),
+            name: Some("adder".into()),
             node: vec![proto::Node::new("Add", &["x", "large"], &["y"])],
             initializer: vec![tensor("small", 3), tensor("large", 2000), typed],
             input: vec![value("x")],
@@ -82,7 +84,7 @@ fn a_file_is_the_same_after_opening_and_saving_however_its_weights_lie() {
 fn typed_numbers_and_raw_bytes_are_the_same_tensor() {
     let typed = |data_type: i32, fill: &dyn Fn(&mut proto::Tensor)| {
         let mut tensor =
-            proto::Tensor { name: name("t"), data_type: Some(data_type), dims: vec![2], ..Default::default() };
+            proto::Tensor { name: Some("t".into()), data_type: Some(data_type), dims: vec![2], ..Default::default() };
         fill(&mut tensor);
         let mut model = adder();
         model.graph.as_mut().unwrap().initializer = vec![tensor];
@@ -98,7 +100,8 @@ fn typed_numbers_and_raw_bytes_are_the_same_tensor() {
 
 #[test]
 fn what_is_wrong_with_a_file_is_said_with_its_name() {
-    let cases: [(&str, ErrorKind, &dyn Fn(&mut proto::Model)); 7] = [
+    type Damage = dyn Fn(&mut proto::Model);
+    let cases: [(&str, ErrorKind, &Damage); 7] = [
         ("holds no graph", ErrorKind::InvalidData, &|model| model.graph = None),
         ("version 99", ErrorKind::Unsupported, &|model| model.ir_version = Some(99)),
         ("needs 12 bytes and has 8000", ErrorKind::InvalidData, &|model| {
@@ -128,7 +131,7 @@ fn outside(model: &mut proto::Model, location: &str) {
     let tensor = &mut model.graph.as_mut().unwrap().initializer[1];
     tensor.raw_data = None;
     tensor.data_location = Some(1);
-    tensor.external_data = vec![proto::Entry { key: name("location"), value: name(location) }];
+    tensor.external_data = vec![entry("location", location)];
 }
 
 #[cfg(unix)]
