@@ -159,6 +159,7 @@ fn d5_only_composition_roots_join_the_parts() {
         assert!(joined.is_empty(), "{name} is no composition root and joins {joined:?}");
     }
     w.only("logitfuse-schema", &[]);
+    w.only("logitfuse-onnx-graph", &[CORE]);
     w.only(TEXT, &[CORE, "logitfuse-pattern"]);
     w.only("logitfuse-engine", &[CORE]);
     w.only("logitfuse-setup", &[CORE]);

@@ -1,0 +1,263 @@
+//! Several models as one graph.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use logitfuse_core::{Error, ErrorKind, Result};
+
+use crate::{
+    model::{Model, same_domain},
+    opset,
+    proto::{DimensionValue, Function, Graph, OperatorSet, ValueInfo},
+    rename::{bodies, rename_dimensions, rename_nodes, rename_values},
+    save::INLINE_BYTES,
+};
+
+/// Models that become one graph, one after the other.
+///
+/// Each keeps its operators, attributes and weights; its names get a prefix, so that nothing of one is taken for
+/// something of another. What several have to share, such as token ids, is given the same name explicitly. Tensors that
+/// are equal byte for byte stand once in the result: an expert that differs from the base in some matrices costs those.
+///
+/// ```no_run
+/// # fn main() -> logitfuse_core::Result<()> {
+/// use logitfuse_onnx_graph::{Joined, Model, Part};
+///
+/// let mut joined = Joined::new("two_models");
+/// for role in ["base", "expert"] {
+///     let model = Model::open(format!("{role}/model.onnx").as_ref())?;
+///     joined.add(model, &Part::new(role).share("input_ids").share("attention_mask"))?;
+/// }
+/// // The graph yields `base/logits` and `expert/logits` now.
+/// joined.finish().save("joined/model.onnx".as_ref())?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Joined {
+    model: Model,
+    by_digest: HashMap<[u8; 32], String>,
+}
+
+/// How a model takes part: its prefix, and the names that it does not prefix.
+#[derive(Clone, Debug)]
+pub struct Part {
+    prefix: String,
+    names: BTreeMap<String, String>,
+    dimensions: BTreeMap<String, String>,
+}
+
+impl Part {
+    /// A model whose values are called `prefix/name`.
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into(), names: BTreeMap::new(), dimensions: BTreeMap::new() }
+    }
+
+    /// Keeps a name: every part that does so means the same value.
+    #[must_use]
+    pub fn share(self, name: &str) -> Self {
+        self.rename(name, name)
+    }
+
+    /// Gives a value this name instead of the prefixed one.
+    #[must_use]
+    pub fn rename(mut self, name: &str, new: &str) -> Self {
+        self.names.insert(name.to_owned(), new.to_owned());
+        self
+    }
+
+    /// Gives a symbolic dimension this name instead of the prefixed one.
+    #[must_use]
+    pub fn rename_dimension(mut self, name: &str, new: &str) -> Self {
+        self.dimensions.insert(name.to_owned(), new.to_owned());
+        self
+    }
+
+    /// What a value is called in the joined graph.
+    pub fn name_of(&self, name: &str) -> String {
+        self.names.get(name).cloned().unwrap_or_else(|| format!("{}/{name}", self.prefix))
+    }
+}
+
+impl Joined {
+    /// A graph with nothing in it.
+    pub fn new(name: &str) -> Self {
+        let mut model = Model::default();
+        model.header.ir_version = Some(8);
+        model.header.producer_name = Some("logitfuse".into());
+        model.graph_mut().name = Some(name.into());
+        Self { model, by_digest: HashMap::new() }
+    }
+
+    /// The graph so far.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Adds a model's nodes, weights, inputs and outputs under the names of `part`. An input whose name is there already
+    /// means that value: it has to be a tensor of the same element type and number of dimensions.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Incompatible`] if a name means two things, [`ErrorKind::Unsupported`] if the operators of the models
+    /// are of versions that do not go together, and what reading the weights brings.
+    pub fn add(&mut self, mut model: Model, part: &Part) -> Result<()> {
+        self.align_opsets(&mut model).map_err(|e| e.context(&part.prefix))?;
+        let functions = std::mem::take(&mut model.header.functions);
+        self.add_functions(functions, model.graph_mut(), part);
+        self.model.header.ir_version = self.model.header.ir_version.max(model.header.ir_version);
+
+        let Model { mut header, initializers } = model;
+        let mut graph = header.graph.take().unwrap_or_default();
+        let mut names: HashMap<String, String> = HashMap::new();
+        for mut initializer in initializers {
+            let name = part.name_of(initializer.name());
+            if initializer.byte_length() > INLINE_BYTES {
+                let digest = initializer.sha256()?;
+                if let Some(same) = self.by_digest.get(&digest) {
+                    names.insert(initializer.name().to_owned(), same.clone());
+                    continue;
+                }
+                self.by_digest.insert(digest, name.clone());
+            }
+            names.insert(initializer.name().to_owned(), name.clone());
+            initializer.rename(name);
+            self.model.initializers.push(initializer);
+        }
+        rename_values(&mut graph, &mut |name| {
+            *name = names.get(name.as_str()).cloned().unwrap_or_else(|| part.name_of(name));
+        });
+        rename_nodes(&mut graph, &mut |name| *name = format!("{}/{name}", part.prefix));
+        rename_dimensions(&mut graph, &mut |name| {
+            *name = part.dimensions.get(name.as_str()).cloned().unwrap_or_else(|| format!("{}/{name}", part.prefix));
+        });
+        self.add_graph(graph)
+    }
+
+    /// The joined model.
+    pub fn finish(self) -> Model {
+        self.model
+    }
+
+    fn add_graph(&mut self, graph: Graph) -> Result<()> {
+        let mut produced: HashSet<String> = HashSet::new();
+        let joined = self.model.graph_mut();
+        for node in joined.node.iter().chain(&graph.node) {
+            for output in node.output.iter().filter(|name| !name.is_empty()) {
+                if !produced.insert(output.clone()) {
+                    return Err(Error::new(
+                        ErrorKind::Incompatible,
+                        format!("two nodes make a value called `{output}`"),
+                    )
+                    .with_help("give the two parts different prefixes"));
+                }
+            }
+        }
+        for input in graph.input {
+            match joined.input.iter().find(|there| there.name() == input.name()) {
+                Some(there) => check_same(there, &input)?,
+                None if produced.contains(input.name()) => {}
+                None => joined.input.push(input),
+            }
+        }
+        joined.output.extend(graph.output);
+        joined.node.extend(graph.node);
+        joined.value_info.extend(graph.value_info);
+        joined.quantization_annotation.extend(graph.quantization_annotation);
+        joined.sparse_initializer.extend(graph.sparse_initializer);
+        Ok(())
+    }
+
+    /// Raises whichever of the two is written in older operators of ONNX's own domain; other domains must agree.
+    fn align_opsets(&mut self, model: &mut Model) -> Result<()> {
+        for set in model.header.opset_import.clone() {
+            let (domain, version) = (set.domain(), set.version());
+            let Some(there) = self.model.opset(domain) else {
+                self.model.header.opset_import.push(set);
+                continue;
+            };
+            if there == version {
+                continue;
+            }
+            if !same_domain(domain, "") {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!(
+                        "its operators of `{domain}` are of version {version}, those of the others of version {there}"
+                    ),
+                )
+                .with_help("export the models with the same versions"));
+            }
+            let newest = there.max(version);
+            opset::raise(self.model.graph_mut(), there, newest)?;
+            opset::raise(model.graph_mut(), version, newest)?;
+            let own = |set: &&mut OperatorSet| same_domain(set.domain(), "");
+            self.model.header.opset_import.iter_mut().filter(own).for_each(|set| set.version = Some(newest));
+        }
+        Ok(())
+    }
+
+    /// Functions are found by domain and name over the whole file: those of a part that are not there in the same words
+    /// move to a domain of the part's own.
+    fn add_functions(&mut self, functions: Vec<Function>, graph: &mut Graph, part: &Part) {
+        let mut moved: HashSet<(String, String)> = HashSet::new();
+        let there = &self.model.header.functions;
+        for function in &functions {
+            let key = |f: &Function| (f.domain().to_owned(), f.name().to_owned(), f.overload().to_owned());
+            if there.iter().any(|other| key(other) == key(function) && other != function) {
+                moved.insert((function.domain().to_owned(), function.name().to_owned()));
+            }
+        }
+        let own_domain = |domain: &str| format!("{domain}.{}", part.prefix);
+        for mut function in functions {
+            let mut calls = Graph { node: std::mem::take(&mut function.node), ..Graph::default() };
+            move_calls(&mut calls, &moved, &own_domain);
+            function.node = calls.node;
+            for set in &mut function.opset_import {
+                if moved.iter().any(|(domain, _)| domain == set.domain()) {
+                    self.import(own_domain(set.domain()), set.version());
+                }
+            }
+            if moved.contains(&(function.domain().to_owned(), function.name().to_owned())) {
+                let domain = own_domain(function.domain());
+                self.import(domain.clone(), 1);
+                function.domain = Some(domain);
+            }
+            if !self.model.header.functions.contains(&function) {
+                self.model.header.functions.push(function);
+            }
+        }
+        move_calls(graph, &moved, &own_domain);
+    }
+
+    fn import(&mut self, domain: String, version: i64) {
+        if self.model.opset(&domain).is_none() {
+            self.model.header.opset_import.push(OperatorSet { domain: Some(domain), version: Some(version) });
+        }
+    }
+}
+
+fn move_calls(graph: &mut Graph, moved: &HashSet<(String, String)>, own_domain: &impl Fn(&str) -> String) {
+    for node in &mut graph.node {
+        if moved.contains(&(node.domain().to_owned(), node.op_type().to_owned())) {
+            node.domain = Some(own_domain(node.domain()));
+        }
+        bodies(node).for_each(|body| move_calls(body, moved, own_domain));
+    }
+}
+
+fn check_same(there: &ValueInfo, new: &ValueInfo) -> Result<()> {
+    let (Some((element, dims)), Some((new_element, new_dims))) = (there.tensor_type(), new.tensor_type()) else {
+        return Ok(());
+    };
+    let fits = |(a, b): (&Option<DimensionValue>, &Option<DimensionValue>)| match (a, b) {
+        (Some(DimensionValue::Fixed(a)), Some(DimensionValue::Fixed(b))) => a == b,
+        _ => true,
+    };
+    if element == new_element && dims.len() == new_dims.len() && dims.iter().zip(&new_dims).all(fits) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Incompatible,
+        format!("the models' inputs `{}` differ in element type or shape and cannot be one", new.name()),
+    )
+    .with_help("export the models in the same way"))
+}

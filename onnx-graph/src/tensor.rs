@@ -1,0 +1,270 @@
+//! Weights: what they are, and where their bytes lie.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::Path,
+    sync::Arc,
+};
+
+use logitfuse_core::{Error, ErrorKind, Result};
+use sha2::{Digest, Sha256};
+
+use crate::proto;
+
+/// The type of a tensor's elements, by its number in the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ElementType(pub i32);
+
+impl ElementType {
+    /// 32-bit float
+    pub const FLOAT: Self = Self(1);
+    /// 64-bit signed integer
+    pub const INT64: Self = Self(7);
+    /// Text; has no bytes of its own
+    pub const STRING: Self = Self(8);
+    /// Truth value, a byte each
+    pub const BOOL: Self = Self(9);
+    /// 16-bit float of IEEE 754
+    pub const FLOAT16: Self = Self(10);
+    /// 16-bit float with the exponent of 32-bit floats
+    pub const BFLOAT16: Self = Self(16);
+
+    /// Bits of one element; `None` for text and for types that the format got later.
+    pub fn bits(self) -> Option<u64> {
+        Some(match self.0 {
+            1 | 6 | 12 => 32,
+            2 | 3 | 9 | 17..=20 | 24 => 8,
+            4 | 5 | 10 | 16 => 16,
+            7 | 11 | 13 | 14 => 64,
+            15 => 128,
+            21..=23 => 4,
+            25 | 26 => 2,
+            _ => return None,
+        })
+    }
+
+    /// Bytes of so many elements, packed as the format packs them; `None` as for [`bits`](Self::bits) and on overflow.
+    pub fn bytes(self, elements: u64) -> Option<u64> {
+        Some(elements.checked_mul(self.bits()?)?.div_ceil(8))
+    }
+}
+
+/// Where a tensor's bytes lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TensorData {
+    /// In the tensor's own header, raw or as typed numbers.
+    Header,
+    /// In a file: the model's own, or one of external data.
+    File {
+        /// The file
+        path: Arc<Path>,
+        /// Bytes before the first
+        offset: u64,
+        /// Bytes
+        length: u64,
+    },
+}
+
+/// A named tensor of the main graph.
+#[derive(Clone, Debug)]
+pub struct Initializer {
+    header: proto::Tensor,
+    data: TensorData,
+}
+
+impl Initializer {
+    /// # Errors
+    /// If the bytes are not as many as the shape needs.
+    pub(crate) fn new(header: proto::Tensor, data: TensorData) -> Result<Self> {
+        let initializer = Self { header, data };
+        let wrong = |what: String| {
+            Error::new(ErrorKind::InvalidData, format!("initializer `{}` {what}", initializer.name()))
+                .with_help("the file is damaged or was cut: export it again")
+        };
+        let elements = initializer.elements().ok_or_else(|| wrong("has an impossible shape".into()))?;
+        if let TensorData::File { length, .. } = initializer.data {
+            match initializer.element_type().bytes(elements) {
+                Some(needed) if needed != length => {
+                    return Err(wrong(format!("needs {needed} bytes and has {length}")));
+                }
+                None => return Err(wrong(format!("has elements of unknown type {}", initializer.element_type().0))),
+                Some(_) => {}
+            }
+        }
+        Ok(initializer)
+    }
+
+    /// A new tensor of 64-bit integers.
+    pub fn int64(name: impl Into<String>, dims: &[i64], values: &[i64]) -> Self {
+        Self::raw(name, ElementType::INT64, dims, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    }
+
+    /// A new tensor of 32-bit floats.
+    pub fn float(name: impl Into<String>, dims: &[i64], values: &[f32]) -> Self {
+        Self::raw(name, ElementType::FLOAT, dims, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    }
+
+    /// A new tensor of these bytes, little-endian.
+    pub fn raw(name: impl Into<String>, element: ElementType, dims: &[i64], bytes: Vec<u8>) -> Self {
+        let header = proto::Tensor {
+            name: Some(name.into()),
+            data_type: Some(element.0),
+            dims: dims.to_vec(),
+            raw_data: Some(bytes),
+            ..Default::default()
+        };
+        Self { header, data: TensorData::Header }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.header.name()
+    }
+
+    /// Gives it another name.
+    pub fn rename(&mut self, name: impl Into<String>) {
+        self.header.name = Some(name.into());
+    }
+
+    /// Its shape.
+    pub fn dims(&self) -> &[i64] {
+        &self.header.dims
+    }
+
+    /// The type of its elements.
+    pub fn element_type(&self) -> ElementType {
+        ElementType(self.header.data_type())
+    }
+
+    /// Where its bytes are.
+    pub fn data(&self) -> &TensorData {
+        &self.data
+    }
+
+    /// What the file says of it but its bytes, unless they stand there.
+    pub fn header(&self) -> &proto::Tensor {
+        &self.header
+    }
+
+    fn elements(&self) -> Option<u64> {
+        self.dims().iter().try_fold(1_u64, |product, &dim| product.checked_mul(u64::try_from(dim).ok()?))
+    }
+
+    /// Bytes of its elements, packed; 0 for text.
+    pub fn byte_length(&self) -> u64 {
+        match &self.data {
+            TensorData::File { length, .. } => *length,
+            TensorData::Header => self.elements().and_then(|n| self.element_type().bytes(n)).unwrap_or(0),
+        }
+    }
+
+    /// Its elements as little-endian bytes, whatever form they have in the file.
+    ///
+    /// # Errors
+    /// If a file cannot be read, the numbers are not as many as the shape says, or the elements are text.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.copy_to(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Writes its elements as little-endian bytes, in pieces: memory does not grow with the tensor.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes), and where writing fails.
+    pub fn copy_to(&self, out: &mut dyn Write) -> Result<u64> {
+        let failed = |what: &dyn std::fmt::Display, e: io::Error| {
+            Error::new(ErrorKind::Io, format!("{what}: {e}")).with_source(e)
+        };
+        match &self.data {
+            TensorData::Header => {
+                let bytes = self.header_bytes()?;
+                out.write_all(&bytes).map_err(|e| failed(&self.name(), e))?;
+                Ok(bytes.len() as u64)
+            }
+            TensorData::File { path, offset, length } => {
+                let mut copy = || {
+                    let mut file = File::open(path)?;
+                    file.seek(SeekFrom::Start(*offset))?;
+                    io::copy(&mut file.take(*length), out)
+                };
+                let copied = copy().map_err(|e| failed(&path.display(), e))?;
+                if copied == *length {
+                    Ok(copied)
+                } else {
+                    Err(Error::new(
+                        ErrorKind::InvalidData,
+                        format!("{}: grew shorter while it was read", path.display()),
+                    )
+                    .with_help("leave the model's files alone until the command has ended"))
+                }
+            }
+        }
+    }
+
+    /// The SHA-256 of type, shape and bytes: what is equal here is the same tensor under whatever name.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    pub fn sha256(&self) -> Result<[u8; 32]> {
+        let mut hash = Sha256::new();
+        hash.update(self.element_type().0.to_le_bytes());
+        for dim in self.dims() {
+            hash.update(dim.to_le_bytes());
+        }
+        self.copy_to(&mut Hashing(&mut hash))?;
+        Ok(hash.finalize().into())
+    }
+
+    fn header_bytes(&self) -> Result<Vec<u8>> {
+        let header = &self.header;
+        if let Some(raw) = &header.raw_data {
+            return self.complete(raw.clone());
+        }
+        let narrow = |width: usize| {
+            header.int32_data.iter().flat_map(move |n| n.to_le_bytes().into_iter().take(width)).collect()
+        };
+        let bytes: Vec<u8> = match self.element_type().0 {
+            1 | 14 => header.float_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            6 => narrow(4),
+            4 | 5 | 10 | 16 => narrow(2),
+            2 | 3 | 9 | 17..=26 => narrow(1),
+            7 => header.int64_data.iter().flat_map(|n| n.to_le_bytes()).collect(),
+            11 | 15 => header.double_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            13 => header.uint64_data.iter().flat_map(|n| n.to_le_bytes()).collect(),
+            12 => header.uint64_data.iter().flat_map(|n| n.to_le_bytes().into_iter().take(4)).collect(),
+            other => {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("initializer `{}`: elements of type {other} have no bytes", self.name()),
+                ));
+            }
+        };
+        self.complete(bytes)
+    }
+
+    fn complete(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        if bytes.len() as u64 == self.byte_length() {
+            return Ok(bytes);
+        }
+        Err(Error::new(
+            ErrorKind::InvalidData,
+            format!("initializer `{}` needs {} bytes and has {}", self.name(), self.byte_length(), bytes.len()),
+        )
+        .with_help("the file is damaged or was cut: export it again"))
+    }
+}
+
+struct Hashing<'a>(&'a mut Sha256);
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
