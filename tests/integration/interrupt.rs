@@ -64,8 +64,8 @@ fn ctrl_c_ends_a_pass_that_would_not_end_and_loses_no_sample() {
 #[test]
 fn ctrl_c_ends_a_run_of_tasks_and_loses_no_sample() {
     for kind in [
-        "target = 'a'\nmetrics = [{ metric = 'exact_match' }]\n",
-        "output_type = 'multiple_choice'\nchoices = ['a', 'b']\ntarget = '0'\n",
+        "target = \"{{ 'a' }}\"\nmetrics = [{ metric = 'exact_match' }]\n",
+        "output_type = 'multiple_choice'\nchoices = ['a', 'b']\ntarget = \"{{ '0' }}\"\n",
     ] {
         let folder = experiment("endless", "");
         let toml = fs::read_to_string(folder.path().join("x.toml")).unwrap();
@@ -98,8 +98,8 @@ fn a_row_that_is_no_distribution_is_told_with_source_entry_item_and_position() {
     }
     let toml = fs::read_to_string(folder.path().join("x.toml")).unwrap().replace("data = 'items.jsonl'\n", "");
     for kind in [
-        "target = 'a'\nmetrics = [{ metric = 'exact_match' }]\n",
-        "output_type = 'multiple_choice'\nchoices = ['a', 'b']\ntarget = '0'\n",
+        "target = \"{{ 'a' }}\"\nmetrics = [{ metric = 'exact_match' }]\n",
+        "output_type = 'multiple_choice'\nchoices = ['a', 'b']\ntarget = \"{{ '0' }}\"\n",
     ] {
         fs::write(folder.path().join("x.toml"), format!("{toml}[tasks.t]\ndata = 'items.jsonl'\n{kind}")).unwrap();
         let refused = refusal(&folder, &["run", "x.toml", "-o", &format!("out{}", kind.len())]);

@@ -309,12 +309,26 @@ fn verdict(status: Option<ExitStatus>, record: Option<Record>, limit: Duration) 
             (Verdict::Hung, format!("the process did not end within {} s, although the case did", limit.as_secs()))
         }
         (Some(status), Some(record)) if status.success() => (record.verdict, record.detail),
+        (Some(status), _) if started_a_process(status) => {
+            (Verdict::Failed, "started a process, for which a plugin has no reason".to_owned())
+        }
         (Some(status), Some(_)) => (Verdict::Crashed, format!("{} when the process ended", ended(status))),
         (Some(status), None) if status.success() => {
             (Verdict::Crashed, "ended with status 0 before the case did: it calls exit".to_owned())
         }
         (Some(status), None) => (Verdict::Crashed, ended(status)),
     }
+}
+
+/// Whether the filter against processes ended it.
+#[cfg(target_os = "linux")]
+fn started_a_process(status: ExitStatus) -> bool {
+    std::os::unix::process::ExitStatusExt::signal(&status) == Some(libc::SIGSYS)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn started_a_process(_status: ExitStatus) -> bool {
+    false
 }
 
 #[cfg(unix)]
@@ -328,7 +342,6 @@ fn ended(status: ExitStatus) -> String {
         libc::SIGABRT => "SIGABRT: it aborted, or a panic or exception left the plugin",
         libc::SIGILL => "SIGILL: it ran an instruction that this processor does not have",
         libc::SIGFPE => "SIGFPE: it divided an integer by zero",
-        libc::SIGSYS => "SIGSYS: it started a process",
         _ => return format!("killed by signal {signal}"),
     };
     format!("killed by {name}")
