@@ -26,7 +26,9 @@ pub(crate) fn toml(document: &Table, texts: Option<&SourceMap>) -> String {
 type Line = (String, Option<String>);
 
 fn table(table: &Table, path: &mut Vec<String>, texts: Option<&SourceMap>, lines: &mut Vec<Line>) {
-    let is_table = |node: &Node| matches!(node.value, Value::Table(_)) || tables(node).is_some();
+    // The order of a sweep's keys is that of the variants' names, so that its tables stay where they are, within a line.
+    let in_order = path.last().is_some_and(|name| name == "sweep");
+    let is_table = |node: &Node| !in_order && (matches!(node.value, Value::Table(_)) || tables(node).is_some());
     let origin = |node: &Node| {
         let place = texts?.place(&node.span)?;
         Some(if place.name().starts_with("--") {
@@ -83,6 +85,19 @@ fn key(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use crate::{Experiment, Overrides};
+
+    #[test]
+    fn a_sweep_keeps_its_order_whatever_it_is_over() {
+        for text in [
+            "[sources]\n[sweep]\n'strategy.params.alpha' = [{}]\n'strategy.params.w' = [1, 2]\n",
+            "[sources]\n[variants.x.sweep]\n'strategy.params.a' = [{ b = 1 }, { b = 2 }]\n'strategy.params.w' = [1, 2]\n",
+        ] {
+            let experiment = Experiment::from_toml(&format!("schema = 1\n{text}"), &Overrides::default()).unwrap();
+            let resolved = experiment.resolved_toml();
+            let again = Experiment::from_toml(&resolved, &Overrides::default()).unwrap();
+            assert_eq!(again.variants(), experiment.variants(), "{resolved}");
+        }
+    }
 
     #[test]
     fn names_of_every_kind_are_written_as_they_were_read() {

@@ -8,7 +8,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 /// Tokens of the largest vocabulary. The largest published ones have a million.
 const MAX_TOKENS: usize = 1_500_000;
@@ -28,14 +28,27 @@ const MAX_PIECE_GROWTH: f64 = 256.0;
 /// How much longer each step of a normalizer can make a text, in the order in which they run.
 pub(crate) type Growth = Vec<f64>;
 
+/// Bytes of a section other than the model and the added tokens. The largest published ones hold a map of characters of half
+/// a megabyte; read into memory, a section may take some twenty times as much.
+const MAX_SECTION: usize = 4 << 20;
+
+/// Values in the model's section, each of which takes memory while the library looks for the kind of model.
+const MAX_VALUES: usize = 8_000_000;
+
 /// The parts of a `tokenizer.json` that are looked at.
 #[derive(Deserialize)]
-struct Outline {
-    normalizer: Option<Value>,
-    pre_tokenizer: Option<Value>,
-    decoder: Option<Value>,
+struct Outline<'a> {
+    #[serde(borrow)]
+    normalizer: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pre_tokenizer: Option<&'a RawValue>,
+    #[serde(borrow)]
+    post_processor: Option<&'a RawValue>,
+    #[serde(borrow)]
+    decoder: Option<&'a RawValue>,
     added_tokens: Option<Count>,
-    model: Option<Model>,
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -76,8 +89,13 @@ impl<'de> Deserialize<'de> for Count {
 
 /// Checks a file, and says how its normalizer may make texts grow.
 pub(crate) fn check(json: &str) -> Result<Growth, String> {
-    let outline: Outline = serde_json::from_str(json).map_err(|e| e.to_string())?;
-    let model = outline.model.as_ref();
+    let outline: Outline<'_> = serde_json::from_str(json).map_err(|e| e.to_string())?;
+    let model = outline.model.map(RawValue::get).unwrap_or("null");
+    if values(model) > MAX_VALUES {
+        return Err(format!("its model holds more than {MAX_VALUES} values"));
+    }
+    let model: Option<Model> = serde_json::from_str(model).map_err(|e| e.to_string())?;
+    let model = model.as_ref();
     let counts = [
         ("vocab", MAX_TOKENS, model.and_then(|model| model.vocab.as_ref())),
         ("merges", MAX_MERGES, model.and_then(|model| model.merges.as_ref())),
@@ -88,21 +106,47 @@ pub(crate) fn check(json: &str) -> Result<Growth, String> {
             return Err(format!("`{name}` has {count} entries; at most {most} are read"));
         }
     }
-    let growth = stages("normalizer", outline.normalizer.as_ref(), MAX_GROWTH)?;
-    stages("pre_tokenizer", outline.pre_tokenizer.as_ref(), MAX_PIECE_GROWTH)?;
-    stages("decoder", outline.decoder.as_ref(), MAX_PIECE_GROWTH)?;
+    section("post_processor", outline.post_processor)?;
+    let growth = stages("normalizer", outline.normalizer, MAX_GROWTH)?;
+    stages("pre_tokenizer", outline.pre_tokenizer, MAX_PIECE_GROWTH)?;
+    stages("decoder", outline.decoder, MAX_PIECE_GROWTH)?;
     Ok(growth)
 }
 
+/// A section as values, unless it is too long to be.
+fn section(name: &str, raw: Option<&RawValue>) -> Result<Value, String> {
+    let text = raw.map(RawValue::get).unwrap_or("null");
+    if text.len() > MAX_SECTION {
+        return Err(format!("its {name} has {} bytes; at most {MAX_SECTION} are read", text.len()));
+    }
+    serde_json::from_str(text).map_err(|e| e.to_string())
+}
+
+/// The values of a JSON text, counted by the commas and brackets that are in no string.
+fn values(json: &str) -> usize {
+    let (mut count, mut in_string, mut escaped) = (0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
 /// The steps of a section, each with how much longer it can make a text.
-fn stages(section: &str, value: Option<&Value>, most: f64) -> Result<Growth, String> {
+fn stages(name: &str, raw: Option<&RawValue>, most: f64) -> Result<Growth, String> {
     let mut growth = Vec::new();
-    if let Some(value) = value.filter(|value| !value.is_null()) {
-        add(section, value, &mut growth)?;
+    let value = section(name, raw)?;
+    if !value.is_null() {
+        add(name, &value, &mut growth)?;
     }
     let all: f64 = growth.iter().product();
     if all > most {
-        return Err(format!("its {section} can make a text {all:.0} times as long; at most {most} times is allowed"));
+        return Err(format!("its {name} can make a text {all:.0} times as long; at most {most} times is allowed"));
     }
     Ok(growth)
 }
@@ -207,6 +251,21 @@ mod tests {
         assert_eq!(check(&merges).unwrap_err(), "`merges` has 800001 entries; at most 800000 are read");
         let vocab = format!("{{\"model\": {{\"vocab\": [{}0]}}}}", "0,".repeat(MAX_TOKENS));
         assert_eq!(check(&vocab).unwrap_err(), "`vocab` has 1500001 entries; at most 1500000 are read");
+    }
+
+    /// Found by the fuzzer: 54 MB of sequences in sequences took a gigabyte before they were counted.
+    #[test]
+    fn sections_too_long_to_be_read_are_refused() {
+        let nulls = format!("[{}null]", "null,".repeat(MAX_SECTION / 5));
+        for name in ["normalizer", "pre_tokenizer", "post_processor", "decoder"] {
+            let error = check(&format!("{{\"{name}\": {{\"normalizers\": {nulls}}}}}")).unwrap_err();
+            assert!(error.starts_with(&format!("its {name} has ")), "{error}");
+        }
+        let model = format!("{{\"model\": {{\"other\": [\"a,[{{\\\"\"{}]}}}}", ",[]".repeat(MAX_VALUES / 2));
+        assert!(check(&model).unwrap_err().contains("more than 8000000 values"));
+        let texts = json!({ "model": { "vocab": { "a": 0, "[,{\"": 1 } } }).to_string();
+        assert_eq!(values(&texts), 4);
+        assert_eq!(check(&texts), Ok(Vec::new()));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Licences, duplicates and sources of the dependencies, as deny.toml wants them, without a network.
+//! Licences, duplicates and sources of the dependencies, as deny.toml wants them. A network is needed only for crates that were
+//! never downloaded.
 //!
 //! cargo-deny does the same and more, but takes minutes to build and fetches its databases. What this leaves to it is said
 //! each time.
@@ -106,8 +107,7 @@ fn toml<T: for<'de> Deserialize<'de>>(text: &str, name: &str) -> Result<T> {
 fn packages() -> Result<Vec<Package>> {
     let version = output_of(&mut cargo(["-vV"]))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("`cargo -vV` names no host")?;
-    let of_host =
-        ["metadata", "--format-version", "1", "--offline", "--locked", "--all-features", "--filter-platform", host];
+    let of_host = ["metadata", "--format-version", "1", "--locked", "--all-features", "--filter-platform", host];
     let metadata: Metadata = serde_json::from_str(&output_of(&mut cargo(of_host))?)?;
     let used: BTreeSet<&str> = metadata.resolve.nodes.iter().map(|node| node.id.as_str()).collect();
     let is_foreign = |package: &Package| package.source.is_some() && used.contains(package.id.as_str());

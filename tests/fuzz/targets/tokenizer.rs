@@ -75,7 +75,7 @@ impl Parts<'_> {
         let kind = self.byte() % 20;
         match kind {
             0 | 1 if depth < 5 => {
-                let count = if self.byte() > 200 { self.byte() } else { 1 + self.byte() % 4 };
+                let count = if self.byte() > 200 && depth == 0 { self.byte() } else { 1 + self.byte() % 4 };
                 let one = self.stage(list, depth + 1);
                 let mut stages = vec![one; count];
                 stages.push(self.stage(list, depth + 1));
