@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for Count {
 /// Checks a file, and says how its normalizer may make texts grow.
 pub(crate) fn check(json: &str) -> Result<Growth, String> {
     let outline: Outline<'_> = serde_json::from_str(json).map_err(|e| e.to_string())?;
-    let model = outline.model.map(RawValue::get).unwrap_or("null");
+    let model = outline.model.map_or("null", RawValue::get);
     if values(model) > MAX_VALUES {
         return Err(format!("its model holds more than {MAX_VALUES} values"));
     }
@@ -115,7 +115,7 @@ pub(crate) fn check(json: &str) -> Result<Growth, String> {
 
 /// A section as values, unless it is too long to be.
 fn section(name: &str, raw: Option<&RawValue>) -> Result<Value, String> {
-    let text = raw.map(RawValue::get).unwrap_or("null");
+    let text = raw.map_or("null", RawValue::get);
     if text.len() > MAX_SECTION {
         return Err(format!("its {name} has {} bytes; at most {MAX_SECTION} are read", text.len()));
     }
