@@ -26,9 +26,8 @@ pub(crate) fn toml(document: &Table, texts: Option<&SourceMap>) -> String {
 type Line = (String, Option<String>);
 
 fn table(table: &Table, path: &mut Vec<String>, texts: Option<&SourceMap>, lines: &mut Vec<Line>) {
-    // The order of a sweep's keys is that of the variants' names, so that its tables stay where they are, within a line.
-    let in_order = path.last().is_some_and(|name| name == "sweep");
-    let is_table = |node: &Node| !in_order && (matches!(node.value, Value::Table(_)) || tables(node).is_some());
+    let inline = is_sweep(path);
+    let is_table = |node: &Node| !inline && has_tables(node);
     let origin = |node: &Node| {
         let place = texts?.place(&node.span)?;
         Some(if place.name().starts_with("--") {
@@ -44,8 +43,8 @@ fn table(table: &Table, path: &mut Vec<String>, texts: Option<&SourceMap>, lines
     for (name, entry) in table.iter().filter(|(_, entry)| is_table(&entry.node)) {
         path.push(key(name));
         if let Value::Table(inner) = &entry.node.value {
-            let only_tables = !inner.is_empty() && inner.values().all(|entry| is_table(&entry.node));
-            if !only_tables {
+            let only_tables = !inner.is_empty() && inner.values().all(|entry| has_tables(&entry.node));
+            if !only_tables || is_sweep(path) {
                 header(&format!("[{}]", path.join(".")), lines);
             }
             self::table(inner, path, texts, lines);
@@ -56,6 +55,16 @@ fn table(table: &Table, path: &mut Vec<String>, texts: Option<&SourceMap>, lines
         }
         path.pop();
     }
+}
+
+/// The order of a sweep's keys is that of the variants' names, so that what is a table there stays in its place, within a line.
+fn is_sweep(path: &[String]) -> bool {
+    path.last().is_some_and(|name| name == "sweep")
+}
+
+/// Whether it is written under a header of its own where order does not matter.
+fn has_tables(node: &Node) -> bool {
+    matches!(node.value, Value::Table(_)) || tables(node).is_some()
 }
 
 fn header(line: &str, lines: &mut Vec<Line>) {
@@ -90,6 +99,7 @@ mod tests {
     fn a_sweep_keeps_its_order_whatever_it_is_over() {
         for text in [
             "[sources]\n[sweep]\n'strategy.params.alpha' = [{}]\n'strategy.params.w' = [1, 2]\n",
+            "[sources]\n[sweep]\n'strategy.params.alpha' = [{}]\n",
             "[sources]\n[variants.x.sweep]\n'strategy.params.a' = [{ b = 1 }, { b = 2 }]\n'strategy.params.w' = [1, 2]\n",
         ] {
             let experiment = Experiment::from_toml(&format!("schema = 1\n{text}"), &Overrides::default()).unwrap();

@@ -9,9 +9,9 @@ pub fn hold(toml: &str, overrides: &Overrides) {
     match Experiment::from_toml(toml, overrides) {
         Ok(experiment) => {
             let resolved = experiment.resolved_toml();
-            let again =
-                Experiment::from_resolved(&resolved, Path::new("")).expect("what was taken once is taken again");
-            assert_eq!(again.variants(), experiment.variants(), "{resolved}");
+            let again = Experiment::from_resolved(&resolved, Path::new(""));
+            let again = again.unwrap_or_else(|e| panic!("{e}: {resolved}\nwas taken as\n{toml}"));
+            assert_eq!(again.variants(), experiment.variants(), "{resolved}\nwas taken as\n{toml}");
             for (a, b) in again.cells().iter().zip(experiment.cells()) {
                 let values = |cell: &Cell| {
                     serde_json::to_string(&(&cell.config, &cell.task_config)).expect("it was read from TOML")
