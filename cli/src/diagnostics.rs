@@ -5,7 +5,7 @@ use logitfuse_config::{Diagnostic, Diagnostics, Place};
 
 use crate::output;
 
-/// Each is drawn with the lines around it, and nobody reads more.
+/// Diagnostics that are printed with their source lines; the rest is counted.
 const SHOWN: usize = 40;
 
 /// The diagnostics behind an error, if it has any.

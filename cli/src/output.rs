@@ -35,7 +35,7 @@ pub(crate) fn say(quiet: bool, text: &str) {
     }
 }
 
-/// Writes one line to stderr. Where it cannot be written, there is nobody to be told.
+/// Writes one line to stderr. A stderr that cannot be written to leaves no place for an error.
 pub(crate) fn talk(text: &str) {
     let _ = writeln!(anstream::stderr(), "{text}");
 }

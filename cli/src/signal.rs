@@ -26,8 +26,7 @@ pub(crate) fn cancel_on_interrupt() -> Result<Cancel> {
     Ok(cancel)
 }
 
-/// A file that has reached the limit on its size (`ulimit -f`) is an error like that of a full disk, and whoever writes the
-/// file says which. Unasked, the system ends the process by a signal, without a word.
+/// A file that has reached the limit on its size (`ulimit -f`) is an error like that of a full disk, with the file's name. Unasked, the system ends the process by a signal, without a word.
 ///
 /// To be called while there is one thread: the others inherit it.
 #[cfg(unix)]

@@ -17,7 +17,7 @@ use super::{
 /// More files than anybody writes; files that extend one another twice over would double at every level.
 const MOST_FILES: usize = 256;
 
-/// More than anybody writes by hand.
+/// Bytes of the largest experiment file; files written by hand have some kilobytes.
 pub(crate) const MOST_OF_FILE: u64 = 16 << 20;
 
 /// Files being read.

@@ -78,7 +78,7 @@ impl Drop for Watch<'_> {
         if let Some(place) = watched.iter().position(|other| Arc::ptr_eq(other, self.interrupt)) {
             watched.swap_remove(place);
         }
-        // With the lock held: nobody raises it again.
+        // With the lock held, `cancel` cannot raise it again.
         self.interrupt.lower();
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     wire::{Value, WireReader, malformed},
 };
 
-/// Weights up to this many bytes stay in the header: shapes and scalars, which whoever changes a graph wants to see.
+/// Weights up to this many bytes stay in the header: shapes and scalars, which a change of the graph reads.
 pub(crate) const INLINE_BYTES: u64 = 1024;
 
 impl Model {

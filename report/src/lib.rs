@@ -200,7 +200,7 @@ fn no_png() -> Error {
     )
 }
 
-/// Under its name when it is whole, and never through a link that somebody put there.
+/// Writes a file under its name when it is complete. A symbolic link at that name is replaced, not followed.
 fn save(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let half = path.with_file_name(format!(".{name}.new"));

@@ -142,7 +142,7 @@ fn null_is_impossible<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64,
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NEG_INFINITY))
 }
 
-/// A list or table of at most `N` entries: far more than a run writes, and so few that whoever reads it may look at every pair.
+/// A list or table of at most `N` entries: far more than a run writes, and few enough for code that compares every pair.
 fn at_most<'de, const N: usize, D, C>(deserializer: D) -> Result<C, D::Error>
 where
     D: Deserializer<'de>,

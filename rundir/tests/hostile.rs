@@ -1,4 +1,4 @@
-//! Directories that somebody damaged, or made to do harm: every one is an error, at once and in little memory.
+//! Damaged and hostile run directories: each is an error, at once and in little memory.
 
 #![expect(clippy::unwrap_used, reason = "an unwrap that fails is a test that fails")]
 

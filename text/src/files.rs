@@ -13,7 +13,7 @@ use serde_json::Value;
 const MAX_JSON: u64 = 64 << 20;
 
 /// Reads a text file of at most `most` bytes. What is no regular file (a folder, a device, a pipe) is refused before it is
-/// opened: it may have no end, or nobody who writes.
+/// opened: a device may have no end, and a pipe no writer.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] without the file, [`ErrorKind::InvalidData`] for what is no regular file, too large, or no UTF-8; the

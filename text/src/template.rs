@@ -62,7 +62,7 @@ impl Message {
 /// lists and dictionaries, `'%s' % value`, `namespace`, `raise_exception`, `tojson` with the parameters of Python's
 /// `json.dumps`, `{% break %}`, `{% generation %}`. Line ends are `\n` whatever they were written as.
 ///
-/// A template comes from whoever made the model, so what it may take is bounded: its length, the operators in one
+/// A template comes with the model, from a third party, so what it may take is bounded: its length, the operators in one
 /// expression, the steps and bytes of one rendering. What exceeds a bound is an error.
 ///
 /// `strftime_now` exists only once a date is set ([`with_date`](Self::with_date)): the clock is never read, because the

@@ -1,4 +1,4 @@
-//! Runs of a graph that end when they are told to, between two of its nodes: a graph may loop for longer than anybody waits.
+//! Interruption of a run, between two nodes of its graph: a graph may hold a loop without a practical end.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, Weak,

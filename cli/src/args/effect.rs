@@ -1,4 +1,4 @@
-//! Global flags that the chosen command has no use for: said, so that nobody believes they did something.
+//! Global flags without effect on the chosen command. Each is a warning, because a flag that is ignored looks as if it had worked.
 
 use clap::{ArgMatches, parser::ValueSource};
 

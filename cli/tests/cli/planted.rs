@@ -1,4 +1,4 @@
-//! The command in a folder of somebody else, who left modules there that Python would import.
+//! The command in a working directory that holds modules which Python would import.
 
 use std::{fs, path::Path};
 

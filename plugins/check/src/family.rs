@@ -110,7 +110,7 @@ pub(crate) fn confine() {
     }
 }
 
-/// Whether this process has children, ended ones that nobody waited for among them.
+/// Whether this process has children, zombies among them.
 #[cfg(unix)]
 pub(crate) fn has_children() -> bool {
     let mut status = 0;

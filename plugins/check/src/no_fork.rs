@@ -1,7 +1,7 @@
 //! A filter of the kernel against processes that a plugin starts: it is stopped at the call, and named for it.
 //!
-//! A limit on processes does not hold a superuser, as whom containers and CI often run, and a bomb grows faster than
-//! anybody looks at it.
+//! `RLIMIT_NPROC` does not bind the superuser, which containers and CI often run as, and a fork bomb grows faster than a
+//! parent that polls.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use seccompiler::{
     BackendError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-/// From now on this process may start threads and no process: whoever calls `fork`, `vfork` or the like ends with `SIGSYS`.
+/// Lets this process start threads but no process: `fork`, `vfork` and the like end it with `SIGSYS`.
 ///
 /// # Errors
 /// Where the kernel or the processor has no such filters.

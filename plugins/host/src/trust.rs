@@ -7,8 +7,8 @@ use crate::{Hash, PluginFile};
 
 /// What to do with a plugin that is not pinned.
 ///
-/// A pin says which bytes whoever wrote it means. It is no proof that they mean well: who runs the experiment of somebody else
-/// with its plugins runs their code, as who calls `make` in a stranger's folder does. What the default sees to is that this is
+/// A pin says which bytes the author of the experiment means. It is no proof of good intent: running a third party's experiment
+/// with its plugins runs third-party code, as `make` in a third party's folder does. What the default sees to is that this is
 /// written down, and that no other file takes the place of the one that was meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {

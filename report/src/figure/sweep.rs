@@ -9,7 +9,7 @@ use super::{
 };
 use crate::outline::{GapRole, Outline, Task, Variant};
 
-/// So many parameters at once are swept by nobody.
+/// Figures at most; a sweep has one to three parameters.
 const MOST: usize = 12;
 
 /// One figure per swept parameter that has numbers, of many the first.

@@ -39,7 +39,7 @@ const NAMES: [&str; 20] = [
 ];
 const PYTHONPATH: Variable = Variable { name: "PYTHONPATH", purpose: "folders to import from, before the library" };
 
-/// A folder of somebody else. Whatever of it runs leaves a mark.
+/// A folder with planted modules, each of which leaves a mark when it runs.
 struct Folder {
     dir: TempDir,
     marks: PathBuf,

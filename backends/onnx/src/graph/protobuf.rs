@@ -33,7 +33,7 @@ pub(super) fn malformed(what: &str) -> io::Error {
 
 impl ProtobufReader {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        // A pipe is not even opened: that waits for whoever writes to it.
+        // Opening a pipe waits for its writer.
         if !path.metadata()?.is_file() {
             return Err(malformed("is no regular file"));
         }
