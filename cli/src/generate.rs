@@ -42,8 +42,14 @@ pub(crate) fn run(global: &Global, args: &GenerateArgs) -> anyhow::Result<ExitCo
     if format != Format::Text {
         output::json(&record, format == Format::Json)?;
     }
-    for flag in greedy(&args.sampling, &config.run) {
+    let flags = greedy(&args.sampling, &config.run);
+    for flag in &flags {
         output::say(global.quiet, &format!("warning: {flag} has no effect at temperature 0, which is greedy"));
+    }
+    // What a flag has set is told by the flag's name.
+    let keys: Vec<String> = flags.iter().map(|flag| format!("run.{} ", flag[2..].replace('-', "_"))).collect();
+    for line in opened.pipeline.idle_options().iter().filter(|line| !keys.iter().any(|key| line.starts_with(key))) {
+        output::say(global.quiet, &format!("warning: {line}"));
     }
     output::say(global.quiet, &decode::summary(&opened.pipeline, &generation));
     plugin::print_summary(global, &opened.pipeline);

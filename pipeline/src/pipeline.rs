@@ -61,6 +61,7 @@ struct Shared {
     /// Who drafts, and what that costs where it was timed.
     drafting: Option<(Drafter, Option<RoundCosts>)>,
     warnings: Vec<String>,
+    idle_options: Vec<String>,
     service: OnceLock<Service>,
 }
 
@@ -111,12 +112,13 @@ impl Pipeline {
             speculation = Some(settings(wanted, drafter, timed.as_ref(), &thread_plan, &weights));
             drafting = Some((drafter, timed));
         }
-        let mut warnings = without_effect(&options, fusion.strategy().info(), &roles);
+        let idle_options = without_effect(&options, fusion.strategy().info(), &roles);
+        let mut warnings = Vec::new();
         let mut fusion = parts.fusion(&thread_plan.concurrency(), speculation)?;
         if fusion.speculation().is_some() {
             let uneven = uneven_rows(&fusion, &opened.tokenizer)?;
             fusion = fusion.with_uneven_rows(!uneven.is_empty());
-            warnings.extend(uneven);
+            warnings = uneven;
         }
         let run = Arc::new(options.run.clone());
         let shared = Shared {
@@ -134,6 +136,7 @@ impl Pipeline {
             roles,
             drafting,
             warnings,
+            idle_options,
             service: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared), run })
@@ -212,9 +215,15 @@ impl Pipeline {
         &self.shared.models
     }
 
-    /// What a user should know: settings that have no effect, drafts that may change texts. One line each.
+    /// What was found when the models were opened, such as drafts that may change texts. One line each.
     pub fn warnings(&self) -> &[String] {
         &self.shared.warnings
+    }
+
+    /// Options of this pipeline that have no effect, one line each. An experiment shares its options between many pipelines;
+    /// `Experiment::idle_settings` of `logitfuse-config` lists those that have no effect in any of them, with their places.
+    pub fn idle_options(&self) -> &[String] {
+        &self.shared.idle_options
     }
 
     /// How the models share the cores.

@@ -126,10 +126,10 @@ fn settings_that_change_nothing_are_told() {
     };
     options.sources.insert("base".to_owned(), source);
     let told = pipeline(options.clone(), "base", 0.0).unwrap();
-    let keys: Vec<&str> = told.warnings().iter().filter_map(|line| line.split(' ').next()).collect();
+    let keys: Vec<&str> = told.idle_options().iter().filter_map(|line| line.split(' ').next()).collect();
     let sources = ["sources.base.calibration", "sources.base.date"];
     assert_eq!(keys, [&["run.top_k", "run.top_p", "run.min_p"][..], &sources].concat());
     options.run.temperature = 0.7;
     options.sources.clear();
-    assert!(pipeline(options, "base", 0.0).unwrap().warnings().is_empty());
+    assert!(pipeline(options, "base", 0.0).unwrap().idle_options().is_empty());
 }
