@@ -1,6 +1,6 @@
 """Decodes an exported fusion with onnxruntime-genai, as its users do: nothing here knows what is fused.
 
-usage: export_genai.py FOLDER --tokens N --request JSON [--request JSON …] [--trace COLUMN …]
+usage: export_genai.py FOLDER --tokens N --request JSON [--request JSON …] [--trace COLUMN …] [--end TOKEN]
                        [--batch | --draft JSON | --ngram N]
 
 `FOLDER` holds a genai_config.json, of either route. `--batch` decodes all requests with one generator. `--draft` and
@@ -22,10 +22,10 @@ import exported
 from exported import Answer, Request
 
 
-def open_model(folder: Path, draft: dict | None) -> og.Model:
-    config = og.Config(str(folder))
-    if draft:
-        config.overlay(json.dumps({"model": {"draft": draft}}))
+def open_model(args) -> og.Model:
+    config = og.Config(str(args.folder))
+    changes = {"draft": args.draft, "eos_token_id": args.end}
+    config.overlay(json.dumps({"model": {key: value for key, value in changes.items() if value is not None}}))
     return og.Model(config)
 
 
@@ -50,10 +50,15 @@ def decode(model: og.Model, requests: list[Request], args, ends: set[int], paddi
             if not answer.ended(ends):
                 answer.push(token, {column: values[row, last[row], 0] for column, values in trace.items()})
         last = [0] * len(requests)
-    statistics = generator.get_speculative_stats()
     for answer in answers:
-        answer.target_passes = statistics["target_forward_passes"] if speculates else len(answer.tokens) - 1
+        answer.target_passes = speculative_passes(generator) if speculates else len(answer.tokens) - 1
     return answers
+
+
+def speculative_passes(generator: og.Generator) -> int:
+    """Steps without a draft are counted apart from the rest."""
+    statistics = generator.get_speculative_stats()
+    return statistics["target_forward_passes"] + statistics["standard_fallback_steps"]
 
 
 def main() -> None:
@@ -64,8 +69,7 @@ def main() -> None:
     mode.add_argument("--ngram", type=int)
     args = parser.parse_args()
 
-    model = open_model(args.folder, args.draft)
-    ends = exported.end_tokens(args.folder)
+    model, ends = open_model(args), exported.end_tokens(args.folder, args.end)
     padding = json.loads((args.folder / "genai_config.json").read_text(encoding="utf-8"))["model"]["pad_token_id"]
     batches = exported.batches(args.request, args.batch)
     exported.report([answer for batch in batches for answer in decode(model, batch, args, ends, padding)])

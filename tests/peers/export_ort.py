@@ -1,6 +1,7 @@
 """Decodes the one graph of an exported fusion with plain ONNX Runtime: inputs by name, caches handed back and forth.
 
-usage: export_ort.py FOLDER --tokens N --request JSON [--request JSON …] [--trace COLUMN …] [--batch]
+usage: export_ort.py FOLDER --tokens N --request JSON [--request JSON …] [--trace COLUMN …] [--end TOKEN]
+                     [--batch]
 
 `FOLDER` holds onnx/model.onnx. `--batch` decodes all requests in one batch.
 
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--batch", action="store_true")
     args = parser.parse_args()
 
-    graph, ends = Graph(args.folder), exported.end_tokens(args.folder)
+    graph, ends = Graph(args.folder), exported.end_tokens(args.folder, args.end)
     batches = exported.batches(args.request, args.batch)
     exported.report([answer for batch in batches for answer in decode(graph, batch, args, ends)])
 

@@ -59,6 +59,7 @@ def parser(documentation: str) -> argparse.ArgumentParser:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokens", type=int, required=True)
     parser.add_argument("--trace", action="append", default=[], metavar="COLUMN")
+    parser.add_argument("--end", type=int, metavar="TOKEN", help="ends texts instead of what the folder says")
     parser.add_argument("--request", type=lambda text: Request(**json.loads(text)), action="append", required=True)
     return parser
 
@@ -72,8 +73,10 @@ def batches(requests: list[Request], together: bool) -> list[list[Request]]:
     return [requests]
 
 
-def end_tokens(folder: Path) -> set[int]:
-    """From whichever of the configurations the folder has."""
+def end_tokens(folder: Path, given: int | None) -> set[int]:
+    """From whichever of the configurations the folder has, unless one is given."""
+    if given is not None:
+        return {given}
     for name in ("genai_config.json", "generation_config.json", "config.json"):
         if (folder / name).exists():
             config = json.loads((folder / name).read_text(encoding="utf-8"))
