@@ -1,7 +1,8 @@
 """Serves an exported fusion in Triton's Python backend: decodes with onnxruntime-genai, since Triton has no decode loop.
 
-Written by `logitfuse export --target triton`. It needs `pip install onnxruntime-genai` in the backend's Python, and the
-folder `genai` beside this file. Nothing of logitfuse runs here.
+Written by `logitfuse export --target triton`. It needs `pip install onnxruntime-genai tokenizers` in the backend's Python,
+and the folder `genai` beside this file. Nothing of logitfuse runs here. Text goes through `tokenizers` rather than genai's own
+tokenizer, because that one leaves out the tokens that a model expects at the beginning of a text.
 
 A request gives `text_input` or `input_ids`; everything else is optional:
 
@@ -35,6 +36,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime_genai as og
 import triton_python_backend_utils as pb_utils
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
 
 FUSION, TRACE = "fusion.", "trace."
 MAX_TOKENS = 128
@@ -104,7 +107,7 @@ class TritonPythonModel:
         self.ends = set(ends if isinstance(ends, list) else [ends])
         self.vocabulary, self.context = description["vocab_size"], description["context_length"]
         self.model = og.Model(str(folder))
-        self.tokenizer = og.Tokenizer(self.model)
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
         concurrency = int(settings.get("concurrency", "1"))
         self.free = threading.Semaphore(concurrency)
@@ -142,7 +145,7 @@ class TritonPythonModel:
             generator.set_model_input(name, values)
         generator.append_tokens(np.array(job.prompt, np.int32))
 
-        replies, text = Replies(job, self.traces), self.tokenizer.create_stream()
+        replies, text = Replies(job, self.traces), DecodeStream(skip_special_tokens=True)
         finish_reason = ""
         while not finish_reason:
             if job.sender.is_cancelled():
@@ -152,7 +155,7 @@ class TritonPythonModel:
             ended = token in self.ends
             finish_reason = "stop" if ended else "length" if generator.is_done() else ""
             traces = {name: np.array(generator.get_output(name))[0, -1, 0] for name in replies.traces}
-            replies.token(token, "" if ended else text.decode(token), traces)
+            replies.token(token, "" if ended else text.step(self.tokenizer, token) or "", traces)
             if job.stream or finish_reason:
                 replies.send(finish_reason)
 
@@ -187,7 +190,7 @@ class TritonPythonModel:
             raise BadRequest("give either text_input or input_ids")
         if "text_input" in given:
             try:
-                ids = self.tokenizer.encode(one(given, "text_input", b"").decode("utf-8"))
+                ids = self.tokenizer.encode(one(given, "text_input", b"").decode("utf-8")).ids
             except UnicodeDecodeError as error:
                 raise BadRequest(f"text_input: {error}") from None
         else:
