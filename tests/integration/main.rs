@@ -6,6 +6,7 @@ mod architecture;
 mod effects;
 #[path = "../../engine/tests/decoder/exactness.rs"]
 mod exactness;
+mod export;
 mod fingerprints;
 mod interrupt;
 #[path = "../../plugins/host/tests/support/libraries.rs"]

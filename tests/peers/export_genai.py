@@ -1,11 +1,11 @@
 """Decodes an exported fusion with onnxruntime-genai, as its users do: nothing here knows what is fused.
 
 usage: export_genai.py FOLDER --tokens N --request JSON [--request JSON …] [--trace COLUMN …] [--end TOKEN]
-                       [--batch | --draft JSON | --ngram N]
+                       [--batch | --ngram N]
 
-`FOLDER` holds a genai_config.json, of either route. `--batch` decodes all requests with one generator. `--draft` and
-`--ngram` let genai speculate: with a draft model, whose description is laid over `model.draft` of the configuration, or
-with what followed the last N tokens before. A speculating generator reports no traces: its passes are of many positions.
+`FOLDER` holds a genai_config.json, of either route. `--batch` decodes all requests with one generator. genai speculates
+where the configuration names a draft model, and with `--ngram` on what followed the last N tokens before. A generator that
+speculates reports no traces: its passes are of many positions.
 
 `exported.py` has the form of requests and answers.
 """
@@ -13,7 +13,6 @@ with what followed the last N tokens before. A speculating generator reports no 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import onnxruntime_genai as og
@@ -24,13 +23,13 @@ from exported import Answer, Request
 
 def open_model(args) -> og.Model:
     config = og.Config(str(args.folder))
-    changes = {"draft": args.draft, "eos_token_id": args.end}
-    config.overlay(json.dumps({"model": {key: value for key, value in changes.items() if value is not None}}))
+    if args.end is not None:
+        config.overlay(json.dumps({"model": {"eos_token_id": args.end}}))
     return og.Model(config)
 
 
-def decode(model: og.Model, requests: list[Request], args, ends: set[int], padding: int) -> list[Answer]:
-    ids = exported.padded([request.prompt for request in requests], padding, np.int32)
+def decode(model: og.Model, requests: list[Request], args, ends: set[int], description: dict) -> list[Answer]:
+    ids = exported.padded([request.prompt for request in requests], description["pad_token_id"], np.int32)
     params = og.GeneratorParams(model)
     params.set_search_options(do_sample=False, batch_size=len(requests), max_length=ids.shape[1] + args.tokens)
     if args.ngram:
@@ -40,7 +39,7 @@ def decode(model: og.Model, requests: list[Request], args, ends: set[int], paddi
         generator.set_model_input(name, values)
     generator.append_tokens(ids if len(requests) > 1 else ids[0])
 
-    speculates = bool(args.draft or args.ngram)
+    speculates = "draft" in description or args.ngram is not None
     answers = [Answer.with_columns([] if speculates else args.trace) for _ in requests]
     last = [len(request.prompt) - 1 for request in requests]
     while not generator.is_done():
@@ -65,14 +64,13 @@ def main() -> None:
     parser = exported.parser(__doc__)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--batch", action="store_true")
-    mode.add_argument("--draft", type=json.loads)
     mode.add_argument("--ngram", type=int)
     args = parser.parse_args()
 
     model, ends = open_model(args), exported.end_tokens(args.folder, args.end)
-    padding = json.loads((args.folder / "genai_config.json").read_text(encoding="utf-8"))["model"]["pad_token_id"]
+    description = json.loads((args.folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
     batches = exported.batches(args.request, args.batch)
-    exported.report([answer for batch in batches for answer in decode(model, batch, args, ends, padding)])
+    exported.report([answer for batch in batches for answer in decode(model, batch, args, ends, description)])
 
 
 if __name__ == "__main__":
