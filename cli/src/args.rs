@@ -3,6 +3,7 @@
 mod common;
 pub(crate) mod config;
 pub(crate) mod effect;
+mod export;
 mod generate;
 mod machine;
 mod plan;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::{
     common::{Format, OverrideArgs},
+    export::{ExportArgs, ExportTarget},
     generate::{GenerateArgs, PrintArgs, SamplingArgs},
     machine::{DemoArgs, InspectArgs, ModelsCommand, RuntimeCommand},
     plan::PlanArgs,
@@ -105,6 +107,8 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Join the directories of `run --shard`
     Merge(MergeArgs),
+    /// Write a fusion as files that onnxruntime-genai, ONNX Runtime or Triton serve without logitfuse
+    Export(ExportArgs),
     /// Regenerate a run's HTML page and figures
     Report(ReportArgs),
     /// Inspect an experiment's TOML: show it resolved, check it, print its schema

@@ -5,12 +5,14 @@
 
 mod args;
 mod batch;
+mod cell;
 mod compare;
 mod config;
 mod decode;
 mod demo;
 mod diagnostics;
 mod doctor;
+mod export;
 mod fit;
 mod generate;
 mod inspect;
@@ -79,6 +81,7 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Compare(args) => compare::run(args),
         Command::Merge(args) => merge::run(global, args),
         Command::Plan(args) => plan::run(global, args),
+        Command::Export(args) => export::run(global, args),
         Command::Report(args) => report::run(args),
         Command::Config(command) => config::run(global, command),
         Command::Demo(args) => demo::run(global, args),

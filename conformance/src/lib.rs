@@ -47,6 +47,7 @@
 //! * [`strategy_laws`]: [`contract`](strategy_laws::contract) holds for every strategy,
 //!   [`claimed`](strategy_laws::claimed) for those that claim it in `StrategyInfo::laws`; each law is also a function.
 //!   [`calibration_is_repeatable`](strategy_laws::calibration_is_repeatable) is for strategies that take calibration prompts.
+//! * [`lowered`]: computes a strategy that was written as a graph.
 //! * [`oracles`]: two strategies that must agree where one rule contains the other, on one case.
 //! * [`source_laws`]: what a `LogitSource` must obey, with a tolerance for kernels that round differently by batch.
 //!
@@ -57,6 +58,7 @@
 
 mod case;
 pub mod generators;
+pub mod lowered;
 pub mod oracles;
 pub mod source_laws;
 pub mod strategy_laws;

@@ -10,6 +10,7 @@ use logitfuse_core::numerics::{argmax, check_row, kl_divergence, log_sum_exp, so
 use logitfuse_core::{Error, ErrorKind, FusionStrategy, Law, TokenId};
 
 use crate::case::Output;
+use crate::lowered::evaluate;
 use crate::{Case, Violation};
 
 /// The largest total variation that rounding may explain.
@@ -25,6 +26,7 @@ pub fn contract(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violat
     threads_agree(strategy, case)?;
     trace_changes_nothing(strategy, case)?;
     an_abandoned_fuse_is_forgotten(strategy, case)?;
+    lowering_agrees(strategy, case)?;
     early_exit_equals_fuse(strategy, case)
 }
 
@@ -70,6 +72,55 @@ pub fn fuse_is_idempotent(strategy: &dyn FusionStrategy, case: &Case) -> Result<
         state.commit(&case.tokens[step..=step]).map_err(&failed)?;
     }
     Ok(())
+}
+
+/// A strategy that is written as a graph, [`FusionStrategy::lower`], gives the same distribution as a graph, up to what f32
+/// rounds. A solver of few steps may find another minimum of its `loss`, if it reports one, which must be as good.
+pub fn lowering_agrees(strategy: &dyn FusionStrategy, case: &Case) -> Result<(), Violation> {
+    const LAW: &str = "lowering-agrees";
+    const LOWERED_TOLERANCE: f64 = 2e-3;
+    const LARGEST_LOGIT: f32 = 1e3;
+    let Ok(graph) = strategy.lower(&case.session) else { return Ok(()) };
+    let parameters: Vec<f32> = graph.parameters().iter().map(|parameter| parameter.default).collect();
+    let columns: Vec<&str> = strategy.info().trace.iter().map(|column| column.name.as_str()).collect();
+    if let Some((name, _)) = graph.trace().iter().find(|(name, _)| !columns.contains(&name.as_str())) {
+        return Err(Violation::new(LAW, format_args!("the graph reports `{name}`, which is no column of the trace")));
+    }
+    for (step, output) in run(LAW, strategy, case)?.iter().enumerate() {
+        let rows: Vec<&[f32]> = case.steps[step].iter().map(Vec::as_slice).collect();
+        // A strength in f32 leaves a part in a million of such logits open, and no model gives them.
+        if rows.iter().any(|row| row.iter().any(|x| x.is_finite() && x.abs() > LARGEST_LOGIT)) {
+            continue;
+        }
+        let lowered = evaluate(&graph, &rows, &parameters);
+        let distance = total_variation(&output.logits, &lowered.fused);
+        if distance <= LOWERED_TOLERANCE {
+            continue;
+        }
+        let of_graph = |name: &str| {
+            graph.trace().iter().position(|(known, _)| known == name).map(|at| f64::from(lowered.trace[at]))
+        };
+        let of_fuse = |name: &str| columns.iter().position(|known| *known == name).map(|at| output.trace[at]);
+        let (loss, own_loss) = (loss(of_graph), loss(of_fuse));
+        let as_good = loss.zip(own_loss).is_some_and(|(loss, own)| loss <= own + LOWERED_TOLERANCE * own.max(0.1));
+        if !as_good {
+            let what = format_args!(
+                "position {step}: the graph's distribution is {distance} away; loss {loss:?}, that of `fuse` {own_loss:?}"
+            );
+            return Err(Violation::new(LAW, what));
+        }
+    }
+    Ok(())
+}
+
+/// What a solver minimised: its `loss`, or that of the published objective for the divergences that it reports.
+fn loss(column: impl Fn(&str) -> Option<f64>) -> Option<f64> {
+    if let Some(loss) = column("loss").filter(|loss| !loss.is_nan()) {
+        return Some(loss);
+    }
+    let beyond = |kl: &str, target: &str| Some(column(kl)? - column(target)?);
+    let [forward, reverse] = [("kl_fused_base", "kl_expert_anti"), ("kl_base_fused", "kl_anti_expert")];
+    Some(beyond(forward.0, forward.1)?.powi(2) + beyond(reverse.0, reverse.1)?.powi(2))
 }
 
 /// Calibration changes nothing about the strategy that was calibrated, gives the same again from the same rows, and fails if

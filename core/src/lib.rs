@@ -55,6 +55,7 @@
 mod calibration;
 mod detokenizer;
 mod error;
+pub mod fusion_graph;
 mod interrupt;
 mod law;
 mod memoryless;
@@ -73,6 +74,7 @@ mod vocabulary;
 pub use calibration::{CalibrationRows, CalibrationSpec};
 pub use detokenizer::{Detokenize, Detokenizer, TextDelta};
 pub use error::{Error, ErrorKind, Result, ResultExt};
+pub use fusion_graph::FusionGraph;
 pub use interrupt::Interrupt;
 pub use law::Law;
 pub use memoryless::Memoryless;

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use ndarray::ArrayView1;
 
 use crate::{
-    CalibrationRows, CalibrationSpec, Error, ErrorKind, Law, PromptReading, PromptScore, Result, SharedVocabulary,
-    TokenId,
+    CalibrationRows, CalibrationSpec, Error, ErrorKind, FusionGraph, Law, PromptReading, PromptScore, Result,
+    SharedVocabulary, TokenId,
 };
 
 /// How many sources may take a role.
@@ -341,6 +341,19 @@ pub trait FusionStrategy: Send + Sync {
         let _ = (session, rows_after);
         let what = format!("strategy `{}` takes no calibration prompts", self.info().id);
         Err(Error::new(ErrorKind::InvalidConfig, what).with_help("leave `calibration` out of the sources"))
+    }
+
+    /// The rule as a computation on arrays, which can be written into a file that other runtimes serve. For every step and
+    /// the defaults of its parameters, the graph's row has the probabilities that `fuse` gives, up to rounding; columns of
+    /// the trace that it computes have the names of [`StrategyInfo::trace`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] with the reason, where the rule is no such computation: because it remembers earlier
+    /// tokens, sorts the vocabulary, or is the code of a plugin. By default, that it has not been written as one.
+    fn lower(&self, session: &SessionInfo) -> Result<FusionGraph> {
+        let _ = session;
+        let what = format!("strategy `{}` is not written as a graph", self.info().id);
+        Err(Error::new(ErrorKind::Unsupported, what).with_help("write `FusionStrategy::lower` for it, or use a built-in strategy"))
     }
 }
 

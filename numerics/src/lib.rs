@@ -42,6 +42,7 @@ mod dispatch;
 mod family;
 mod geometric;
 mod grid;
+pub mod lowered;
 mod objective;
 mod solve;
 mod summary;

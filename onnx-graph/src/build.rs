@@ -28,6 +28,15 @@ impl ValueInfo {
     }
 }
 
+impl ValueInfo {
+    /// Leaves the shape of a tensor open.
+    pub fn forget_shape(&mut self) {
+        if let Some(TypeValue::Tensor(tensor)) = self.r#type.as_mut().and_then(|r#type| r#type.value.as_mut()) {
+            tensor.shape = None;
+        }
+    }
+}
+
 impl Node {
     /// The attribute of this name.
     pub fn attribute(&self, name: &str) -> Option<&Attribute> {

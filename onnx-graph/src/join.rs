@@ -88,6 +88,13 @@ impl Joined {
         Self { model, by_digest: HashMap::new() }
     }
 
+    /// A graph with nothing in it whose operators of ONNX's own domain are of this version, or of a newer one if a part's are.
+    pub fn with_opset(name: &str, version: i64) -> Self {
+        let mut joined = Self::new(name);
+        joined.model.header.opset_import.push(OperatorSet { domain: None, version: Some(version) });
+        joined
+    }
+
     /// The graph so far.
     pub fn model(&self) -> &Model {
         &self.model

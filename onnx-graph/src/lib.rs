@@ -51,6 +51,7 @@
 //! | [`Joined`], [`Part`] | several models as one graph: prefixes, shared inputs, equal weights once, operators of one version |
 //! | [`rename_values`] and its siblings | other names, in the bodies of `If`, `Loop` and `Scan` too |
 //! | [`Model::save`] | one file, or two where the weights are large |
+//! | [`Model::save_linked`] | a file beside links to those of the weights: a change of names rewrites no weight |
 //!
 //! # What is refused
 //!
@@ -63,6 +64,7 @@
 mod bounds;
 mod build;
 mod join;
+mod link;
 mod model;
 mod open;
 mod opset;

@@ -19,7 +19,7 @@ pub(crate) use crate::open::INLINE_BYTES;
 
 /// Weights up to this many bytes in all stand in the model's own file. A protobuf file holds 2 GiB at most, and ONNX
 /// Runtime maps only external data into memory without copying it.
-const EMBED_BYTES: u64 = 256 << 20;
+pub(crate) const EMBED_BYTES: u64 = 256 << 20;
 
 /// External weights begin at multiples of this, the largest page size in use.
 const ALIGNMENT: u64 = 1 << 16;
@@ -41,21 +41,27 @@ impl Model {
     pub fn save_embedding(&self, path: &Path, embed_bytes: u64) -> Result<()> {
         let total: u64 = self.initializers.iter().map(Initializer::byte_length).sum();
         if total <= embed_bytes {
-            write_file(path, |out| self.write_with_weights(out))
-        } else {
-            let data = beside(path, ".data");
-            let name = data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let mut places = Vec::new();
-            write_file(&data, |out| {
-                places = self.write_data(out, &name)?;
-                Ok(())
-            })?;
-            write_file(path, |out| {
-                let mut model = self.header.clone();
-                model.graph.get_or_insert_default().initializer = places;
-                write(path, out, &model.encode_to_vec())
-            })
+            return write_file(path, |out| self.write_with_weights(out));
         }
+        let home = |weights: &Initializer| if weights.byte_length() > INLINE_BYTES { Home::Data } else { Home::Header };
+        self.save_apart(path, &self.initializers.iter().map(home).collect::<Vec<_>>())
+    }
+
+    /// Writes the model's own file, and the one of external data where a weight's home is there.
+    pub(crate) fn save_apart(&self, path: &Path, homes: &[Home]) -> Result<()> {
+        let mut tensors = Vec::new();
+        if homes.contains(&Home::Data) {
+            let data = beside(path, ".data");
+            let name = name_in_folder(&data)?;
+            write_file(&data, |out| self.place(homes, &name, out).map(|placed| tensors = placed))?;
+        } else {
+            tensors = self.place(homes, "", &mut io::sink())?;
+        }
+        write_file(path, |out| {
+            let mut model = self.header.clone();
+            model.graph.get_or_insert_default().initializer = tensors;
+            write(path, out, &model.encode_to_vec())
+        })
     }
 
     /// The header's fields, and the initializers' bytes as they are read: never all of them in memory.
@@ -91,34 +97,59 @@ impl Model {
         Ok(())
     }
 
-    /// The initializers' bytes one after the other, and the tensors that say where each is.
-    fn write_data(&self, out: &mut dyn Write, file: &str) -> Result<Vec<proto::Tensor>> {
+    /// The initializers as they stand in a header whose weights lie elsewhere; those of the file `data` are written to it.
+    fn place(&self, homes: &[Home], data: &str, out: &mut dyn Write) -> Result<Vec<proto::Tensor>> {
         let mut at: u64 = 0;
         let mut tensors = Vec::with_capacity(self.initializers.len());
-        for initializer in &self.initializers {
-            let length = initializer.byte_length();
-            let mut tensor = initializer.header().clone();
-            if length > INLINE_BYTES {
-                let padding = at.next_multiple_of(ALIGNMENT) - at;
-                write(Path::new(file), out, &vec![0; usize::try_from(padding).unwrap_or_default()])?;
-                at += padding;
-                let copied = initializer.copy_to(out)?;
-                tensor = without_data(initializer);
-                let entry = |key: &str, value: String| proto::Entry { key: Some(key.into()), value: Some(value) };
-                tensor.external_data = vec![
-                    entry("location", file.to_owned()),
-                    entry("offset", at.to_string()),
-                    entry("length", copied.to_string()),
-                ];
-                tensor.data_location = Some(proto::EXTERNAL);
-                at += copied;
-            } else if matches!(initializer.data(), TensorData::File { .. }) {
-                tensor = without_data(initializer);
-                tensor.raw_data = Some(initializer.bytes()?);
-            }
-            tensors.push(tensor);
+        for (initializer, home) in self.initializers.iter().zip(homes) {
+            tensors.push(match home {
+                Home::Header => inline(initializer)?,
+                Home::Linked { file, offset } => external(initializer, file, *offset, initializer.byte_length()),
+                Home::Data => {
+                    let padding = at.next_multiple_of(ALIGNMENT) - at;
+                    write(Path::new(data), out, &vec![0; usize::try_from(padding).unwrap_or_default()])?;
+                    at += padding;
+                    let copied = initializer.copy_to(out)?;
+                    let tensor = external(initializer, data, at, copied);
+                    at += copied;
+                    tensor
+                }
+            });
         }
         Ok(tensors)
+    }
+}
+
+/// Where a weight's bytes go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// Into the model's own file.
+    Header,
+    /// Into the file of external data that is written with it.
+    Data,
+    /// They are in a file already, which lies beside the model under this name.
+    Linked { file: String, offset: u64 },
+}
+
+/// A tensor with its bytes.
+fn inline(initializer: &Initializer) -> Result<proto::Tensor> {
+    Ok(match initializer.data() {
+        TensorData::Header => initializer.header().clone(),
+        TensorData::File { .. } => proto::Tensor { raw_data: Some(initializer.bytes()?), ..without_data(initializer) },
+    })
+}
+
+/// A tensor whose bytes lie in a file beside the model.
+fn external(initializer: &Initializer, file: &str, offset: u64, length: u64) -> proto::Tensor {
+    let entry = |key: &str, value: String| proto::Entry { key: Some(key.into()), value: Some(value) };
+    proto::Tensor {
+        external_data: vec![
+            entry("location", file.to_owned()),
+            entry("offset", offset.to_string()),
+            entry("length", length.to_string()),
+        ],
+        data_location: Some(proto::EXTERNAL),
+        ..without_data(initializer)
     }
 }
 
@@ -156,12 +187,12 @@ fn write(path: &Path, out: &mut dyn Write, bytes: &[u8]) -> Result<()> {
     out.write_all(bytes).map_err(|e| failed(path, e))
 }
 
-fn failed(path: &Path, e: io::Error) -> Error {
+pub(crate) fn failed(path: &Path, e: io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("{}: {e}", path.display())).with_source(e)
 }
 
 /// Writes a file under a name of its own and renames it: under its name there is the whole file or none.
-fn write_file(path: &Path, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+pub(crate) fn write_file(path: &Path, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let partial = beside(path, ".partial");
     let written = (|| {
         let mut out = BufWriter::with_capacity(1 << 20, File::create(&partial).map_err(|e| failed(&partial, e))?);
@@ -177,7 +208,16 @@ fn write_file(path: &Path, content: impl FnOnce(&mut dyn Write) -> Result<()>) -
     written
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// The last part of a path, as a model's header can name it.
+pub(crate) fn name_in_folder(path: &Path) -> Result<String> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.map(str::to_owned).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidConfig, format!("{}: no name that a model can refer to", path.display()))
+            .with_help("give the file a name in UTF-8")
+    })
+}
+
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(suffix);
     path.with_file_name(name)

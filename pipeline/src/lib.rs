@@ -22,6 +22,8 @@ mod chunk_consistency;
 mod costs;
 mod demonstrations;
 mod effect;
+#[cfg(feature = "onnx")]
+mod files;
 mod from_sources;
 #[cfg(feature = "onnx")]
 mod models;
@@ -47,6 +49,8 @@ mod thread_plan;
 #[cfg(feature = "onnx")]
 pub use builder::PipelineBuilder;
 pub use chunk_consistency::ChunkConsistency;
+#[cfg(feature = "onnx")]
+pub use files::FusionFiles;
 #[cfg(feature = "onnx")]
 pub use logitfuse_onnx::{LoadReport, ModelFolder, Runtime};
 #[cfg(feature = "plugins")]

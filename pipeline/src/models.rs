@@ -78,6 +78,11 @@ impl PreparedModels {
         SharedVocabulary::new(sizes.min().unwrap_or_default(), [])
     }
 
+    /// The models' folders.
+    pub(crate) fn folders(&self) -> Vec<ModelFolder> {
+        self.models.iter().map(|model| model.folder.clone()).collect()
+    }
+
     /// Bytes of each model's weights.
     pub(crate) fn weights(&self) -> Vec<u64> {
         self.models.iter().map(|model| model.folder.weight_bytes()).collect()
@@ -101,6 +106,13 @@ impl PreparedModels {
         if folders.fits(&keys) {
             return Ok(());
         }
+        self.stated_vocabulary()?;
+        folders.fit(keys);
+        Ok(())
+    }
+
+    /// The vocabulary that the models share, by what their files state.
+    pub(crate) fn stated_vocabulary(&self) -> Result<SharedVocabulary> {
         let names: Vec<String> = self.models.iter().map(|model| model.sources.join("+")).collect();
         let vocabulary = |(model, name): (&Model, &String)| {
             let width =
@@ -119,9 +131,7 @@ impl PreparedModels {
                 end_of_sequence: &model.folder.config().end_of_sequence,
             })
             .collect();
-        compatibility(&vocabularies).vocabulary()?;
-        folders.fit(keys);
-        Ok(())
+        compatibility(&vocabularies).vocabulary()
     }
 
     /// Loads the weights, and compares the tokenizers.

@@ -54,5 +54,6 @@ pub use options::{KvChoice, OnnxOptions, Spin};
 pub use providers::Provider;
 pub use report::{KvPolicy, LoadReport, RejectedProvider};
 pub use runtime::Runtime;
+pub use signature::{CacheTensor, LogitRows, Signature};
 pub use source::OnnxSource;
 pub use tensor_info::{Dim, TensorInfo};

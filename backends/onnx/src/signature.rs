@@ -11,28 +11,36 @@ use crate::{
     shapes,
 };
 
-/// A decoder's inputs and outputs by purpose.
+/// A decoder's inputs and outputs by purpose; see [`ModelFolder::signature`](crate::ModelFolder::signature).
 #[derive(Clone, Debug)]
-pub(crate) struct Signature {
-    pub(crate) ids: TensorInfo,
-    pub(crate) mask: Option<TensorInfo>,
-    pub(crate) positions: Option<TensorInfo>,
+#[non_exhaustive]
+pub struct Signature {
+    /// Token ids, `[batch, sequence]`.
+    pub ids: TensorInfo,
+    /// The attention mask.
+    pub mask: Option<TensorInfo>,
+    /// The positions of the tokens.
+    pub positions: Option<TensorInfo>,
     /// The Boolean input of a merged decoder that selects its branch without or with a past.
-    pub(crate) use_cache_branch: Option<TensorInfo>,
+    pub use_cache_branch: Option<TensorInfo>,
     /// How many logits rows are wanted, in graphs that ask.
-    pub(crate) rows_to_keep: Option<TensorInfo>,
-    pub(crate) cache: Vec<CacheTensor>,
-    pub(crate) logits: TensorInfo,
+    pub rows_to_keep: Option<TensorInfo>,
+    /// Key and value caches, in the graph's order.
+    pub cache: Vec<CacheTensor>,
+    /// Rows of logits.
+    pub logits: TensorInfo,
     /// Which positions' logits come out; `None` until probed.
-    pub(crate) rows: Option<LogitRows>,
+    pub rows: Option<LogitRows>,
     /// Entries of a row; `None` until probed.
-    pub(crate) width: Option<usize>,
+    pub width: Option<usize>,
 }
 
 /// Which of a call's positions have their logits in the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogitRows {
+pub enum LogitRows {
+    /// All of them.
     All,
+    /// The last one.
     Last,
     /// As many from the end as the input `num_logits_to_keep` says.
     Chosen,
@@ -40,17 +48,21 @@ pub(crate) enum LogitRows {
 
 /// A key or value cache: an input for the past, an output for the present.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CacheTensor {
-    pub(crate) past: String,
-    pub(crate) present: String,
-    pub(crate) element: Element,
+#[non_exhaustive]
+pub struct CacheTensor {
+    /// The input.
+    pub past: String,
+    /// The output.
+    pub present: String,
+    /// The type of its elements.
+    pub element: Element,
     /// Which dimension counts tokens.
-    pub(crate) axis: usize,
+    pub axis: usize,
     /// The others; `None` where nothing tells. What stands for the batch and at `axis` means nothing.
-    pub(crate) dims: Vec<Option<usize>>,
+    pub dims: Vec<Option<usize>>,
     /// Whether the graph itself states the other dimensions. A configuration may be wrong, above all where the head size
     /// is derived from the hidden size.
-    pub(crate) stated: bool,
+    pub stated: bool,
 }
 
 impl CacheTensor {

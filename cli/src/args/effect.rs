@@ -36,6 +36,7 @@ fn used(command: &Command) -> &'static [&'static str] {
         | Command::Verify(_)
         | Command::Rerun(_)
         | Command::Plan(_)
+        | Command::Export(_)
         | Command::Tape(TapeCommand::Record(_)) => &["ort_lib", "threads", "plugin_dir", "plugin_trust", "locked"],
         Command::Tape(TapeCommand::Replay(_)) | Command::Fit(_) => &["threads", "plugin_dir", "plugin_trust", "locked"],
         Command::Models(ModelsCommand::Inspect(args)) if args.no_load => &[],

@@ -336,4 +336,9 @@ impl FusionStrategy for PluginStrategy {
         }
         Ok(Arc::new(fitted))
     }
+
+    fn lower(&self, _session: &SessionInfo) -> Result<FusionGraph> {
+        let what = format!("strategy `{}` is a plugin: machine code, which no file of arrays can hold", self.info().id);
+        Err(Error::new(ErrorKind::Unsupported, what).with_help("export a built-in strategy"))
+    }
 }

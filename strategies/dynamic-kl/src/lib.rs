@@ -225,6 +225,7 @@
 
 mod decide;
 mod joint;
+mod lower;
 mod memory;
 mod params;
 mod pool;

@@ -2,12 +2,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use logitfuse_core::{
-    CalibrationRows, FusionState, FusionStrategy, Law, PromptReading, Result, RoleSpec, SessionInfo, StrategyInfo,
+    CalibrationRows, Error, ErrorKind, FusionGraph, FusionState, FusionStrategy, Law, PromptReading, Result, RoleSpec, SessionInfo, StrategyInfo,
     params::invalid,
 };
 
 use crate::{
     Evidence, Experts, Goal, Params, Selector,
+    lower::lower,
     roles::Roles,
     select,
     select::{Fingerprints, MakeSelector},
@@ -20,6 +21,8 @@ pub struct DynamicKl {
     params: Arc<Params>,
     info: StrategyInfo,
     select: MakeSelector,
+    /// Whether the parameters say all about the weights, so that no selector of a caller does.
+    by_params: bool,
     awaits: Awaits,
 }
 
@@ -85,7 +88,7 @@ impl DynamicKl {
             awaits = Awaits::PromptScores;
         }
         let select = select::of(&params, None);
-        Ok(Self { params: Arc::new(params), info, select, awaits })
+        Ok(Self { params: Arc::new(params), info, select, by_params: true, awaits })
     }
 
     /// A strategy with parameters from JSON, or from TOML turned into JSON.
@@ -102,6 +105,7 @@ impl DynamicKl {
     #[must_use]
     pub fn with_selector(mut self, make: impl Fn(usize) -> Box<dyn Selector> + Send + Sync + 'static) -> Self {
         self.select = Arc::new(make);
+        self.by_params = false;
         self.awaits = Awaits::Nothing;
         (self.info.prompt, self.info.calibration) = (PromptReading::End, None);
         if self.params.experts == Experts::Pool {
@@ -172,7 +176,17 @@ impl FusionStrategy for DynamicKl {
             params: Arc::clone(&self.params),
             info,
             select: select::of(&self.params, Some(&Arc::new(fingerprints))),
+            by_params: false,
             awaits: Awaits::Prompt,
         }))
+    }
+
+    fn lower(&self, session: &SessionInfo) -> Result<FusionGraph> {
+        if !self.by_params {
+            let what = "/weights: they are chosen by code or by the prompt, and a graph sees the present position only";
+            return Err(Error::new(ErrorKind::Unsupported, what)
+                .with_help("use weights uniform, and leave `calibration` out of the sources"));
+        }
+        lower(&self.params, session)
     }
 }

@@ -1,5 +1,5 @@
 use logitfuse_core::{
-    Error, FusedRow, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec, SessionInfo,
+    Error, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec, SessionInfo,
     StrategyInfo,
     numerics::{Contrast, kl_divergence, linear_combination, mask_implausible},
     params,
@@ -135,6 +135,28 @@ impl FusionStrategy for Contrastive {
             base: roles::one(session, "base", ROLES)?,
             anti: roles::one(session, "anti", ROLES)?,
         }))
+    }
+
+    fn lower(&self, session: &SessionInfo) -> Result<FusionGraph> {
+        let ContrastiveParams { beta, plausibility, amateur_temperature } = self.params;
+        let mut graph = FusionGraph::new();
+        let base = graph.row(roles::one(session, "base", ROLES)?);
+        let anti = graph.row(roles::one(session, "anti", ROLES)?);
+        let beta = graph.parameter("beta", beta);
+        let temperature = graph.parameter("amateur_temperature", amateur_temperature);
+        let weight = graph.divide(beta, temperature);
+        let one = graph.constant(1.0);
+        let base_weight = graph.add(one, beta);
+        let base_weight = graph.subtract(base_weight, weight);
+        let contrast = graph.contrast(base, anti);
+        let mut fused = graph.linear_combination(base, Some(base_weight), &[(weight, contrast)]);
+        if plausibility > 0.0 {
+            let plausibility = graph.parameter("plausibility", plausibility);
+            fused = graph.mask_implausible(base, plausibility, fused);
+        }
+        graph.set_fused(fused);
+        graph.add_divergences(fused, base);
+        Ok(graph)
     }
 }
 

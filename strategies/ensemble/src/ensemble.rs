@@ -1,6 +1,7 @@
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec,
+    Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec,
     SessionInfo, StrategyInfo,
+    fusion_graph::Value,
     numerics::{Contrast, kl_divergence, linear_combination},
     params,
 };
@@ -9,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use smallvec::SmallVec;
 
-use crate::{mean::power_mean, roles};
+use crate::{
+    mean::{lowered_power_mean, power_mean},
+    roles,
+};
 
 const ROLES: &str = "ensemble fuses one base and one or more experts";
 
@@ -154,6 +158,17 @@ impl Ensemble {
     pub fn params(&self) -> &EnsembleParams {
         &self.params
     }
+
+    /// The members' weights as they are given.
+    fn weights(&self, members: usize) -> Result<Vec<f64>> {
+        let weights = self.params.weights.clone().unwrap_or_else(|| vec![1.0; members]);
+        if weights.len() != members {
+            let what = format!("/weights: {} weights for {members} members", weights.len());
+            return Err(Error::new(ErrorKind::InvalidConfig, what)
+                .with_help("give one weight for the base and one for each expert, or leave weights out"));
+        }
+        Ok(weights)
+    }
 }
 
 impl FusionStrategy for Ensemble {
@@ -164,13 +179,7 @@ impl FusionStrategy for Ensemble {
     fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
         let base = roles::one(session, "base", ROLES)?;
         let experts = roles::some(session, "expert", ROLES)?;
-        let members = experts.len() + 1;
-        let mut weights = self.params.weights.clone().unwrap_or_else(|| vec![1.0; members]);
-        if weights.len() != members {
-            let what = format!("/weights: {} weights for {members} members", weights.len());
-            return Err(Error::new(ErrorKind::InvalidConfig, what)
-                .with_help("give one weight for the base and one for each expert, or leave weights out"));
-        }
+        let mut weights = self.weights(experts.len() + 1)?;
         let sum: f64 = weights.iter().sum();
         for weight in &mut weights {
             *weight /= sum;
@@ -178,6 +187,42 @@ impl FusionStrategy for Ensemble {
         let base_weight = weights.remove(0);
         let others = weights.into_iter().zip(experts).collect();
         Ok(Box::new(State { exponent: self.exponent, base, base_weight, others }))
+    }
+
+    fn lower(&self, session: &SessionInfo) -> Result<FusionGraph> {
+        let base = roles::one(session, "base", ROLES)?;
+        let experts = roles::some(session, "expert", ROLES)?;
+        let weights = self.weights(experts.len() + 1)?;
+        let mut graph = FusionGraph::new();
+        let weights: Vec<Value> = weights
+            .iter()
+            .enumerate()
+            .map(|(index, weight)| graph.parameter(format!("weights.{index}"), *weight))
+            .collect();
+        let mut total = weights[0];
+        for weight in &weights[1..] {
+            total = graph.add(total, *weight);
+        }
+        let base = graph.row(base);
+        let mut terms = Vec::new();
+        for (weight, expert) in weights[1..].iter().zip(experts) {
+            let expert = graph.row(expert);
+            terms.push((graph.divide(*weight, total), graph.direction(expert, base)));
+        }
+        let fused = match self.exponent {
+            None => graph.linear_combination(base, None, &terms),
+            Some(exponent) => {
+                let power = match self.params.mean {
+                    Mean::Power => graph.parameter("power", exponent),
+                    Mean::Geometric | Mean::Arithmetic => graph.constant(1.0),
+                };
+                let base_weight = graph.divide(weights[0], total);
+                lowered_power_mean(&mut graph, power, (base_weight, base), &terms)
+            }
+        };
+        graph.set_fused(fused);
+        graph.add_divergences(fused, base);
+        Ok(graph)
     }
 }
 

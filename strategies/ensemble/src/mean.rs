@@ -1,7 +1,8 @@
 //! The kernel of means that are not linear in logits.
 
 use logitfuse_core::{
-    RoleRow,
+    FusionGraph, RoleRow,
+    fusion_graph::{Comparison, Value},
     numerics::{lanes::round_to_f32, ln, masked_difference, softmax},
 };
 
@@ -55,6 +56,45 @@ pub(crate) fn power_mean<'a>(
             *out = if base == f32::NEG_INFINITY { base } else { moved };
         }
     }
+}
+
+/// [`power_mean`] as operations of a graph; `terms` are the normalised weights of the other members and their differences from
+/// the base.
+pub(crate) fn lowered_power_mean(
+    graph: &mut FusionGraph,
+    power: Value,
+    (base_weight, base): (Value, Value),
+    terms: &[(Value, Value)],
+) -> Value {
+    let [zero, lowest] = [0.0, f32::MIN].map(|number| graph.constant(number));
+    let counts = graph.compare(Comparison::Less, zero, base_weight);
+    let mut best = graph.select(counts, zero, lowest);
+    let mut exponents = Vec::new();
+    for &(weight, direction) in terms {
+        let exponent = graph.multiply(power, direction);
+        let exponent = graph.finite(exponent);
+        let counts = graph.compare(Comparison::Less, zero, weight);
+        let counted = graph.select(counts, exponent, lowest);
+        best = graph.max(best, counted);
+        exponents.push((weight, counted));
+    }
+    let below = graph.subtract(zero, best);
+    let ratio = graph.exp(below);
+    let base_part = graph.multiply(base_weight, ratio);
+    let mut sum = graph.select(counts, base_part, zero);
+    for (weight, exponent) in exponents {
+        let below = graph.subtract(exponent, best);
+        let ratio = graph.exp(below);
+        let part = graph.multiply(weight, ratio);
+        sum = graph.add(sum, part);
+    }
+    let log = graph.log(sum);
+    let above = graph.add(best, log);
+    let above = graph.divide(above, power);
+    let fused = graph.add(base, above);
+    let fused = graph.finite(fused);
+    let masked = graph.is_masked(base);
+    graph.select(masked, base, fused)
 }
 
 /// `e^x` of every entry, by the core's kernel: a softmax without normaliser.

@@ -1,5 +1,5 @@
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Law, Memoryless, PromptReading, PromptScore,
+    Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, PromptReading, PromptScore,
     Result, RoleRow, RoleSpec, SessionInfo, StrategyInfo, TokenId,
     numerics::{Contrast, kl_divergence, linear_combination},
     params,
@@ -138,6 +138,26 @@ impl FusionStrategy for TriMix {
                 Box::new(PromptFitted { mixer, search: WeightSearch::default(), begun: false })
             }
         })
+    }
+
+    fn lower(&self, session: &SessionInfo) -> Result<FusionGraph> {
+        if self.params.calibration == TriMixCalibration::Prompt {
+            let what = "/calibration: a graph does not see the prompt that its weights would be fitted to";
+            return Err(Error::new(ErrorKind::Unsupported, what).with_help("give alpha and beta"));
+        }
+        let mut graph = FusionGraph::new();
+        let base = graph.row(roles::one(session, "base", ROLES)?);
+        let expert = graph.row(roles::one(session, "expert", ROLES)?);
+        let anti = graph.row(roles::one(session, "anti", ROLES)?);
+        let alpha = graph.parameter("alpha", self.params.alpha);
+        let beta = graph.parameter("beta", self.params.beta);
+        let one = graph.constant(1.0);
+        let rest = graph.subtract(one, alpha);
+        let terms = [(beta, graph.contrast(expert, anti)), (rest, graph.contrast(anti, base))];
+        let fused = graph.linear_combination(base, None, &terms);
+        graph.set_fused(fused);
+        graph.add_divergences(fused, base);
+        Ok(graph)
     }
 }
 

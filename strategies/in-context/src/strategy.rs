@@ -1,6 +1,6 @@
 use logitfuse_core::numerics::{Contrast, kl_both, kl_divergence, linear_combination, log_sum_exp, mask_implausible};
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec,
+    Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec,
     SessionInfo, StrategyInfo,
 };
 
@@ -68,6 +68,24 @@ impl InContext {
     pub fn params(&self) -> &Params {
         &self.params
     }
+
+    /// The rows of the base, and of what the difference is taken towards and away from.
+    fn places(&self, session: &SessionInfo) -> Result<[usize; 3]> {
+        let place = |role: &str| match session.rows_of(role).collect::<Vec<usize>>()[..] {
+            [row] => Ok(row),
+            ref rows => Err(Error::new(
+                ErrorKind::Incompatible,
+                format!("{role}: one source takes this role, not {}", rows.len()),
+            )
+            .with_help(match self.params.mode {
+                Mode::IclExpert => "mode icl_expert fuses one base, one expert and one anti",
+                _ => "modes cad, adacad and cfg fuse one base and one anti: one model, two prompts",
+            })),
+        };
+        let base = place("base")?;
+        let towards = if self.params.mode == Mode::IclExpert { place("expert")? } else { base };
+        Ok([base, towards, place("anti")?])
+    }
 }
 
 fn equation(mode: Mode) -> &'static str {
@@ -104,22 +122,38 @@ impl FusionStrategy for InContext {
     }
 
     fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
-        let place = |role: &str| match session.rows_of(role).collect::<Vec<usize>>()[..] {
-            [row] => Ok(row),
-            ref rows => Err(Error::new(
-                ErrorKind::Incompatible,
-                format!("{role}: one source takes this role, not {}", rows.len()),
-            )
-            .with_help(match self.params.mode {
-                Mode::IclExpert => "mode icl_expert fuses one base, one expert and one anti",
-                _ => "modes cad, adacad and cfg fuse one base and one anti: one model, two prompts",
-            })),
-        };
-        let base = place("base")?;
-        let towards = if self.params.mode == Mode::IclExpert { place("expert")? } else { base };
-        let away = place("anti")?;
+        let [base, towards, away] = self.places(session)?;
         let plausibility = self.params.plausibility;
         Ok(Box::new(State { strength: self.strength, plausibility, base, towards, away }))
+    }
+
+    fn lower(&self, session: &SessionInfo) -> Result<FusionGraph> {
+        let places = self.places(session)?;
+        let mut graph = FusionGraph::new();
+        let [base, towards, away] = places.map(|place| graph.row(place));
+        let contrast = graph.contrast(towards, away);
+        let strength = match self.strength {
+            Strength::Fixed(strength) if self.params.mode == Mode::Cfg => {
+                let gamma = graph.parameter("gamma", strength + 1.0);
+                let one = graph.constant(1.0);
+                graph.subtract(gamma, one)
+            }
+            Strength::Fixed(strength) => graph.parameter("alpha", strength),
+            Strength::Divergence { floor } => {
+                let floor = graph.parameter("floor", floor);
+                let divergence = graph.jensen_shannon(towards, away);
+                graph.max(divergence, floor)
+            }
+        };
+        let mut fused = graph.linear_combination(base, None, &[(strength, contrast)]);
+        if let Some(plausibility) = self.params.plausibility {
+            let plausibility = graph.parameter("plausibility", plausibility);
+            fused = graph.mask_implausible(base, plausibility, fused);
+        }
+        graph.set_fused(fused);
+        graph.add_trace("alpha", strength);
+        graph.add_divergences(fused, base);
+        Ok(graph)
     }
 }
 

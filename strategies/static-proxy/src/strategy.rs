@@ -1,6 +1,6 @@
 use logitfuse_core::numerics::{Contrast, kl_both, kl_divergence, linear_combination, log_sum_exp, mask_implausible};
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Law, Memoryless, ProxyRows, Result, RoleSpec,
+    Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, ProxyRows, Result, RoleSpec,
     SessionInfo, StrategyInfo,
 };
 use smallvec::SmallVec;
@@ -82,6 +82,37 @@ impl FusionStrategy for StaticProxy {
 
     fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
         Ok(Box::new(Plan::new(&self.params, session)?))
+    }
+
+    fn lower(&self, session: &SessionInfo) -> Result<FusionGraph> {
+        let params = &self.params;
+        if params.top_p.is_some() {
+            return Err(Error::new(ErrorKind::Unsupported, "/top_p: a nucleus needs the vocabulary sorted, at every token")
+                .with_help("use plausibility, which needs its largest entry only"));
+        }
+        let Plan { base, terms, .. } = Plan::new(params, session)?;
+        let mut graph = FusionGraph::new();
+        let alpha = graph.parameter("alpha", params.alpha);
+        let mut lowered = Vec::new();
+        for (index, term) in terms.iter().enumerate() {
+            let weight = params.weights.as_ref().map(|weights| {
+                let weight = graph.parameter(format!("weights.{index}"), weights[index]);
+                graph.multiply(alpha, weight)
+            });
+            let [expert, anti] = [term.expert, term.anti].map(|row| graph.row(row));
+            lowered.push((weight.unwrap_or(alpha), graph.contrast(expert, anti)));
+        }
+        let base = graph.row(base);
+        let base_weight = graph.parameter("base_weight", params.base_weight);
+        let mut fused = graph.linear_combination(base, Some(base_weight), &lowered);
+        if let Some(plausibility) = params.plausibility {
+            let plausibility = graph.parameter("plausibility", plausibility);
+            fused = graph.mask_implausible(base, plausibility, fused);
+        }
+        graph.set_fused(fused);
+        graph.add_trace("alpha", alpha);
+        graph.add_divergences(fused, base);
+        Ok(graph)
     }
 }
 

@@ -70,6 +70,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod lower;
 mod merge;
 mod params;
 mod state;

@@ -36,6 +36,16 @@ impl Merge {
         Ok(Self { base, tasks })
     }
 
+    /// The place of the base's row.
+    pub(crate) fn base_row(&self) -> usize {
+        self.base
+    }
+
+    /// Each task's factor, and the places of its expert's and its anti's rows.
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = (f64, usize, usize)> {
+        self.tasks.iter().map(|task| (task.lambda, task.expert, task.anti))
+    }
+
     pub(crate) fn base<'a>(&self, step: &FusionStep<'a>) -> &'a RoleRow<'a> {
         &step.rows()[self.base]
     }

@@ -1,6 +1,6 @@
-use logitfuse_core::{FusionState, FusionStrategy, Law, Result, RoleSpec, SessionInfo, StrategyInfo};
+use logitfuse_core::{FusionGraph, FusionState, FusionStrategy, Law, Result, RoleSpec, SessionInfo, StrategyInfo};
 
-use crate::{Params, Strength, merge::Merge, state::State};
+use crate::{Params, Strength, lower::lower, merge::Merge, state::State};
 
 /// The strategy; see the [crate's page](crate) for what it computes.
 #[derive(Clone, Debug)]
@@ -80,5 +80,9 @@ impl FusionStrategy for TaskArithmetic {
 
     fn start(&self, session: &SessionInfo) -> Result<Box<dyn FusionState>> {
         Ok(Box::new(State::new(&self.params, Merge::new(&self.params, session)?)))
+    }
+
+    fn lower(&self, session: &SessionInfo) -> Result<FusionGraph> {
+        Ok(lower(&self.params, &Merge::new(&self.params, session)?))
     }
 }

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use logitfuse_core::{
-    CalibrationRows, Error, FusedRow, FusionState, FusionStep, FusionStrategy, Law, PromptScore, Result, RoleRow,
+    CalibrationRows, Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, PromptScore, Result, RoleRow,
     SessionInfo, StrategyInfo, TokenId, numerics::argmax, params,
 };
 use schemars::JsonSchema;
@@ -145,6 +145,11 @@ impl FusionStrategy for Gate {
         rows_after: &mut dyn FnMut(usize) -> Result<CalibrationRows>,
     ) -> Result<Arc<dyn FusionStrategy>> {
         Ok(Arc::new(Self::new(self.params.clone(), self.inner.calibrated(session, rows_after)?)?))
+    }
+
+    fn lower(&self, _session: &SessionInfo) -> Result<FusionGraph> {
+        let what = "gate: it spares models from running, and a graph runs all of its models at every token";
+        Err(Error::new(ErrorKind::Unsupported, what).with_help("leave `gate` out"))
     }
 }
 

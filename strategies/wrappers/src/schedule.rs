@@ -1,7 +1,8 @@
 use std::{fmt, sync::Arc};
 
 use logitfuse_core::{
-    CalibrationRows, Error, FusedRow, FusionState, FusionStep, FusionStrategy, Law, PromptScore, Result, RoleRow,
+    CalibrationRows, Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, PromptScore,
+    Result, RoleRow,
     SessionInfo, StrategyInfo, TokenId,
     numerics::{Contrast, linear_combination},
     params,
@@ -181,6 +182,11 @@ impl FusionStrategy for Schedule {
         rows_after: &mut dyn FnMut(usize) -> Result<CalibrationRows>,
     ) -> Result<Arc<dyn FusionStrategy>> {
         Ok(Arc::new(Self::new(self.params, self.inner.calibrated(session, rows_after)?)?))
+    }
+
+    fn lower(&self, _session: &SessionInfo) -> Result<FusionGraph> {
+        let what = "schedule: it counts the tokens of a text, and a graph sees the present position only";
+        Err(Error::new(ErrorKind::Unsupported, what).with_help("leave `schedule` out"))
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) use self::model_config::TensorNames;
 use crate::{
     TensorInfo,
     graph::{self, GraphSummary},
-    signature::Signature,
+    signature::{CacheTensor, Signature},
 };
 
 /// How a model folder is laid out.
@@ -116,7 +116,15 @@ impl ModelFolder {
     /// # Errors
     /// As [`OnnxSource::open`](crate::OnnxSource::open) for what is no decoder or takes fixed shapes alone.
     pub fn check(&self) -> Result<()> {
-        Signature::discover(&self.onnx, self.inputs(), self.outputs(), &self.config).map(|_| ())
+        self.signature().map(drop)
+    }
+
+    /// The graph's inputs and outputs by purpose.
+    ///
+    /// # Errors
+    /// `InvalidData` and `Unsupported` for a graph that is no text decoder.
+    pub fn signature(&self) -> Result<Signature> {
+        Signature::discover(&self.onnx, self.inputs(), self.outputs(), &self.config)
     }
 
     /// The folder; for an ONNX file, the one that its configuration was looked for in.
@@ -174,7 +182,12 @@ impl ModelFolder {
     /// # Errors
     /// `InvalidData` and `Unsupported` for a graph that is no text decoder.
     pub fn logit_width(&self) -> Result<Option<usize>> {
-        Ok(Signature::discover(&self.onnx, &self.graph.inputs, &self.graph.outputs, &self.config)?.width)
+        Ok(self.signature()?.width)
+    }
+
+    /// Whether a cache goes straight through a node that can write it in place, as genai's shared buffers demand.
+    pub fn is_written_in_place(&self, cache: &CacheTensor) -> bool {
+        cache.dims.len() == 4 && self.graph.shared_pairs.contains(&(cache.past.clone(), cache.present.clone()))
     }
 
     /// The graph's inputs, as the file states them.

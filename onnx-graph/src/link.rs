@@ -1,0 +1,165 @@
+//! From a [`Model`] to a small file beside links to those of its weights.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use logitfuse_core::{Error, ErrorKind, Result};
+use same_file::Handle;
+
+use crate::{
+    model::Model,
+    save::{EMBED_BYTES, Home, INLINE_BYTES, beside, failed, name_in_folder, write_file},
+    tensor::{Initializer, TensorData},
+};
+
+impl Model {
+    /// Writes the model to `path` and copies none of the weights that lie in files: each such file is hard-linked beside
+    /// it as `NAME.weights`, `NAME.weights.2`, …, and the tensors point into it. A model of any size gets other names or
+    /// other nodes for the price of its header.
+    ///
+    /// A file may be one of external data or a whole model whose weights stand inside: an ONNX file names external data by
+    /// file, offset and length, and what else is in the file does not matter. Where the file system cannot link (another
+    /// disk, another owner, no links at all), the file is copied. Weights made in memory go where
+    /// [`save`](Self::save) puts them.
+    ///
+    /// A link is the file itself: whoever later writes *into* the source changes this model, too. Programs that write
+    /// models replace them, and a link outlives that. Saving a model over itself is fine. Files called `NAME.weights` and so
+    /// on that an earlier save of the same name left are removed if this one has no use for them.
+    ///
+    /// ```no_run
+    /// # fn main() -> logitfuse_core::Result<()> {
+    /// use logitfuse_onnx_graph::{Model, rename_values};
+    ///
+    /// let mut model = Model::open("expert/model.onnx".as_ref())?;
+    /// rename_values(model.graph_mut(), &mut |name| {
+    ///     if name == "input_ids" {
+    ///         *name = "tokens".into();
+    ///     }
+    /// });
+    /// model.save_linked("renamed/model.onnx".as_ref())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If a file of weights is gone or shorter than when the model was opened, or a file cannot be written.
+    pub fn save_linked(&self, path: &Path) -> Result<()> {
+        let in_memory = self.initializers.iter().filter(|weights| *weights.data() == TensorData::Header);
+        let embed = in_memory.map(Initializer::byte_length).sum::<u64>() <= EMBED_BYTES;
+        let mut links = Links { model: path, base: name_in_folder(path)?, made: Vec::new() };
+        let home = |weights: &Initializer| match weights.data() {
+            _ if weights.byte_length() <= INLINE_BYTES => Ok(Home::Header),
+            TensorData::Header if embed => Ok(Home::Header),
+            TensorData::Header => Ok(Home::Data),
+            TensorData::File { path, offset, length } => {
+                links.name_of(path, offset + length).map(|file| Home::Linked { file, offset: *offset })
+            }
+        };
+        let homes = self.initializers.iter().map(home).collect::<Result<Vec<_>>>()?;
+        self.save_apart(path, &homes)?;
+        links.remove_others()
+    }
+}
+
+/// The files of weights beside a model that is being written.
+struct Links<'a> {
+    model: &'a Path,
+    base: String,
+    made: Vec<Link>,
+}
+
+struct Link {
+    source: Arc<Path>,
+    file: Handle,
+    bytes: u64,
+    name: String,
+}
+
+impl Links<'_> {
+    /// The name beside the model of a file of weights of which so many bytes are needed.
+    fn name_of(&mut self, source: &Arc<Path>, bytes: u64) -> Result<String> {
+        let index = match self.made.iter().position(|link| link.source == *source) {
+            Some(index) => index,
+            None => self.add(source)?,
+        };
+        let link = &self.made[index];
+        if link.bytes >= bytes {
+            return Ok(link.name.clone());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidData,
+            format!("{}: holds {} bytes, {bytes} are needed: it was changed since", source.display(), link.bytes),
+        )
+        .with_help("leave the model's files alone until the command has ended"))
+    }
+
+    fn add(&mut self, source: &Arc<Path>) -> Result<usize> {
+        // A link to a symbolic link would be one that leads out of the folder.
+        let real = source.canonicalize().map_err(|e| failed(source, e))?;
+        let file = Handle::from_path(&real).map_err(|e| failed(source, e))?;
+        let bytes = file.as_file().metadata().map_err(|e| failed(source, e))?.len();
+        let name = match self.made.iter().find(|link| link.file == file) {
+            Some(link) => link.name.clone(),
+            None => self.place(&real, &file)?,
+        };
+        self.made.push(Link { source: source.clone(), file, bytes, name });
+        Ok(self.made.len() - 1)
+    }
+
+    /// Links the file under the first name that is free. A name that is taken may belong to a model that is still whole:
+    /// it is replaced by nothing, so that the model that stands here keeps its weights until it is replaced itself.
+    fn place(&self, source: &Path, file: &Handle) -> Result<String> {
+        for number in 1_usize.. {
+            let suffix = if number == 1 { ".weights".to_owned() } else { format!(".weights.{number}") };
+            let target = beside(self.model, &suffix);
+            match target.symlink_metadata() {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => link_or_copy(source, &target)?,
+                Err(e) => return Err(failed(&target, e)),
+                Ok(there) => {
+                    let same = there.is_file() && Handle::from_path(&target).is_ok_and(|there| there == *file);
+                    if !same {
+                        continue;
+                    }
+                }
+            }
+            return Ok(format!("{}{suffix}", self.base));
+        }
+        Err(Error::new(ErrorKind::Internal, format!("{}: too many files of weights", self.model.display())))
+    }
+
+    /// Removes files of weights of an earlier model of this name.
+    fn remove_others(&self) -> Result<()> {
+        let folder = self.model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        for entry in fs::read_dir(folder).map_err(|e| failed(folder, e))? {
+            let entry = entry.map_err(|e| failed(folder, e))?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if self.is_ours(name) && !self.made.iter().any(|link| link.name == name) {
+                fs::remove_file(entry.path()).map_err(|e| failed(&entry.path(), e))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_ours(&self, name: &str) -> bool {
+        let number = name.strip_prefix(&self.base).and_then(|rest| rest.strip_prefix(".weights"));
+        number.is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix('.').is_some_and(|digits| digits.parse::<usize>().is_ok())
+        })
+    }
+}
+
+fn link_or_copy(source: &Path, target: &PathBuf) -> Result<()> {
+    if fs::hard_link(source, target).is_ok() {
+        return Ok(());
+    }
+    write_file(target, |out| {
+        let mut file = File::open(source).map_err(|e| failed(source, e))?;
+        io::copy(&mut file, out).map_err(|e| failed(source, e))?;
+        Ok(())
+    })
+}
