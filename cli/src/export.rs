@@ -32,8 +32,8 @@ pub(crate) fn run(global: &Global, args: &ExportArgs) -> anyhow::Result<ExitCode
     settings.draft.clone_from(&args.draft);
     settings.uniform_kv = args.uniform_kv;
     let mut say = |step: &str| output::say(global.quiet, &format!("export: {step} …"));
-    let folder = export(&options, strategy.as_ref(), &settings, &args.output, &mut say)
-        .map_err(|e| config.underline(e))?;
+    let folder =
+        export(&options, strategy.as_ref(), &settings, &args.output, &mut say).map_err(|e| config.underline(e))?;
     for line in not_exported(&options) {
         output::say(global.quiet, &format!("warning: {line}"));
     }
@@ -77,7 +77,9 @@ fn compare(
 
 fn verdict(checked: &Checked) -> String {
     let Checked { prompts, tokens, largest_difference, first_difference, .. } = checked;
-    let of = format!("{prompts} prompts, {tokens} tokens, log-probabilities differ by {largest_difference:.1e} nats at most");
+    let of = format!(
+        "{prompts} prompts, {tokens} tokens, log-probabilities differ by {largest_difference:.1e} nats at most"
+    );
     match first_difference {
         None => format!("check: {of}; all tokens equal"),
         Some(first) => format!(

@@ -104,7 +104,8 @@ impl Evaluation<'_> {
                 Comparison::LessOrEqual => self.zip(a.index(), b.index(), |a, b| truth(a <= b)),
                 Comparison::Equal => self.zip(a.index(), b.index(), |a, b| truth(a == b)),
             },
-            Operation::Both(a, b) => self.zip(a.index(), b.index(), |a, b| a * b),
+            Operation::Both(a, b) => self.zip(a.index(), b.index(), f32::min),
+            Operation::Either(a, b) => self.zip(a.index(), b.index(), f32::max),
             Operation::Select(condition, then, otherwise) => {
                 let [condition, then, otherwise] =
                     [condition, then, otherwise].map(|value| &self.values[value.index()]);

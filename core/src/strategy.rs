@@ -353,7 +353,8 @@ pub trait FusionStrategy: Send + Sync {
     fn lower(&self, session: &SessionInfo) -> Result<FusionGraph> {
         let _ = session;
         let what = format!("strategy `{}` is not written as a graph", self.info().id);
-        Err(Error::new(ErrorKind::Unsupported, what).with_help("write `FusionStrategy::lower` for it, or use a built-in strategy"))
+        Err(Error::new(ErrorKind::Unsupported, what)
+            .with_help("write `FusionStrategy::lower` for it, or use a built-in strategy"))
     }
 }
 

@@ -172,11 +172,15 @@ fn usage(fusion: &Fusion, settings: &ExportSettings) -> String {
             parameter_input(&parameter.name)
         )
     });
-    let trace = fusion.graph.trace().first().map_or(String::new(), |(name, _)| {
-        format!("    print(generator.get_output(\"{}\"))\n", trace_output(name))
-    });
+    let trace =
+        fusion.graph.trace().first().map_or(String::new(), |(name, _)| {
+            format!("    print(generator.get_output(\"{}\"))\n", trace_output(name))
+        });
     let (folder, defaults) = match settings.target {
-        Target::Onnx => ("genai", "In the folder `genai` every parameter has to be set; genai cannot leave out an input of a graph."),
+        Target::Onnx => (
+            "genai",
+            "In the folder `genai` every parameter has to be set; genai cannot leave out an input of a graph.",
+        ),
         _ => (".", "Parameters that are not set have their defaults."),
     };
     let genai = format!(

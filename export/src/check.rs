@@ -113,11 +113,12 @@ fn live(
 /// The largest difference of log-probabilities, in nats.
 fn difference(live: &[f32], exported: &[f32]) -> f64 {
     let [live_normaliser, exported_normaliser] = [live, exported].map(log_sum_exp);
-    let pairs = live.iter().zip(exported).map(|(&a, &b)| {
-        (f64::from(a) - live_normaliser, f64::from(b) - exported_normaliser)
-    });
+    let pairs =
+        live.iter().zip(exported).map(|(&a, &b)| (f64::from(a) - live_normaliser, f64::from(b) - exported_normaliser));
     let counted = pairs.filter(|(a, b)| a.max(*b) >= COUNTS);
-    counted.map(|(a, b)| (a - b).abs()).fold(0.0, |worst, next| if next > worst || next.is_nan() { next } else { worst })
+    counted
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |worst, next| if next > worst || next.is_nan() { next } else { worst })
 }
 
 fn exported(runtime: &Runtime, target: Target, folder: &Path) -> Result<OnnxSource> {

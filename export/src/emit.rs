@@ -152,6 +152,10 @@ impl Emitter<'_> {
                 let node = Node::new("And", &[self.name(*a), self.name(*b)], &[&own]);
                 (own, vec![*a, *b], Some(node))
             }
+            Operation::Either(a, b) => {
+                let node = Node::new("Or", &[self.name(*a), self.name(*b)], &[&own]);
+                (own, vec![*a, *b], Some(node))
+            }
             Operation::Select(condition, then, otherwise) => {
                 let inputs = [self.name(*condition), self.name(*then), self.name(*otherwise)];
                 let node = Node::new("Where", &inputs, &[&own]);
@@ -197,8 +201,7 @@ impl Emitter<'_> {
         };
         let scalar = |name: String, element: ElementType| ValueInfo::tensor(name, element, &[]);
         let [round, go_on, goes_on] = ["round", "go_on", "goes_on"].map(|name| format!("{own}/{name}"));
-        let mut input =
-            vec![scalar(round, ElementType::INT64), scalar(go_on.clone(), ElementType::BOOL)];
+        let mut input = vec![scalar(round, ElementType::INT64), scalar(go_on.clone(), ElementType::BOOL)];
         input.extend(carried.map(|name| untyped(name, ElementType::FLOAT)));
         nodes.push(Node::new("Identity", &[&go_on], &[&goes_on]));
         let mut output = vec![scalar(goes_on, ElementType::BOOL)];

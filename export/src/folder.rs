@@ -98,10 +98,12 @@ fn sync_all(folder: &Path) -> io::Result<()> {
 pub(crate) fn link(from: &Path, to: &Path) -> Result<()> {
     // A link to a link would lead out of the folder, which runtimes refuse.
     let from = fs::canonicalize(from).map_err(|e| failed(from, &e))?;
-    if fs::hard_link(&from, to).is_ok() {
-        return Ok(());
-    }
-    fs::copy(&from, to).map(drop).map_err(|e| failed(to, &e))
+    if fs::hard_link(&from, to).is_ok() { Ok(()) } else { copy(&from, to) }
+}
+
+/// A copy: of small files, which people edit.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).map(drop).map_err(|e| failed(to, &e))
 }
 
 /// A small file of our own.

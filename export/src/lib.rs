@@ -65,7 +65,7 @@ use logitfuse_core::{Error, ErrorKind, FusionStrategy, Result};
 use logitfuse_pipeline::PipelineOptions;
 
 use crate::{
-    folder::{Staging, link, write},
+    folder::{Staging, copy, write},
     models::{ExportModel, Fusion},
     one_graph::{one_graph, without_defaults},
     uniform_kv::{UniformShape, make_uniform},
@@ -176,7 +176,8 @@ pub fn not_exported(options: &PipelineOptions) -> Vec<String> {
         ("speculation", options.speculation.is_some()),
     ];
     let set = settings.into_iter().filter(|(_, set)| *set);
-    set.map(|(name, _)| format!("{name} is no part of the exported files; it is for the program that serves them")).collect()
+    set.map(|(name, _)| format!("{name} is no part of the exported files; it is for the program that serves them"))
+        .collect()
 }
 
 fn uniform_shape(fusion: &Fusion) -> Result<UniformShape> {
@@ -221,7 +222,7 @@ fn write_onnx(
     write_json(&root.join("config.json"), &card::config_json(fusion)?)?;
     let generation = fusion.models[0].folder.root().join("generation_config.json");
     if generation.exists() {
-        link(&generation, &root.join("generation_config.json"))?;
+        copy(&generation, &root.join("generation_config.json"))?;
     }
 
     progress("folder for genai");
@@ -242,7 +243,7 @@ fn write_onnx(
 fn tokenizer_files(fusion: &Fusion, folder: &Path) -> Result<()> {
     for (path, kind) in fusion.models[0].folder.files() {
         if let ("tokenizer" | "chat_template", Some(name)) = (kind, path.file_name()) {
-            link(&path, &folder.join(name))?;
+            copy(&path, &folder.join(name))?;
         }
     }
     Ok(())

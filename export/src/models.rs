@@ -70,8 +70,7 @@ impl Fusion {
             if models[place].is_none() {
                 let count = roles.entry(binding.role.clone()).or_default();
                 *count += 1;
-                let name =
-                    if *count == 1 { binding.role.clone() } else { format!("{}_{count}", binding.role) };
+                let name = if *count == 1 { binding.role.clone() } else { format!("{}_{count}", binding.role) };
                 models[place] = Some(ExportModel::open(name, files.models[place].clone())?);
                 order.push(place);
             }
@@ -128,8 +127,11 @@ impl Fusion {
         for model in &self.models[1..] {
             let differ = |what: &str, a: Element, b: Element| {
                 let shown = model.folder.onnx().display();
-                Error::new(ErrorKind::Incompatible, format!("{shown}: its {what} are {b}, those of `{}` {a}", first.name))
-                    .with_help("export the models with the same types")
+                Error::new(
+                    ErrorKind::Incompatible,
+                    format!("{shown}: its {what} are {b}, those of `{}` {a}", first.name),
+                )
+                .with_help("export the models with the same types")
             };
             let (a, b) = (first.signature.ids.element, model.signature.ids.element);
             if a != b {
@@ -155,7 +157,10 @@ impl ExportModel {
         };
         if signature.use_cache_branch.is_some() {
             let what = "a merged decoder with two branches, which no generic runtime feeds";
-            return refuse(what, "export the model for text generation with one graph (`optimum-cli … --no-post-process`)");
+            return refuse(
+                what,
+                "export the model for text generation with one graph (`optimum-cli … --no-post-process`)",
+            );
         }
         if signature.rows_to_keep.is_some() {
             return refuse("it asks how many rows of logits are wanted", "export it without `num_logits_to_keep`");
@@ -195,8 +200,11 @@ fn layers(cache: &[CacheTensor], shown: &str) -> Result<Vec<Layer>> {
         .into_iter()
         .map(|(number, pair)| match pair {
             [Some(key), Some(value)] => Ok(Layer { number, key, value }),
-            _ => Err(Error::new(ErrorKind::InvalidData, format!("{shown}: layer {number} has only one of its two caches"))
-                .with_help("export the model again")),
+            _ => Err(Error::new(
+                ErrorKind::InvalidData,
+                format!("{shown}: layer {number} has only one of its two caches"),
+            )
+            .with_help("export the model again")),
         })
         .collect()
 }

@@ -74,7 +74,7 @@ fn rows(model: &mut Model, fusion: &Fusion, logits: &[String]) -> Vec<String> {
     let mut rows = Vec::new();
     for (part, name) in fusion.models.iter().zip(logits) {
         let mut row = name.clone();
-        let mut node = |op: &str, suffix: &str, inputs: &[&str]| {
+        let node = |op: &str, suffix: &str, inputs: &[&str]| {
             let output = format!("fusion/{}/{suffix}", part.name);
             let node = Node::new(op, inputs, &[&output]);
             (node, output)

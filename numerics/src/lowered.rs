@@ -327,12 +327,9 @@ impl Problem<'_> {
         let better = graph.compare(Comparison::Less, minimum.loss, bottom.loss);
         let inside = graph.both(bracket.found, better);
         let alpha = graph.select(inside, root, low);
-        let [loss, forward, reverse] = [
-            (minimum.loss, bottom.loss),
-            (minimum.forward, bottom.forward),
-            (minimum.reverse, bottom.reverse),
-        ]
-        .map(|(inside_value, at_bottom)| graph.select(inside, inside_value, at_bottom));
+        let [loss, forward, reverse] =
+            [(minimum.loss, bottom.loss), (minimum.forward, bottom.forward), (minimum.reverse, bottom.reverse)]
+                .map(|(inside_value, at_bottom)| graph.select(inside, inside_value, at_bottom));
 
         let falls = is_falling(graph, top.slope);
         let better = graph.compare(Comparison::Less, top.loss, loss);
@@ -348,7 +345,7 @@ impl Problem<'_> {
             loss: graph.select(at_top, top.loss, loss),
             forward: graph.select(at_top, top.forward, forward),
             reverse: graph.select(at_top, top.reverse, reverse),
-            saturated: graph.select(at_top, at_top, stopped_below),
+            saturated: graph.either(at_top, stopped_below),
         }
     }
 
@@ -365,7 +362,7 @@ impl Problem<'_> {
         let here = self.probe(graph, alpha);
         let below = graph.compare(Comparison::Less, ratio, low);
         let above = graph.compare(Comparison::Less, high, ratio);
-        let saturated = graph.select(below, below, above);
+        let saturated = graph.either(below, above);
         Best { alpha, loss: here.loss, forward: here.forward, reverse: here.reverse, saturated }
     }
 }

@@ -47,10 +47,7 @@ impl PipelineOptions {
             models: prepared.folders(),
             end_of_sequence: prepared.end_of_sequence().to_vec(),
             tokenizer: prepared.tokenizer(),
-            session: SessionInfo::new(
-                roles.into_iter().map(|(role, source)| RoleBinding { role, source }),
-                vocabulary,
-            ),
+            session: SessionInfo::new(roles.into_iter().map(|(role, source)| RoleBinding { role, source }), vocabulary),
         })
     }
 }

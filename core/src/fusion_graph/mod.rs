@@ -85,9 +85,11 @@ pub enum Operation {
     Binary(Binary, Value, Value),
     /// A truth value from two numbers.
     Compare(Comparison, Value, Value),
-    /// Both truth values, or (`false`) either of them.
+    /// Whether both truth values hold.
     Both(Value, Value),
-    /// The second where the first is true, the third elsewhere.
+    /// Whether one of two truth values holds.
+    Either(Value, Value),
+    /// The second number where the first is true, the third elsewhere.
     Select(Value, Value, Value),
     /// One number from the entries of a row.
     Reduce(Reduction, Value),
@@ -179,7 +181,8 @@ impl FusionGraph {
 
     /// A parameter with its default.
     pub fn parameter(&mut self, name: impl Into<String>, default: f64) -> Value {
-        self.parameters.push(GraphParameter { name: name.into(), default: crate::numerics::lanes::clamp_to_f32(default) });
+        self.parameters
+            .push(GraphParameter { name: name.into(), default: crate::numerics::lanes::clamp_to_f32(default) });
         self.push(Operation::Parameter(self.parameters.len() - 1))
     }
 
@@ -228,7 +231,12 @@ impl FusionGraph {
         self.push(Operation::Both(a, b))
     }
 
-    /// `then` where the condition holds, `otherwise` elsewhere.
+    /// Whether one of them holds.
+    pub fn either(&mut self, a: Value, b: Value) -> Value {
+        self.push(Operation::Either(a, b))
+    }
+
+    /// `then` where the condition holds, `otherwise` elsewhere; both are numbers.
     pub fn select(&mut self, condition: Value, then: Value, otherwise: Value) -> Value {
         self.push(Operation::Select(condition, then, otherwise))
     }
@@ -334,9 +342,10 @@ impl FusionGraph {
         let row = match &operation {
             Operation::Row(_) => true,
             Operation::Unary(_, x) => self.is_row(*x),
-            Operation::Binary(_, a, b) | Operation::Compare(_, a, b) | Operation::Both(a, b) => {
-                self.is_row(*a) || self.is_row(*b)
-            }
+            Operation::Binary(_, a, b)
+            | Operation::Compare(_, a, b)
+            | Operation::Both(a, b)
+            | Operation::Either(a, b) => self.is_row(*a) || self.is_row(*b),
             Operation::Select(condition, a, b) => [condition, a, b].iter().any(|value| self.is_row(**value)),
             _ => false,
         };

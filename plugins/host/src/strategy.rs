@@ -11,7 +11,7 @@ use std::{
 };
 
 use logitfuse_core::{
-    CalibrationRows, Error, ErrorKind, FusionState, FusionStrategy, Result, SessionInfo, StrategyInfo,
+    CalibrationRows, Error, ErrorKind, FusionGraph, FusionState, FusionStrategy, Result, SessionInfo, StrategyInfo,
 };
 use logitfuse_plugin_abi::{LF_E_PANIC, LF_OK, lf_binding, lf_buf, lf_instance, lf_session, lf_state, lf_strategy_v1};
 use serde_json::Value;

@@ -39,7 +39,10 @@ pub(crate) fn lower(params: &Params, session: &SessionInfo) -> Result<FusionGrap
             solve(&mut graph, &tilts, objective, &targets, bounds)
         }
         (Some(_), Solver::Grid) if params.objective == Goal::VarianceRatio => {
-            return Err(unsupported("/solver: a grid beside variance_ratio, which is a closed form", "use solver exact"));
+            return Err(unsupported(
+                "/solver: a grid beside variance_ratio, which is a closed form",
+                "use solver exact",
+            ));
         }
         (Some(objective), Solver::Grid) => {
             let grid = Grid { low, high, step: params.grid_step.unwrap_or(0.1) };

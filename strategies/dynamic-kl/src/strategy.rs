@@ -2,8 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use logitfuse_core::{
-    CalibrationRows, Error, ErrorKind, FusionGraph, FusionState, FusionStrategy, Law, PromptReading, Result, RoleSpec, SessionInfo, StrategyInfo,
-    params::invalid,
+    CalibrationRows, Error, ErrorKind, FusionGraph, FusionState, FusionStrategy, Law, PromptReading, Result, RoleSpec,
+    SessionInfo, StrategyInfo, params::invalid,
 };
 
 use crate::{

@@ -1,6 +1,6 @@
 use logitfuse_core::{
-    Error, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec, SessionInfo,
-    StrategyInfo,
+    Error, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec,
+    SessionInfo, StrategyInfo,
     numerics::{Contrast, kl_divergence, linear_combination, mask_implausible},
     params,
 };

@@ -1,6 +1,6 @@
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec,
-    SessionInfo, StrategyInfo,
+    Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result,
+    RoleSpec, SessionInfo, StrategyInfo,
     fusion_graph::Value,
     numerics::{Contrast, kl_divergence, linear_combination},
     params,

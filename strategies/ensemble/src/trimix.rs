@@ -1,6 +1,6 @@
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, PromptReading, PromptScore,
-    Result, RoleRow, RoleSpec, SessionInfo, StrategyInfo, TokenId,
+    Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, PromptReading,
+    PromptScore, Result, RoleRow, RoleSpec, SessionInfo, StrategyInfo, TokenId,
     numerics::{Contrast, kl_divergence, linear_combination},
     params,
 };

@@ -1,7 +1,7 @@
 use logitfuse_core::numerics::{Contrast, kl_both, kl_divergence, linear_combination, log_sum_exp, mask_implausible};
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec,
-    SessionInfo, StrategyInfo,
+    Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result,
+    RoleSpec, SessionInfo, StrategyInfo,
 };
 
 use crate::{Mode, Params, divergence::jensen_shannon, params::Strength};

@@ -1,7 +1,7 @@
 use logitfuse_core::numerics::{Contrast, kl_both, kl_divergence, linear_combination, log_sum_exp, mask_implausible};
 use logitfuse_core::{
-    Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, ProxyRows, Result, RoleSpec,
-    SessionInfo, StrategyInfo,
+    Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, ProxyRows,
+    Result, RoleSpec, SessionInfo, StrategyInfo,
 };
 use smallvec::SmallVec;
 
@@ -87,8 +87,11 @@ impl FusionStrategy for StaticProxy {
     fn lower(&self, session: &SessionInfo) -> Result<FusionGraph> {
         let params = &self.params;
         if params.top_p.is_some() {
-            return Err(Error::new(ErrorKind::Unsupported, "/top_p: a nucleus needs the vocabulary sorted, at every token")
-                .with_help("use plausibility, which needs its largest entry only"));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "/top_p: a nucleus needs the vocabulary sorted, at every token",
+            )
+            .with_help("use plausibility, which needs its largest entry only"));
         }
         let Plan { base, terms, .. } = Plan::new(params, session)?;
         let mut graph = FusionGraph::new();

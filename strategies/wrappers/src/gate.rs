@@ -1,8 +1,8 @@
 use std::{fmt, sync::Arc};
 
 use logitfuse_core::{
-    CalibrationRows, Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, PromptScore, Result, RoleRow,
-    SessionInfo, StrategyInfo, TokenId, numerics::argmax, params,
+    CalibrationRows, Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law,
+    PromptScore, Result, RoleRow, SessionInfo, StrategyInfo, TokenId, numerics::argmax, params,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,8 @@
 use std::{fmt, sync::Arc};
 
 use logitfuse_core::{
-    CalibrationRows, Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, PromptScore,
-    Result, RoleRow,
-    SessionInfo, StrategyInfo, TokenId,
+    CalibrationRows, Error, ErrorKind, FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law,
+    PromptScore, Result, RoleRow, SessionInfo, StrategyInfo, TokenId,
     numerics::{Contrast, linear_combination},
     params,
 };
