@@ -186,12 +186,14 @@ fn usage(fusion: &Fusion, settings: &ExportSettings) -> String {
     let genai = format!(
         "\n## With onnxruntime-genai\n\n{defaults} A name that the files do not have is ignored by genai without a word. \
          Batches are padded on the right.\n\n```python\nimport numpy as np\nimport onnxruntime_genai as og\n\n\
-         model = og.Model(\"{folder}\")\ntokenizer = og.Tokenizer(model)\nparams = og.GeneratorParams(model)\n\
+         model = og.Model(\"{folder}\")\ntokenizer = og.Tokenizer(model)\n\
+         tokenizer.update_options(add_special_tokens=\"true\")  # the tokens that begin a text\nparams = og.GeneratorParams(model)\n\
          params.set_search_options(max_length=256)\ngenerator = og.Generator(model, params)\n{set_python}\
          generator.append_tokens(tokenizer.encode(\"Why is the sky blue?\"))\nwhile not generator.is_done():\n    \
          generator.generate_next_token()\n{trace}print(tokenizer.decode(generator.get_sequence(0)))\n```\n\n\
          ```csharp\nusing Microsoft.ML.OnnxRuntimeGenAI;\n\nusing var model = new Model(\"{folder}\");\n\
-         using var tokenizer = new Tokenizer(model);\nusing var options = new GeneratorParams(model);\n\
+         using var tokenizer = new Tokenizer(model);\n\
+         tokenizer.UpdateOptions(new() {{ [\"add_special_tokens\"] = \"true\" }});\nusing var options = new GeneratorParams(model);\n\
          options.SetSearchOption(\"max_length\", 256);\nusing var generator = new Generator(model, options);\n{set_csharp}\
          generator.AppendTokenSequences(tokenizer.Encode(\"Why is the sky blue?\"));\nwhile (!generator.IsDone())\n    \
          generator.GenerateNextToken();\nConsole.WriteLine(tokenizer.Decode(generator.GetSequence(0)));\n```\n"

@@ -52,6 +52,7 @@ mod genai_config;
 mod models;
 mod one_graph;
 mod stages;
+mod triton;
 mod uniform_kv;
 
 use std::{
@@ -62,7 +63,8 @@ use std::{
 
 pub use check::{Checked, Difference, check};
 use logitfuse_core::{Error, ErrorKind, FusionStrategy, Result};
-use logitfuse_pipeline::PipelineOptions;
+use logitfuse_pipeline::{PipelineOptions, read_text_file};
+use serde_json::json;
 
 use crate::{
     folder::{Staging, copy, write},
@@ -156,7 +158,8 @@ pub fn export(
         }
         Target::Onnx => write_onnx(&fusion, &staging, draft, uniform.as_ref(), progress)?,
         Target::Triton => {
-            return Err(Error::new(ErrorKind::Unsupported, "target triton is not there yet"));
+            progress("model repository");
+            triton::write_repository(&fusion, &staging)?;
         }
     }
     progress("hashes of the parents");
@@ -199,7 +202,7 @@ fn drafting<'a>(fusion: &'a Fusion, role: &str) -> Result<&'a ExportModel> {
 fn write_genai(fusion: &Fusion, folder: &Path) -> Result<()> {
     stages::write_stages(fusion, folder)?;
     write_json(&folder.join("genai_config.json"), &genai_config::pipeline_config(fusion)?)?;
-    tokenizer_files(fusion, folder)
+    genai_tokenizer_files(fusion, folder)
 }
 
 fn write_onnx(
@@ -236,7 +239,7 @@ fn write_onnx(
         })
         .transpose()?;
     write_json(&genai.join("genai_config.json"), &genai_config::graph_config(fusion, "model.onnx", draft, uniform)?)?;
-    tokenizer_files(fusion, &genai)
+    genai_tokenizer_files(fusion, &genai)
 }
 
 /// Copies what turns text into tokens: the first model's, which all share.
@@ -247,6 +250,24 @@ fn tokenizer_files(fusion: &Fusion, folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// As [`tokenizer_files`], for genai 0.18: its tokenizer puts a token before a text only where `tokenizer_config.json` says
+/// so, whatever `tokenizer.json` says.
+fn genai_tokenizer_files(fusion: &Fusion, folder: &Path) -> Result<()> {
+    tokenizer_files(fusion, folder)?;
+    let ids = |special| fusion.files.tokenizer.encode("a", special);
+    if ids(true)?.len() <= ids(false)?.len() {
+        return Ok(());
+    }
+    let path = folder.join("tokenizer_config.json");
+    let mut config = match read_text_file(&path, 16 << 20) {
+        Ok(text) => serde_json::from_str(&text).unwrap_or_else(|_| json!({})),
+        Err(_) => json!({}),
+    };
+    config["add_bos_token"] = json!(true);
+    config["add_eos_token"] = json!(false);
+    write_json(&path, &config)
 }
 
 fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {

@@ -64,8 +64,8 @@ impl Fusion {
         for (role, member) in ROLES {
             let _ = write!(experiment, "[sources.{role}]\nmodel = {:?}\n", family(member));
         }
-        let strategy = toml::Table::try_from(json!({ "use": self.strategy, "params": self.params })).unwrap();
-        let _ = write!(experiment, "[strategy]\n{strategy}");
+        let strategy = json!({ "strategy": { "use": self.strategy, "params": self.params } });
+        let _ = write!(experiment, "{}", toml::Table::try_from(strategy).unwrap());
         let file = workspace.path().join("fusion.toml");
         fs::write(&file, experiment).unwrap();
         let mut command = Command::new(assert_cmd::cargo::cargo_bin("logitfuse"));
