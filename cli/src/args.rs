@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod effect;
 mod generate;
 mod machine;
+mod merge;
 mod plan;
 pub(crate) mod plugin;
 mod run;
@@ -20,8 +21,9 @@ pub(crate) use self::{
     common::{Format, OverrideArgs},
     generate::{GenerateArgs, PrintArgs, SamplingArgs},
     machine::{DemoArgs, InspectArgs, ModelsCommand, RuntimeCommand},
+    merge::MergeArgs,
     plan::PlanArgs,
-    run::{CompareArgs, FigureFormat, MergeArgs, ReportArgs, RerunArgs, RunArgs, VerifyArgs},
+    run::{CompareArgs, FigureFormat, MergeShardsArgs, ReportArgs, RerunArgs, RunArgs, VerifyArgs},
     strategies::StrategiesCommand,
     tasks::TasksCommand,
 };
@@ -104,7 +106,7 @@ pub(crate) enum Command {
     /// Paired differences of two runs, or of two variants of one
     Compare(CompareArgs),
     /// Join the directories of `run --shard`
-    Merge(MergeArgs),
+    MergeShards(MergeShardsArgs),
     /// Regenerate a run's HTML page and figures
     Report(ReportArgs),
     /// Inspect an experiment's TOML: show it resolved, check it, print its schema
@@ -113,6 +115,8 @@ pub(crate) enum Command {
     /// Evaluation tasks for an experiment's `[tasks]`
     #[command(subcommand)]
     Tasks(TasksCommand),
+    /// Merge the weights of models of one architecture: task arithmetic, TIES, DARE, SLERP, means
+    Merge(MergeArgs),
     /// List the strategies and show what they compute
     #[command(subcommand)]
     Strategies(StrategiesCommand),

@@ -15,6 +15,7 @@ mod fit;
 mod generate;
 mod inspect;
 mod merge;
+mod merge_shards;
 mod output;
 mod plan;
 mod plugin;
@@ -77,6 +78,7 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(global, args),
         Command::Rerun(args) => run::rerun(global, args),
         Command::Compare(args) => compare::run(args),
+        Command::MergeShards(args) => merge_shards::run(global, args),
         Command::Merge(args) => merge::run(global, args),
         Command::Plan(args) => plan::run(global, args),
         Command::Report(args) => report::run(args),
