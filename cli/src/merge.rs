@@ -57,7 +57,7 @@ fn print(recipe: &Recipe, merged: &Merged, args: &MergeArgs) -> Result<()> {
         merged.merged,
         merged.copied
     ))?;
-    for lost in lost {
+    if let Some(lost) = lost {
         let schemes: Vec<&str> = lost.schemes.keys().map(String::as_str).collect();
         output::line(&format!(
             "requantised: {} tensors ({}); relative error {:.2e} (root mean square), at most {:.2e} in one (`{}`); largest {:.2e}",
