@@ -6,6 +6,7 @@ pub(crate) mod effect;
 mod export;
 mod generate;
 mod machine;
+mod merge;
 mod plan;
 pub(crate) mod plugin;
 mod run;
@@ -22,8 +23,9 @@ pub(crate) use self::{
     export::{ExportArgs, ExportTarget},
     generate::{GenerateArgs, PrintArgs, SamplingArgs},
     machine::{DemoArgs, InspectArgs, ModelsCommand, RuntimeCommand},
+    merge::MergeArgs,
     plan::PlanArgs,
-    run::{CompareArgs, FigureFormat, MergeArgs, ReportArgs, RerunArgs, RunArgs, VerifyArgs},
+    run::{CompareArgs, FigureFormat, MergeShardsArgs, ReportArgs, RerunArgs, RunArgs, VerifyArgs},
     strategies::StrategiesCommand,
     tasks::TasksCommand,
 };
@@ -106,7 +108,7 @@ pub(crate) enum Command {
     /// Paired differences of two runs, or of two variants of one
     Compare(CompareArgs),
     /// Join the directories of `run --shard`
-    Merge(MergeArgs),
+    MergeShards(MergeShardsArgs),
     /// Write a fusion as files that onnxruntime-genai, ONNX Runtime or Triton serve without logitfuse
     Export(ExportArgs),
     /// Regenerate a run's HTML page and figures
@@ -117,6 +119,8 @@ pub(crate) enum Command {
     /// Evaluation tasks for an experiment's `[tasks]`
     #[command(subcommand)]
     Tasks(TasksCommand),
+    /// Merge the weights of models of one architecture: task arithmetic, TIES, DARE, SLERP, means
+    Merge(MergeArgs),
     /// List the strategies and show what they compute
     #[command(subcommand)]
     Strategies(StrategiesCommand),

@@ -17,6 +17,7 @@ mod fit;
 mod generate;
 mod inspect;
 mod merge;
+mod merge_shards;
 mod output;
 mod plan;
 mod plugin;
@@ -79,6 +80,7 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(global, args),
         Command::Rerun(args) => run::rerun(global, args),
         Command::Compare(args) => compare::run(args),
+        Command::MergeShards(args) => merge_shards::run(global, args),
         Command::Merge(args) => merge::run(global, args),
         Command::Plan(args) => plan::run(global, args),
         Command::Export(args) => export::run(global, args),

@@ -117,6 +117,31 @@ impl Initializer {
         Self { header, data: TensorData::Header }
     }
 
+    /// The same tensor with other elements: those that lie in a file from `offset` on, little-endian and packed.
+    ///
+    /// # Errors
+    /// If the elements are text or of a type without a known size.
+    pub fn with_data(&self, path: Arc<Path>, offset: u64) -> Result<Self> {
+        let length = self.elements().and_then(|n| self.element_type().bytes(n));
+        let length = length.ok_or_else(|| {
+            let kind = self.element_type().0;
+            Error::new(
+                ErrorKind::Unsupported,
+                format!("initializer `{}`: elements of type {kind} have no bytes", self.name()),
+            )
+        })?;
+        let old = &self.header;
+        let header = proto::Tensor {
+            name: old.name.clone(),
+            data_type: old.data_type,
+            dims: old.dims.clone(),
+            doc_string: old.doc_string.clone(),
+            metadata_props: old.metadata_props.clone(),
+            ..Default::default()
+        };
+        Self::new(header, TensorData::File { path, offset, length })
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         self.header.name()

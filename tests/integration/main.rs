@@ -13,6 +13,7 @@ mod interrupt;
 mod libraries;
 #[cfg(target_os = "linux")]
 mod memory;
+mod merge;
 mod oracles;
 mod peers;
 mod plan;

@@ -145,12 +145,12 @@ fn shards_merge_into_the_whole() {
         bench.run(&shard[..1], &["--shard", shard]);
         assert!(!bench.path(&shard[..1]).join("metrics.json").exists(), "a shard's figures mean nothing");
     }
-    let table = bench.succeed(&["merge", "-q", "1", "2", "3", "-o", "merged"]);
+    let table = bench.succeed(&["merge-shards", "-q", "1", "2", "3", "-o", "merged"]);
     assert!(table.contains("words: exact_match"), "{table}");
     bench.assert_equal("whole", "merged");
-    assert_eq!(bench.succeed(&["merge", "-q", "1", "2", "3", "-o", "merged"]), table, "once more");
+    assert_eq!(bench.succeed(&["merge-shards", "-q", "1", "2", "3", "-o", "merged"]), table, "once more");
     bench.assert_equal("whole", "merged");
-    let part = bench.output(&["merge", "3", "1", "-o", "part"]);
+    let part = bench.output(&["merge-shards", "3", "1", "-o", "part"]);
     let part = String::from_utf8_lossy(&part.stderr).into_owned();
     assert!(part.contains("part: 18 of 27 samples\n  shard 2/3: none of these directories holds it\n"), "{part}");
     bench.run("part", &[]);

@@ -28,7 +28,10 @@ use crate::{
 };
 
 /// The experiments with the family, most important first.
-const EXPERIMENTS: [&str; 5] = ["weak-to-strong", "best-static", "multi-task", "in-context", "ablations"];
+const EXPERIMENTS: [&str; 6] = ["weak-to-strong", "best-static", "multi-task", "in-context", "ablations", "merged"];
+
+/// The recipes in `examples/experiments/merged`, and the models that `merged.toml` runs.
+const MERGED: [&str; 2] = ["task-arithmetic", "ties"];
 
 /// Times are taken in rounds, each of which times every variant within seconds: what else the machine does is then the same for all.
 const ROUNDS: usize = 5;
@@ -65,6 +68,7 @@ fn experiments(env: &Environment, folder: &Path) -> Result<()> {
         command.current_dir(root()).arg("run").arg(format!("examples/experiments/{name}.toml")).args(flags);
         step(command.arg("--output").arg(output).env(env::ORT_LIB.name, &runtime.library))
     };
+    merge_experts(&binary)?;
     for name in EXPERIMENTS {
         run(name, &folder.join(name), &[])?;
     }
@@ -78,6 +82,20 @@ fn experiments(env: &Environment, folder: &Path) -> Result<()> {
     ["drafts", "drafters"]
         .into_iter()
         .try_for_each(|name| rounds(folder, name).iter().try_for_each(|round| run(name, round, &flags)))
+}
+
+/// The experts of the family as one model, where `merged.toml` looks for it. Made anew: a merge gives the same bytes every time.
+fn merge_experts(binary: &Path) -> Result<()> {
+    for name in MERGED {
+        let model = root().join("models/S-merged").join(name);
+        if model.exists() {
+            fs::remove_dir_all(&model).with_context(|| model.display().to_string())?;
+        }
+        let recipe = format!("examples/experiments/merged/{name}.toml");
+        let mut command = Command::new(binary);
+        step(command.current_dir(root()).args(["merge", "--quiet", &recipe, "--output"]).arg(&model))?;
+    }
+    Ok(())
 }
 
 fn rounds(folder: &Path, name: &str) -> Vec<PathBuf> {

@@ -53,6 +53,7 @@ fn used(command: &Command) -> &'static [&'static str] {
         | Command::Runtime(RuntimeCommand::Install { .. })
         | Command::Compare(_)
         | Command::Merge(_)
+        | Command::MergeShards(_)
         | Command::Report(_)
         | Command::Tasks(_)
         | Command::Strategies(_)

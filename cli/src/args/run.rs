@@ -22,7 +22,7 @@ use super::{Format, OverrideArgs, PrintArgs, at_least_one};
     Examples:\n  \
     logitfuse run family.toml                     writes runs/family, prints the table\n  \
     logitfuse run family.toml --limit 20 -o quick a look; not for reporting\n  \
-    logitfuse run family.toml --shard 1/4 -o s1   a quarter; `logitfuse merge s1 s2 s3 s4 -o all` joins them\n  \
+    logitfuse run family.toml --shard 1/4 -o s1   a quarter; `logitfuse merge-shards s1 s2 s3 s4 -o all` joins them\n  \
     logitfuse verify runs/family --samples 50     makes 50 samples again, names the first that differs\n  \
     logitfuse compare runs/family runs/new        paired differences with intervals\n\n\
     Exit status: 1 if an [[expect]] of the experiment does not hold."
@@ -102,9 +102,9 @@ pub(crate) struct VerifyArgs {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example:\n  logitfuse merge s1 s2 s3 s4 -o runs/family\n\n\
+#[command(after_help = "Example:\n  logitfuse merge-shards s1 s2 s3 s4 -o runs/family\n\n\
                         The new directory holds the bytes that one run would have written.")]
-pub(crate) struct MergeArgs {
+pub(crate) struct MergeShardsArgs {
     /// Directories of the same experiment
     #[arg(required = true, value_name = "DIR")]
     pub(crate) directories: Vec<PathBuf>,
@@ -141,7 +141,7 @@ pub(crate) struct CompareArgs {
 #[derive(Args)]
 #[command(after_help = "Example:\n  logitfuse report runs/family\n\n\
                         `run` makes the page by itself at its end; this makes it again from the same files, \
-                        with another version or after a merge.")]
+                        with another version or after `merge-shards`.")]
 pub(crate) struct ReportArgs {
     /// A directory that `logitfuse run` wrote to the end
     #[arg(value_name = "DIR")]

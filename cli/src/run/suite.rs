@@ -85,8 +85,10 @@ pub(crate) fn execute(
             output::say(global.quiet, &what);
             return Ok(ExitCode::from(INTERRUPTED));
         }
-        let what =
-            format!("{}: this shard is complete; `logitfuse merge` joins it with the others", directory.display());
+        let what = format!(
+            "{}: this shard is complete; `logitfuse merge-shards` joins it with the others",
+            directory.display()
+        );
         output::say(global.quiet, &what);
         return if progress.failed == 0 { Ok(ExitCode::SUCCESS) } else { Err(samples_failed(progress.failed).into()) };
     };

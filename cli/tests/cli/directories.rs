@@ -24,7 +24,7 @@ fn metrics() -> Value {
     })
 }
 
-/// A finished run of one task, as small as it can be, that `merge` can give figures.
+/// A finished run of one task, as small as it can be, that `merge-shards` can give figures.
 fn directory(root: &Path, name: &str) -> String {
     let dir = root.join(name);
     fs::create_dir(&dir).unwrap();
@@ -102,7 +102,7 @@ fn a_merge_is_repeated_until_it_is_whole() {
     let root = TempDir::new().unwrap();
     let shard = directory(root.path(), "shard");
     let into = root.path().join("merged");
-    let merge = ["merge", "-q", &shard, "-o", into.to_str().unwrap()];
+    let merge = ["merge-shards", "-q", &shard, "-o", into.to_str().unwrap()];
     let first = logitfuse(&merge);
     assert!(first.status.success(), "{}", text(&first.stderr));
     let files = ["manifest.json", "samples.jsonl", "timings.jsonl", "metrics.json", "report.html"];
@@ -136,13 +136,13 @@ fn a_closed_pipe_loses_no_report() {
     let shard = directory(root.path(), "shard");
     let into = root.path().join("merged");
     // `true` has gone before a table is written.
-    let piped = shell("{ sleep 0.3; \"$0\" \"$@\"; } | true", &["merge", &shard, "-o", into.to_str().unwrap()]);
+    let piped = shell("{ sleep 0.3; \"$0\" \"$@\"; } | true", &["merge-shards", &shard, "-o", into.to_str().unwrap()]);
     assert!(into.join("report.html").exists() && into.join("figures/scores.svg").exists(), "{}", text(&piped.stderr));
     assert!(text(&piped.stderr).contains("error: stdout was closed"), "{}", text(&piped.stderr));
     // Nobody listens to stderr either.
     fs::remove_file(into.join("report.html")).unwrap();
     let script = "{ sleep 0.3; \"$0\" \"$@\" 2>&1; echo $? >&3; } 3>&2 | true";
-    let deaf = shell(script, &["merge", &shard, "-o", into.to_str().unwrap()]);
+    let deaf = shell(script, &["merge-shards", &shard, "-o", into.to_str().unwrap()]);
     assert_eq!(text(&deaf.stderr).trim(), "2");
     assert!(into.join("report.html").exists());
 }
@@ -158,7 +158,7 @@ fn a_limit_on_the_size_of_files_is_an_error() {
     refused(&output, "cannot be written: File too large");
     assert!(!Path::new(&run).join("report.html").exists(), "half a page");
     let into = root.path().join("merged");
-    refused(&limited("1", &["merge", &run, "-o", into.to_str().unwrap()]), "cannot be written: File too large");
+    refused(&limited("1", &["merge-shards", &run, "-o", into.to_str().unwrap()]), "cannot be written: File too large");
     let out = root.path().join("schema.json");
     let script = format!("ulimit -f 1; exec \"$0\" \"$@\" > '{}'", out.display());
     refused(&shell(&script, &["config", "schema"]), "stdout cannot be written: File too large");

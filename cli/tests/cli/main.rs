@@ -6,6 +6,7 @@ mod commands;
 mod config_diagnostics;
 mod directories;
 mod effect;
+mod merge;
 mod model_folders;
 mod planted;
 mod support;

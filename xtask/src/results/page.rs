@@ -23,7 +23,7 @@ const INTRODUCTION: &str = "# What the family shows
 A large untuned base, steered by small experts, against the large model tuned: the experiment of *On Giant's Shoulders:
 Effortless Weak to Strong by Dynamic Logits Fusion* (NeurIPS 2024), on [models that we trained ourselves](../examples/family/README.md).
 Every figure on this page comes from one command, which runs `examples/experiments/{weak-to-strong, best-static, multi-task, in-context,
-ablations, drafts, drafters}.toml` with the weights that ship into `target/results` and writes this page; killed, it goes on where it was:
+ablations, merged, drafts, drafters}.toml` with the weights that ship into `target/results` and writes this page; killed, it goes on where it was:
 
 ```
 cargo xtask results

@@ -12,12 +12,13 @@ use super::{
 const MULTI: &str = "
 All four experts at once, without saying which one a prompt is for. `chosen` is what `dynamic-kl` does where experts bring calibration prompts
 (16 each, without answers); `one_expert` is the search that the paper describes. `cloze` has no expert: what is right is to leave the base
-alone. The gap is to the large models tuned for each task, as above, and to one large model tuned on all of them.
+alone. *Merged* experts are one model, made of the four in their weights by `logitfuse merge` ([docs/merge.md](merge.md)) with the values that the
+TIES paper recommends where nothing is tuned; the paper of dynamic fusion calls the last but one row task arithmetic + fusion. The gap is to the large models tuned for each task, as above, and to one large model tuned on all of them.
 ";
 
 pub(super) fn multi(results: &Results) -> Result<String> {
-    let (ours, more) = (&results.single, &results.multi);
-    let systems: [(&str, &Study, &str); 11] = [
+    let (ours, more, merged) = (&results.single, &results.multi, &results.merged);
+    let systems: [(&str, &Study, &str); 15] = [
         ("`L`, the large base alone", ours, "large"),
         ("**chosen by the prompt**", ours, "chosen"),
         ("`one_expert`, the paper's search", ours, "one-expert"),
@@ -29,6 +30,10 @@ pub(super) fn multi(results: &Results) -> Result<String> {
         ("task arithmetic, λ = 1/4", more, "arithmetic"),
         ("task arithmetic, λ = 1", more, "arithmetic-in-full"),
         ("task arithmetic, dynamic", more, "arithmetic-dynamic"),
+        ("merged by task arithmetic, alone", merged, "task-arithmetic"),
+        ("merged by TIES, alone", merged, "ties"),
+        ("`dynamic-kl`, expert merged by task arithmetic", merged, "fused-task-arithmetic"),
+        ("`dynamic-kl`, expert merged by TIES", merged, "fused-ties"),
     ];
     let together = results.reference().has("L_all");
     let mut table =

@@ -129,6 +129,7 @@ pub(super) struct Results {
     pub(super) multi: Study,
     pub(super) in_context: Study,
     pub(super) ablations: Study,
+    pub(super) merged: Study,
     /// The same few items in several rounds, for their times; none where no times were taken.
     pub(super) rounds: Vec<Study>,
     /// Runs of `drafts.toml`, for their times.
@@ -141,9 +142,10 @@ pub(super) struct Results {
 
 impl Results {
     /// `runs` in the order of the experiments; `rounds` are those of a name, of which some or all may be missing.
-    pub(super) fn read(runs: &[PathBuf; 5], rounds: impl Fn(&str) -> Vec<PathBuf>, reference: &Path) -> Result<Self> {
+    pub(super) fn read(runs: &[PathBuf; 6], rounds: impl Fn(&str) -> Vec<PathBuf>, reference: &Path) -> Result<Self> {
         let there = |name: &str| -> Vec<PathBuf> { rounds(name).into_iter().filter(|path| path.exists()).collect() };
-        let [single, validation, multi, in_context, ablations] = runs.each_ref().map(|path| Study::of_run(path));
+        let [single, validation, multi, in_context, ablations, merged] =
+            runs.each_ref().map(|path| Study::of_run(path));
         let files = (1..).map(|seed| reference.join(format!("seed{seed}.test.jsonl"))).take_while(|file| file.exists());
         let mut seeds: Vec<Study> = files.map(|file| Study::of_reference(&file)).collect::<Result<_>>()?;
         // A seed that is being decoded has no figures yet.
@@ -155,6 +157,7 @@ impl Results {
             multi: multi?,
             in_context: in_context?,
             ablations: ablations?,
+            merged: merged?,
             drafts: there("drafts"),
             drafters: there("drafters"),
             rounds: there("speed").iter().map(|path| Study::of_run(path)).collect::<Result<_>>()?,
