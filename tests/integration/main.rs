@@ -7,6 +7,7 @@ mod effects;
 #[path = "../../engine/tests/decoder/exactness.rs"]
 mod exactness;
 mod export;
+mod export_nested;
 mod fingerprints;
 mod interrupt;
 #[path = "../../plugins/host/tests/support/libraries.rs"]
