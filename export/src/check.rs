@@ -68,12 +68,12 @@ pub fn check(
             continue;
         }
         let sequence = source.open()?;
-        let all: Vec<TokenId> = prompt.iter().chain(&tokens[..tokens.len() - 1]).copied().collect();
         let mut rows = Rows::new();
-        source.forward(&[Step { sequence, tokens: &all, rows: tokens.len() }], &mut rows)?;
-        source.close(sequence);
-        for (position, (token, live)) in tokens.iter().zip(&fused).enumerate() {
-            let row = &rows.row(position)[..live.len()];
+        // In the engine's steps: quantised models round rows of one pass together.
+        let steps = std::iter::once(prompt.as_slice()).chain(tokens.chunks(1));
+        for (position, ((fed, token), live)) in steps.zip(&tokens).zip(&fused).enumerate() {
+            source.forward(&[Step { sequence, tokens: fed, rows: 1 }], &mut rows)?;
+            let row = &rows.row(0)[..live.len()];
             checked.largest_difference = checked.largest_difference.max(difference(live, row));
             let chosen = u32::try_from(argmax(row)).unwrap_or(TokenId::MAX);
             if chosen != *token && checked.first_difference.is_none() {
@@ -81,6 +81,7 @@ pub fn check(
                     Some(Difference { prompt: checked.prompts, position, live: *token, exported: chosen });
             }
         }
+        source.close(sequence);
         checked.prompts += 1;
         checked.tokens += tokens.len();
     }
