@@ -2,7 +2,6 @@
 //! Python model of a Triton repository. Tokens are the engine's, and so are strengths, to 1e-3.
 
 use std::{
-    fmt::Write,
     fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -60,14 +59,14 @@ impl Fusion {
 
     fn export(&self, target: &str, more: &[&str]) -> Exported {
         let workspace = tempfile::tempdir().unwrap();
-        let mut experiment = "schema = 1\n".to_owned();
-        for (role, member) in ROLES {
-            let _ = write!(experiment, "[sources.{role}]\nmodel = {:?}\n", family(member));
-        }
-        let strategy = json!({ "strategy": { "use": self.strategy, "params": self.params } });
-        let _ = write!(experiment, "{}", toml::Table::try_from(strategy).unwrap());
+        let source = |(role, member): (&str, &str)| (role.to_owned(), json!({ "model": family(member) }));
+        let experiment = json!({
+            "schema": 1,
+            "sources": Map::from_iter(ROLES.map(source)),
+            "strategy": { "use": self.strategy, "params": self.params },
+        });
         let file = workspace.path().join("fusion.toml");
-        fs::write(&file, experiment).unwrap();
+        fs::write(&file, toml::to_string(&experiment).unwrap()).unwrap();
         let mut command = Command::new(assert_cmd::cargo::cargo_bin("logitfuse"));
         command.env("LOGITFUSE_ORT_LIB", runtime().library()).arg("export").arg(&file);
         command.args(["--target", target, "--output"]).arg(workspace.path().join("fused")).args(more);
@@ -84,8 +83,11 @@ struct Ask {
 }
 
 impl Ask {
-    fn request(&self) -> Value {
-        json!({ "prompt": self.prompt, "fusion": self.inputs })
+    /// With everything that these defaults say and the request does not.
+    fn request(&self, defaults: &Map<String, Value>) -> Value {
+        let mut inputs = defaults.clone();
+        inputs.extend(self.inputs.as_object().unwrap().clone());
+        json!({ "prompt": self.prompt, "fusion": inputs })
     }
 }
 
@@ -100,9 +102,9 @@ fn asks(fusion: &Fusion, settings: &[(Value, Value)]) -> Vec<Ask> {
     PROMPTS.iter().zip(settings.iter().cycle()).map(of).collect()
 }
 
-/// One setting for all: the defaults of the export, said once more.
-fn asks_for_defaults(fusion: &Fusion, inputs: &Value) -> Vec<Ask> {
-    asks(fusion, &[(fusion.params.clone(), inputs.clone())])
+/// Every prompt with the parameters that the export has as defaults.
+fn asks_for_defaults(fusion: &Fusion) -> Vec<Ask> {
+    asks(fusion, &[(fusion.params.clone(), json!({}))])
 }
 
 /// What one of the programs decoded.
@@ -151,12 +153,39 @@ impl Exported {
         self.workspace.path().join("fused").join(below)
     }
 
-    /// The target's folder decoded by `export_genai.py` or `export_ort.py`, past end tokens.
-    fn decode(&self, script: &str, below: &str, asks: &[Ask], more: &[&str]) -> Vec<Answer> {
+    /// The parameters and their defaults, as the card tells them.
+    fn defaults(&self) -> Map<String, Value> {
+        let card: Value = serde_json::from_str(&fs::read_to_string(self.folder("fusion.json")).unwrap()).unwrap();
+        let parameters = card["parameters"].as_array().unwrap().iter();
+        parameters
+            .map(|parameter| (parameter["name"].as_str().unwrap().to_owned(), parameter["default"].clone()))
+            .collect()
+    }
+
+    /// Decoded by onnxruntime-genai, past end tokens. `below` the target is a folder for it; one with a single graph demands
+    /// that all parameters are set.
+    fn genai(&self, below: &str, asks: &[Ask], more: &[&str]) -> Vec<Answer> {
+        let defaults = if below.is_empty() { Map::new() } else { self.defaults() };
+        self.decode("export_genai.py", below, asks, &defaults, more)
+    }
+
+    /// The one graph decoded by ONNX Runtime, past end tokens.
+    fn onnxruntime(&self, asks: &[Ask], more: &[&str]) -> Vec<Answer> {
+        self.decode("export_ort.py", "", asks, &Map::new(), more)
+    }
+
+    fn decode(
+        &self,
+        script: &str,
+        below: &str,
+        asks: &[Ask],
+        defaults: &Map<String, Value>,
+        more: &[&str],
+    ) -> Vec<Answer> {
         let [tokens, never] = [NEW_TOKENS.to_string(), NEVER.to_string()];
         let mut options = vec!["--tokens", &tokens, "--end", &never, "--trace", "alpha"];
         options.extend(more);
-        let requests: Vec<Value> = asks.iter().map(Ask::request).collect();
+        let requests: Vec<Value> = asks.iter().map(|ask| ask.request(defaults)).collect();
         run(script, &self.folder(below), &options, &requests)
     }
 }
@@ -202,72 +231,56 @@ fn assert_same_with_alpha(who: &str, expected: &[Answer], found: &[Answer]) {
 }
 
 /// Every route, every prompt, each request with parameters of its own, and one export for all of them.
-fn every_route_decodes_as_the_engine_does(fusion: &Fusion, settings: &[(Value, Value)], defaults: &Value) {
+fn every_route_decodes_as_the_engine_does(fusion: &Fusion, settings: &[(Value, Value)]) {
     let pipeline = fusion.export("genai", &[]);
     let graph = fusion.export("onnx", &[]);
     let own = asks(fusion, settings);
     let expected = engine(fusion, &own, true);
     assert!(expected.iter().any(|answer| answer.tokens != expected[0].tokens), "all prompts have one answer");
-    assert_same_with_alpha("genai, pipeline", &expected, &pipeline.decode("export_genai.py", "", &own, &[]));
-    assert_same_with_alpha("genai, one graph", &expected, &graph.decode("export_genai.py", "genai", &own, &[]));
-    assert_same_with_alpha("ONNX Runtime", &expected, &graph.decode("export_ort.py", "", &own, &[]));
+    assert_same_with_alpha("genai, pipeline", &expected, &pipeline.genai("", &own, &[]));
+    assert_same_with_alpha("genai, one graph", &expected, &graph.genai("genai", &own, &[]));
+    assert_same_with_alpha("ONNX Runtime", &expected, &graph.onnxruntime(&own, &[]));
 
-    // Parameters that are not set have their defaults, where the runtime allows that.
-    let silent = asks_for_defaults(fusion, &json!({}));
+    // Parameters that are not set have their defaults; once alone, and once in one batch, filled up on the right.
+    let silent = asks_for_defaults(fusion);
     let expected = engine(fusion, &silent, true);
-    assert_same_with_alpha(
-        "genai, pipeline, defaults",
-        &expected,
-        &pipeline.decode("export_genai.py", "", &silent, &[]),
-    );
-    assert_same_with_alpha("ONNX Runtime, defaults", &expected, &graph.decode("export_ort.py", "", &silent, &[]));
-
-    // All prompts in one batch, the shorter ones filled up on the right.
-    let together = asks_for_defaults(fusion, defaults);
-    let batch = ["--batch"];
-    assert_same_with_alpha("batch, pipeline", &expected, &pipeline.decode("export_genai.py", "", &together, &batch));
-    assert_same_with_alpha("batch, one graph", &expected, &graph.decode("export_genai.py", "genai", &together, &batch));
-    assert_same_with_alpha("batch, ONNX Runtime", &expected, &graph.decode("export_ort.py", "", &together, &batch));
+    for more in [&[][..], &["--batch"]] {
+        assert_same_with_alpha("genai, pipeline, defaults", &expected, &pipeline.genai("", &silent, more));
+        assert_same_with_alpha("genai, one graph, defaults", &expected, &graph.genai("genai", &silent, more));
+        assert_same_with_alpha("ONNX Runtime, defaults", &expected, &graph.onnxruntime(&silent, more));
+    }
 }
 
 #[test]
 fn static_proxy_decodes_alike_on_every_route() {
     let alpha = |alpha: f64| (json!({ "alpha": alpha }), json!({ "alpha": alpha }));
-    let settings = [alpha(0.5), alpha(1.5), alpha(0.0)];
-    every_route_decodes_as_the_engine_does(&Fusion::static_proxy(), &settings, &json!({ "alpha": 1.0 }));
+    every_route_decodes_as_the_engine_does(&Fusion::static_proxy(), &[alpha(0.5), alpha(1.5), alpha(0.0)]);
 }
 
 #[test]
 fn dynamic_kl_decodes_alike_on_every_route() {
     let bounds = |low: f64, high: f64| (json!({ "bounds": [low, high] }), json!({ "bounds.0": low, "bounds.1": high }));
-    let settings = [bounds(0.0, 2.0), bounds(0.0, 1.0), bounds(0.5, 4.0)];
     every_route_decodes_as_the_engine_does(
         &Fusion::dynamic_kl(),
-        &settings,
-        &json!({ "bounds.0": 0.0, "bounds.1": 2.0 }),
+        &[bounds(0.0, 2.0), bounds(0.0, 1.0), bounds(0.5, 4.0)],
     );
 }
 
-/// genai's own drafts on the one graph. Caches of different shapes are no hindrance where attention writes them in place; with one
-/// shape for all they are handed from pass to pass.
+/// genai's own drafts on the one graph. Caches of different shapes are no hindrance where attention writes them in place;
+/// with one shape for all they are handed from pass to pass.
 #[test]
 fn drafts_of_genai_change_no_token_and_save_passes() {
-    for (fusion, inputs) in [
-        (Fusion::static_proxy(), json!({ "alpha": 1.0 })),
-        (Fusion::dynamic_kl(), json!({ "bounds.0": 0.0, "bounds.1": 2.0 })),
-    ] {
-        let asks = asks_for_defaults(&fusion, &inputs);
+    for fusion in [Fusion::static_proxy(), Fusion::dynamic_kl()] {
+        let asks = asks_for_defaults(&fusion);
         let expected = engine(&fusion, &asks, true);
         for more in [&["--draft", "expert"][..], &["--draft", "expert", "--uniform-kv"]] {
-            let found = fusion.export("onnx", more).decode("export_genai.py", "genai", &asks, &[]);
+            let found = fusion.export("onnx", more).genai("genai", &asks, &[]);
             assert_same(&format!("{} {more:?}", fusion.strategy), &expected, &found);
             let passes: usize = found.iter().map(|answer| answer.target_passes).sum();
             let without = PROMPTS.len() * (NEW_TOKENS - 1);
             // One pass gives up to five tokens.
-            assert!(
-                without / 5 <= passes && passes < without * 2 / 3,
-                "{more:?}: {passes} passes, {without} without drafts"
-            );
+            let saves = without / 5 <= passes && passes < without * 2 / 3;
+            assert!(saves, "{} {more:?}: {passes} passes, {without} without drafts", fusion.strategy);
         }
     }
 }
