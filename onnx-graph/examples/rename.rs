@@ -1,33 +1,24 @@
-//! Gives a value of a model, such as an input, another name: rename FROM.onnx NAME NEW_NAME TO.onnx
+//! Gives a value of a model, such as an input, another name. Weights are linked, not written: milliseconds for any model.
 //!
-//! Weights are linked, not written: a model of any size takes milliseconds.
+//! ```text
+//! cargo run -p logitfuse-onnx-graph --example rename -- expert/model.onnx input_ids tokens renamed.onnx
+//! ```
 
-use std::{env, path::Path, process::ExitCode};
+use std::env;
 
-use logitfuse_core::Result;
+use logitfuse_core::{Error, ErrorKind, Result};
 use logitfuse_onnx_graph::{Model, rename_values};
 
-fn main() -> ExitCode {
+fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [from, name, new_name, to] = arguments.as_slice() else {
-        eprintln!("usage: rename FROM.onnx NAME NEW_NAME TO.onnx");
-        return ExitCode::from(2);
+    let [from, name, new_name, to] = &arguments[..] else {
+        return Err(Error::new(ErrorKind::InvalidConfig, "usage: rename FROM.onnx NAME NEW-NAME TO.onnx"));
     };
-    match rename(from.as_ref(), name, new_name, to.as_ref()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn rename(from: &Path, name: &str, new_name: &str, to: &Path) -> Result<()> {
-    let mut model = Model::open(from)?;
+    let mut model = Model::open(from.as_ref())?;
     rename_values(model.graph_mut(), &mut |value| {
         if value == name {
-            new_name.clone_into(value);
+            value.clone_from(new_name);
         }
     });
-    model.save_linked(to)
+    model.save_linked(to.as_ref())
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use logitfuse_core::{Error, ErrorKind, Result};
 
 use crate::{
+    error::clipped,
     model::{Model, same_domain},
     opset,
     proto::{DimensionValue, Function, Graph, OperatorSet, ValueInfo},
@@ -103,11 +104,16 @@ impl Joined {
     /// Adds a model's nodes, weights, inputs and outputs under the names of `part`. An input whose name is there already
     /// means that value: it has to be a tensor of the same element type and number of dimensions.
     ///
+    /// The model has to hang together ([`Model::validate`]) and so does the result; nodes that are out of order are sorted.
+    ///
     /// # Errors
-    /// [`ErrorKind::Incompatible`] if a name means two things, [`ErrorKind::Unsupported`] if the operators of the models
-    /// are of versions that do not go together, and what reading the weights brings.
+    /// [`ErrorKind::InvalidData`] if the model does not hang together, [`ErrorKind::Incompatible`] if a name means two things
+    /// or models wait for each other's results, [`ErrorKind::Unsupported`] if their operators are of versions that do not go
+    /// together, and what reading the weights brings. What was added before is lost then.
     pub fn add(&mut self, mut model: Model, part: &Part) -> Result<()> {
-        self.align_opsets(&mut model).map_err(|e| e.context(&part.prefix))?;
+        let within = |e: Error| e.context(clipped(part.prefix.clone()));
+        model.sort().map_err(within)?;
+        self.align_opsets(&mut model).map_err(within)?;
         let functions = std::mem::take(&mut model.header.functions);
         self.add_functions(functions, model.graph_mut(), part);
         self.model.header.ir_version = self.model.header.ir_version.max(model.header.ir_version);
@@ -115,9 +121,11 @@ impl Joined {
         let Model { mut header, initializers } = model;
         let mut graph = header.graph.take().unwrap_or_default();
         let mut names: HashMap<String, String> = HashMap::new();
+        // What a caller sees or may replace stays a tensor of its own.
+        let seen: HashSet<&str> = graph.input.iter().chain(&graph.output).map(ValueInfo::name).collect();
         for mut initializer in initializers {
             let name = part.name_of(initializer.name());
-            if initializer.byte_length() > INLINE_BYTES {
+            if initializer.byte_length() > INLINE_BYTES && !seen.contains(initializer.name()) {
                 let digest = initializer.sha256()?;
                 if let Some(same) = self.by_digest.get(&digest) {
                     names.insert(initializer.name().to_owned(), same.clone());
@@ -145,32 +153,25 @@ impl Joined {
     }
 
     fn add_graph(&mut self, graph: Graph) -> Result<()> {
-        let mut produced: HashSet<String> = HashSet::new();
         let joined = self.model.graph_mut();
-        for node in joined.node.iter().chain(&graph.node) {
-            for output in node.output.iter().filter(|name| !name.is_empty()) {
-                if !produced.insert(output.clone()) {
-                    return Err(Error::new(
-                        ErrorKind::Incompatible,
-                        format!("two nodes make a value called `{output}`"),
-                    )
-                    .with_help("give the two parts different prefixes"));
-                }
-            }
-        }
+        let produced: HashSet<&str> = joined.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
+        let mut inputs = Vec::new();
         for input in graph.input {
             match joined.input.iter().find(|there| there.name() == input.name()) {
                 Some(there) => check_same(there, &input)?,
                 None if produced.contains(input.name()) => {}
-                None => joined.input.push(input),
+                None => inputs.push(input),
             }
         }
+        joined.input.extend(inputs);
         joined.output.extend(graph.output);
         joined.node.extend(graph.node);
         joined.value_info.extend(graph.value_info);
         joined.quantization_annotation.extend(graph.quantization_annotation);
         joined.sparse_initializer.extend(graph.sparse_initializer);
-        Ok(())
+        self.model.validate().map_err(|e| {
+            Error::new(ErrorKind::Incompatible, e.to_string()).with_help("give the parts different prefixes and names")
+        })
     }
 
     /// Raises whichever of the two is written in older operators of ONNX's own domain; other domains must agree.

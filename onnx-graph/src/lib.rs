@@ -63,18 +63,27 @@
 
 mod bounds;
 mod build;
+mod error;
+mod external;
 mod join;
 mod link;
 mod model;
 mod open;
 mod opset;
+mod order;
+mod outline;
 pub mod proto;
+mod read;
 mod rename;
 mod save;
+mod shape;
 mod tensor;
+mod validate;
 mod wire;
 
+pub use external::ExternalFile;
 pub use join::{Joined, Part};
 pub use model::Model;
+pub use outline::Outline;
 pub use rename::{rename_dimensions, rename_nodes, rename_values};
 pub use tensor::{ElementType, Initializer, TensorData};

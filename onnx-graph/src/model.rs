@@ -29,19 +29,7 @@ pub struct Model {
 impl Model {
     /// The main graph, without its initializers.
     pub fn graph(&self) -> &proto::Graph {
-        static EMPTY: proto::Graph = proto::Graph {
-            node: Vec::new(),
-            name: None,
-            initializer: Vec::new(),
-            sparse_initializer: Vec::new(),
-            doc_string: None,
-            input: Vec::new(),
-            output: Vec::new(),
-            value_info: Vec::new(),
-            quantization_annotation: Vec::new(),
-            metadata_props: Vec::new(),
-        };
-        self.header.graph.as_ref().unwrap_or(&EMPTY)
+        self.header.graph.as_ref().unwrap_or(proto::Graph::EMPTY)
     }
 
     /// The main graph, to change it.

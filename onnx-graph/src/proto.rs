@@ -78,6 +78,22 @@ pub struct Graph {
     pub metadata_props: Vec<Entry>,
 }
 
+impl Graph {
+    /// A graph with nothing in it.
+    pub(crate) const EMPTY: &Self = &Self {
+        node: Vec::new(),
+        name: None,
+        initializer: Vec::new(),
+        sparse_initializer: Vec::new(),
+        doc_string: None,
+        input: Vec::new(),
+        output: Vec::new(),
+        value_info: Vec::new(),
+        quantization_annotation: Vec::new(),
+        metadata_props: Vec::new(),
+    };
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub struct Node {
     #[prost(string, repeated, tag = "1")]

@@ -13,9 +13,10 @@ use crate::{
     model::Model,
     proto,
     tensor::{Initializer, TensorData},
+    wire::put_tag,
 };
 
-pub(crate) use crate::open::INLINE_BYTES;
+pub(crate) use crate::read::INLINE_BYTES;
 
 /// Weights up to this many bytes in all stand in the model's own file. A protobuf file holds 2 GiB at most, and ONNX
 /// Runtime maps only external data into memory without copying it.
@@ -59,7 +60,7 @@ impl Model {
         }
         write_file(path, |out| {
             let mut model = self.header.clone();
-            model.graph.get_or_insert_default().initializer = tensors;
+            model.graph.get_or_insert_default().initializer.extend(tensors);
             write(path, out, &model.encode_to_vec())
         })
     }
@@ -172,11 +173,6 @@ fn raw_header(initializer: &Initializer) -> (Vec<u8>, u64) {
         TensorData::Header => (initializer.header().encode_to_vec(), 0),
         TensorData::File { length, .. } => (without_data(initializer).encode_to_vec(), *length),
     }
-}
-
-fn put_tag(bytes: &mut Vec<u8>, field: u32, length: u64) {
-    prost::encoding::encode_key(field, prost::encoding::WireType::LengthDelimited, bytes);
-    prost::encoding::encode_varint(length, bytes);
 }
 
 fn varint_length(value: u64) -> u64 {

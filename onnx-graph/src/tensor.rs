@@ -10,7 +10,7 @@ use std::{
 use logitfuse_core::{Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};
 
-use crate::proto;
+use crate::{error::invalid, proto, shape};
 
 /// The type of a tensor's elements, by its number in the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,21 +78,23 @@ impl Initializer {
     /// If the bytes are not as many as the shape needs.
     pub(crate) fn new(header: proto::Tensor, data: TensorData) -> Result<Self> {
         let initializer = Self { header, data };
-        let wrong = |what: String| {
-            Error::new(ErrorKind::InvalidData, format!("initializer `{}` {what}", initializer.name()))
-                .with_help("the file is damaged or was cut: export it again")
-        };
-        let elements = initializer.elements().ok_or_else(|| wrong("has an impossible shape".into()))?;
-        if let TensorData::File { length, .. } = initializer.data {
-            match initializer.element_type().bytes(elements) {
-                Some(needed) if needed != length => {
-                    return Err(wrong(format!("needs {needed} bytes and has {length}")));
-                }
-                None => return Err(wrong(format!("has elements of unknown type {}", initializer.element_type().0))),
-                Some(_) => {}
-            }
-        }
+        initializer.check()?;
         Ok(initializer)
+    }
+
+    /// # Errors
+    /// If the shape is impossible, or the bytes are not as many as it needs.
+    pub(crate) fn check(&self) -> Result<()> {
+        let wrong = |what: String| invalid(format!("initializer `{}` {what}", self.name()));
+        let TensorData::File { length, .. } = self.data else {
+            return check(&self.header).map_err(wrong);
+        };
+        let elements = self.elements().ok_or_else(|| wrong("has an impossible shape".into()))?;
+        match self.element_type().bytes(elements) {
+            Some(needed) if needed != length => Err(wrong(format!("needs {needed} bytes and has {length}"))),
+            None => Err(wrong(format!("has elements of unknown type {}", self.element_type().0))),
+            Some(_) => Ok(()),
+        }
     }
 
     /// A new tensor of 64-bit integers.
@@ -173,7 +175,7 @@ impl Initializer {
     }
 
     fn elements(&self) -> Option<u64> {
-        self.dims().iter().try_fold(1_u64, |product, &dim| product.checked_mul(u64::try_from(dim).ok()?))
+        shape::elements(self.dims())
     }
 
     /// Bytes of its elements, packed; 0 for text.
@@ -273,12 +275,48 @@ impl Initializer {
         if bytes.len() as u64 == self.byte_length() {
             return Ok(bytes);
         }
-        Err(Error::new(
-            ErrorKind::InvalidData,
-            format!("initializer `{}` needs {} bytes and has {}", self.name(), self.byte_length(), bytes.len()),
-        )
-        .with_help("the file is damaged or was cut: export it again"))
+        Err(invalid(format!(
+            "initializer `{}` needs {} bytes and has {}",
+            self.name(),
+            self.byte_length(),
+            bytes.len()
+        )))
     }
+}
+
+/// What is wrong with a tensor whose elements stand in its header.
+pub(crate) fn check(tensor: &proto::Tensor) -> Result<(), String> {
+    let elements = shape::elements(&tensor.dims).ok_or("has an impossible shape")?;
+    if tensor.data_location.is_some_and(|location| location != 0) {
+        return Err("has its elements in another file: open the model from its file".into());
+    }
+    let element = ElementType(tensor.data_type());
+    if element == ElementType::STRING {
+        let texts = tensor.string_data.len() as u64;
+        return if texts == elements { Ok(()) } else { Err(format!("needs {elements} texts and has {texts}")) };
+    }
+    // Of a type that the format got later nothing is known.
+    let (Some(needed), Some(there)) = (element.bytes(elements), header_length(tensor)) else { return Ok(()) };
+    if needed == there { Ok(()) } else { Err(format!("needs {needed} bytes and has {there}")) }
+}
+
+/// Bytes of the elements that stand in a tensor's header, raw or as typed numbers.
+fn header_length(tensor: &proto::Tensor) -> Option<u64> {
+    if let Some(raw) = &tensor.raw_data {
+        return Some(raw.len() as u64);
+    }
+    let (numbers, width) = match tensor.data_type() {
+        1 | 14 => (tensor.float_data.len(), 4),
+        6 => (tensor.int32_data.len(), 4),
+        4 | 5 | 10 | 16 => (tensor.int32_data.len(), 2),
+        2 | 3 | 9 | 17..=26 => (tensor.int32_data.len(), 1),
+        7 => (tensor.int64_data.len(), 8),
+        11 | 15 => (tensor.double_data.len(), 8),
+        13 => (tensor.uint64_data.len(), 8),
+        12 => (tensor.uint64_data.len(), 4),
+        _ => return None,
+    };
+    Some(numbers as u64 * width)
 }
 
 struct Hashing<'a>(&'a mut Sha256);

@@ -37,7 +37,7 @@ impl WireReader {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let metadata = path.metadata()?;
         if !metadata.is_file() {
-            return Err(malformed("is not a regular file"));
+            return Err(malformed("is no regular file"));
         }
         Ok(Self { file: BufReader::with_capacity(1 << 16, File::open(path)?), position: 0, length: metadata.len() })
     }
@@ -113,4 +113,11 @@ impl WireReader {
         self.position = end;
         Ok(())
     }
+}
+
+/// Appends the beginning of a field of so many bytes.
+pub(crate) fn put_tag(bytes: &mut Vec<u8>, field: u64, length: u64) {
+    const BYTES: u64 = 2;
+    prost::encoding::encode_varint(field << 3 | BYTES, bytes);
+    prost::encoding::encode_varint(length, bytes);
 }

@@ -107,7 +107,8 @@ fn one_name_for_two_things_is_refused() {
     let mut joined = Joined::new("joined");
     joined.add(model(17, 1.0), &Part::new("same")).unwrap();
     let error = joined.add(model(17, 2.0), &Part::new("same")).unwrap_err();
-    assert!(error.to_string().contains("`same/sum`"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Incompatible);
+    assert!(error.to_string().contains("`same/") && error.to_string().contains("is made twice"), "{error}");
 
     let mut other = model(17, 1.0);
     other.graph_mut().input = vec![ValueInfo::tensor("ids", ElementType::INT64, &dims())];
