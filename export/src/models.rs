@@ -173,7 +173,8 @@ impl ExportModel {
             return refuse("it has no key/value cache", "export it for text generation with a past");
         }
         let layers = layers(&signature.cache, &shown)?;
-        let model = Model::open(folder.onnx())?;
+        let mut model = Model::open(folder.onnx())?;
+        model.sort().map_err(|e| e.context(folder.onnx().display()))?;
         Ok(Self { name, folder, signature, model, layers })
     }
 }
