@@ -81,10 +81,10 @@ fn d2_strategies_know_core_and_numerics_only_and_no_unsafe() {
 }
 
 #[test]
-fn d3_backends_know_core_only_and_one_knows_onnx_runtime() {
+fn d3_backends_know_core_and_their_formats_only_and_one_knows_onnx_runtime() {
     let w = workspace();
     for name in w.below("backends/") {
-        w.only(name, &[CORE]);
+        w.only(name, if name == "logitfuse-onnx" { &[CORE, "logitfuse-onnx-graph"] } else { &[CORE] });
     }
     let with_ort: Vec<_> = w.foreign.iter().filter(|(_, deps)| deps.contains("ort")).map(|(name, _)| name).collect();
     assert_eq!(with_ort, ["logitfuse-onnx"]);

@@ -39,7 +39,7 @@ impl Element {
     }
 
     /// From ONNX's own numbering, `TensorProto.DataType`.
-    pub(crate) fn from_onnx(code: u64) -> Self {
+    pub(crate) fn from_onnx(code: i32) -> Self {
         match code {
             1 => Self::F32,
             2 => Self::U8,

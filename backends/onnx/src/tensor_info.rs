@@ -1,5 +1,6 @@
 use std::fmt;
 
+use logitfuse_onnx_graph::proto::{DimensionValue, TypeValue, ValueInfo};
 use ort::value::{Outlet, ValueType};
 use serde::Serialize;
 
@@ -38,6 +39,20 @@ impl Dim {
 }
 
 impl TensorInfo {
+    /// Of an input or output as a file states it. A dimension is a signed number there, and some exporters write -1 for "any".
+    pub(crate) fn from_value(value: &ValueInfo) -> Self {
+        let name = value.name().to_owned();
+        let Some(TypeValue::Tensor(tensor)) = value.r#type.as_ref().and_then(|r#type| r#type.value.as_ref()) else {
+            return Self { name, element: Element::Other, dims: Vec::new() };
+        };
+        let dims = tensor.shape.iter().flat_map(|shape| &shape.dim).map(|dim| match &dim.value {
+            Some(DimensionValue::Fixed(n)) => usize::try_from(*n).map_or(Dim::Unknown, Dim::Fixed),
+            Some(DimensionValue::Named(name)) => Dim::Named(name.clone()),
+            None => Dim::Unknown,
+        });
+        Self { name, element: Element::from_onnx(tensor.elem_type()), dims: dims.collect() }
+    }
+
     /// Of a session's input or output.
     pub(crate) fn from_outlet(outlet: &Outlet) -> Self {
         let name = outlet.name().to_owned();

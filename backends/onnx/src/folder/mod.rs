@@ -4,17 +4,18 @@ mod model_config;
 
 use std::{
     fs, io,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use logitfuse_core::{Error, ErrorKind, Result};
+use logitfuse_onnx_graph::{ExternalFile, Outline};
 use serde::Serialize;
 
 pub use self::model_config::ModelConfig;
 pub(crate) use self::model_config::TensorNames;
 use crate::{
     TensorInfo,
-    graph::{self, GraphSummary},
+    graph::GraphSummary,
     signature::{CacheTensor, Signature},
 };
 
@@ -63,6 +64,7 @@ pub struct ModelFolder {
     onnx: PathBuf,
     layout: Layout,
     config: ModelConfig,
+    external: Vec<ExternalFile>,
     weight_bytes: u64,
     variants: Vec<String>,
     pub(crate) graph: GraphSummary,
@@ -101,14 +103,13 @@ impl ModelFolder {
             () if root.join("config.json").exists() => Layout::HuggingFace,
             () => Layout::Bare,
         };
-        let graph = graph::scan(&onnx).map_err(|e| {
-            let kind = if e.kind() == io::ErrorKind::InvalidData { ErrorKind::InvalidData } else { ErrorKind::Io };
-            Error::new(kind, format!("{}: not a whole ONNX file: {e}", onnx.display()))
-                .with_help("fetch or export the file again")
-        })?;
-        let weight_bytes = weight_bytes(&onnx, &graph)?;
+        let outline = Outline::read(&onnx)?;
+        let external = outline.external_files(&onnx)?;
+        let graph = GraphSummary::of(&outline);
+        let own_bytes = fs::metadata(&onnx).map_or(0, |metadata| metadata.len());
+        let weight_bytes = external.iter().map(|file| file.bytes).fold(own_bytes, u64::saturating_add);
         let variants = candidates.iter().filter_map(|file| variant_of(file)).collect();
-        Ok(Self { root, onnx, layout, config, weight_bytes, variants, graph })
+        Ok(Self { root, onnx, layout, config, external, weight_bytes, variants, graph })
     }
 
     /// Whether the graph is a decoder that logitfuse can call, as far as its file tells; reads no weights.
@@ -160,8 +161,7 @@ impl ModelFolder {
     /// Every file that opening the model reads, each with what it is: `model` for the graph and its external data,
     /// `tokenizer`, `chat_template`, `config`. In a fixed order; files that need not be there are left out if they are not.
     pub fn files(&self) -> Vec<(PathBuf, &'static str)> {
-        let folder = self.onnx.parent().unwrap_or(Path::new(""));
-        let external = self.graph.external.keys().map(|location| (folder.join(location), "model"));
+        let external = self.external.iter().map(|file| (file.path.clone(), "model"));
         let side_files =
             SIDE_FILES.iter().map(|(name, kind)| (self.root.join(name), *kind)).filter(|(file, _)| file.is_file());
         std::iter::once((self.onnx.clone(), "model")).chain(external).chain(side_files).collect()
@@ -291,40 +291,6 @@ fn choose_default(root: &Path, candidates: &[PathBuf]) -> Result<PathBuf> {
             .with_help(format!("choose one as the variant: {}", names.join(", "))))
         }
     }
-}
-
-/// The size of everything that will be loaded; whatever is missing or too short is named.
-fn weight_bytes(onnx: &Path, graph: &GraphSummary) -> Result<u64> {
-    let size = |path: &Path| fs::metadata(path).map(|metadata| metadata.len());
-    let folder = onnx.parent().unwrap_or(Path::new("."));
-    let shown = onnx.display();
-    let mut bytes = size(onnx).unwrap_or_default();
-    for (location, needed) in &graph.external {
-        let inside =
-            Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        if !inside {
-            let message = format!("{shown}: its external data file `{location}` lies outside of the model's folder");
-            return Err(Error::new(ErrorKind::InvalidData, message).with_help(
-                "external data lie beside the model, in files that it names without `..`; export it again",
-            ));
-        }
-        let file = folder.join(location);
-        let there = size(&file).map_err(|_| {
-            Error::new(ErrorKind::NotFound, format!("{shown}: its external data file `{location}` is missing"))
-                .with_help(format!("fetch `{location}` into {}", folder.display()))
-        })?;
-        // A link to a file elsewhere is how caches of downloads keep large files; a pipe or a device never ends.
-        if !file.is_file() {
-            let message = format!("{shown}: its external data `{location}` are no regular file");
-            return Err(Error::new(ErrorKind::InvalidData, message).with_help("fetch the file again"));
-        }
-        if there < *needed {
-            let message = format!("{shown}: its external data file `{location}` has {there} of {needed} bytes");
-            return Err(Error::new(ErrorKind::InvalidData, message).with_help("fetch the file again"));
-        }
-        bytes += there;
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

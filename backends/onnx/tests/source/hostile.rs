@@ -203,7 +203,7 @@ fn external_data_that_are_no_files() {
     assert_weights_refused(&with_weights("a\0b", &[]), ErrorKind::NotFound, "is missing");
     let folder = with_weights("weights", &[("offset", "9223372036854775808")]);
     fs::write(folder.path().join("weights"), [0; 64]).unwrap();
-    assert_weights_refused(&folder, ErrorKind::InvalidData, "has 64 of 9223372036854775808 bytes");
+    assert_weights_refused(&folder, ErrorKind::InvalidData, "has 64 of 9223372036854775824 bytes");
     let folder = with_weights("weights", &[("offset", "18446744073709551615"), ("length", "2")]);
     assert_weights_refused(&folder, ErrorKind::InvalidData, "a length overflows");
 }
