@@ -28,7 +28,7 @@ def engine(args) -> dict:
         command += ["--set", override]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     timings = json.loads(done.stdout)["timings"]
-    tokens = [token["id"] for token in json.loads(done.stdout)["tokens"]]
+    tokens = json.loads(done.stdout)["tokens"]
     return {"seconds": timings["decode_seconds"], "tokens": tokens}
 
 
@@ -37,7 +37,7 @@ def genai(folder: str, args) -> dict:
     import onnxruntime_genai as og
 
     config = og.Config(folder)
-    options = {"provider_options": [], "intra_op_num_threads": args.threads}
+    options = {"intra_op_num_threads": args.threads}
     config.overlay(json.dumps({"model": {"eos_token_id": 1_000_000 % args.width, "decoder": {"session_options": options}}}))
     model = og.Model(config)
     params = og.GeneratorParams(model)
