@@ -16,7 +16,7 @@ use crate::{
 pub(crate) fn run(global: &Global, args: &MergeArgs) -> anyhow::Result<ExitCode> {
     let recipe = Recipe::read(&args.recipe)?;
     let cancel = signal::cancel_on_interrupt()?;
-    let mut bar = Bar { quiet: global.quiet, phase: "", bar: ProgressBar::hidden() };
+    let mut bar = PhaseBar { quiet: global.quiet, phase: "", bar: ProgressBar::hidden() };
     let merged = merge(&recipe, &args.output, locate, &mut |progress| {
         if cancel.is_cancelled() {
             return Err(Error::new(ErrorKind::Cancelled, "interrupted"));
@@ -73,13 +73,13 @@ fn print(recipe: &Recipe, merged: &Merged, args: &MergeArgs) -> Result<()> {
 }
 
 /// A bar for each phase on a terminal; elsewhere notes alone.
-struct Bar {
+struct PhaseBar {
     quiet: bool,
     phase: &'static str,
     bar: ProgressBar,
 }
 
-impl Bar {
+impl PhaseBar {
     fn on(&mut self, progress: Progress<'_>) {
         match progress {
             Progress::Note(text) => self.bar.suspend(|| output::say(self.quiet, &format!("note: {text}"))),

@@ -87,12 +87,12 @@ pub fn merge(
     locate: impl FnMut(&Path, Option<&str>) -> Result<Folder>,
     tell: &mut Tell<'_>,
 ) -> Result<Merged> {
+    let parents = parents::open(recipe, locate)?;
     let mut leftovers = Vec::new();
     let staging = Staging::begin(target, &mut |path| leftovers.push(path.display().to_string()))?;
     for path in leftovers {
         tell(Progress::Note(&format!("removed {path}, which a merge that was ended left behind")))?;
     }
-    let parents = parents::open(recipe, locate)?;
     let hashed = hashes(&parents, tell)?;
     let plan = Plan::make(&parents, tell)?;
     let mut work = Work { recipe, parents: &parents, plan: &plan, places: BTreeMap::new(), losses: Vec::new() };

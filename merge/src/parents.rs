@@ -80,7 +80,13 @@ fn same(first: &Opened, other: &Opened) -> Result<()> {
     let (a, b) = (first.model.graph(), other.model.graph());
     let opsets = |model: &Model| -> BTreeMap<String, i64> {
         let sets = model.header.opset_import.iter();
-        sets.map(|set| (set.domain().replace("ai.onnx", ""), set.version())).collect()
+        sets.map(|set| {
+            (
+                set.domain().strip_prefix("ai.onnx").filter(|rest| rest.is_empty()).unwrap_or(set.domain()).to_owned(),
+                set.version(),
+            )
+        })
+        .collect()
     };
     let (ours, theirs) = (opsets(&first.model), opsets(&other.model));
     if ours != theirs {

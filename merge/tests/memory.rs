@@ -41,7 +41,7 @@ const MIB: usize = 1 << 20;
 /// 16 MiB in a tensor of floats; 4 MiB in a quantised one, which has a scale for 32 elements.
 fn models(folder: &Path, quantised: bool) {
     for (seed, name) in ["base", "a", "b"].iter().enumerate() {
-        let byte = |i: usize| (i.wrapping_mul(2_654_435_761 + 2 * seed) >> 7) as u8;
+        let byte = |i: usize| (i.wrapping_mul(2_654_435_761 + 2 * seed) >> 7).to_le_bytes()[0];
         let mut model = Model::default();
         model.graph_mut().node = if quantised {
             let scales: Vec<f32> = (0..MIB / 4).map(|i| f32::from(byte(i)) / 1e4 + 1e-3).collect();

@@ -22,6 +22,6 @@ fn merged_weights_are_those_that_onnx_runtime_reads() {
         let [error, reported] = ["error", "reported"].map(|key| errors[key].as_f64().unwrap());
         // Kernels that quantise activations multiply with 0 and 255 of 255, in f32.
         assert!((error - reported).abs() <= 0.02 * reported + 1e-6, "{scheme}: {error}, told as {reported}");
-        assert!(reported < if scheme.contains("4") { 0.15 } else { 0.02 }, "{scheme}: {reported}");
+        assert!(reported < if scheme.contains('4') { 0.15 } else { 0.02 }, "{scheme}: {reported}");
     }
 }

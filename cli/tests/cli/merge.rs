@@ -22,10 +22,10 @@ fn bench(method: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let family = family();
     let recipe = format!(
-        "{method}\n[base]\nmodel = {base:?}\n[[expert]]\nmodel = {qa:?}\n[[expert]]\nmodel = {math:?}\nweight = 0.8\n",
-        base = family.join("S"),
-        qa = family.join("S-qa"),
-        math = family.join("S-math"),
+        "{method}\n[base]\nmodel = '{base}'\n[[expert]]\nmodel = '{qa}'\n[[expert]]\nmodel = '{math}'\nweight = 0.8\n",
+        base = family.join("S").display(),
+        qa = family.join("S-qa").display(),
+        math = family.join("S-math").display(),
     );
     fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
     folder

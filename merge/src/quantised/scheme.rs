@@ -14,6 +14,10 @@ use super::{
 };
 use crate::float::Float;
 
+/// Beyond these, a product of sizes might not be a number; no model comes near.
+const MOST_ELEMENTS: usize = 1 << 44;
+const LARGEST_BLOCK: usize = 1 << 16;
+
 /// A tensor of integers and what turns it into numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct Scheme {
@@ -174,8 +178,8 @@ impl<'a> View<'a> {
         let (bits, block) = (int(node, "bits", 4)?, int(node, "block_size", 0)?);
         let (n, k) = (int(node, "N", 0)?, int(node, "K", 0)?);
         let Some(bits) = small_bits(bits) else { return Ok(None) };
-        if block == 0 || n == 0 || k == 0 {
-            return Err(wrong("without `N`, `K` or `block_size`"));
+        if block == 0 || n == 0 || k == 0 || block > LARGEST_BLOCK {
+            return Err(wrong("without a possible `N`, `K` or `block_size`"));
         }
         let blocks = k.div_ceil(block);
         let packing = if k.is_multiple_of(block) {
@@ -349,7 +353,7 @@ fn finish(
     zeros: Option<&Initializer>,
 ) -> Result<Option<Scheme>> {
     let elements_of = layout.outer.checked_mul(layout.len).and_then(|n| n.checked_mul(layout.inner));
-    let needs = elements_of.filter(|&n| n <= isize::MAX as usize / 16).ok_or_else(|| wrong("an impossible shape"))?;
+    let needs = elements_of.filter(|&n| n <= MOST_ELEMENTS).ok_or_else(|| wrong("an impossible shape"))?;
     let too_few = |tensor: &Initializer, needed: usize| {
         let has = tensor.byte_length();
         (has != needed as u64).then(|| wrong(&format!("`{}` has {has} bytes and {needed} are needed", tensor.name())))

@@ -30,10 +30,11 @@ fn refused(change: impl FnOnce(&mut Model)) -> (ErrorKind, String) {
     (error.kind(), error.to_string())
 }
 
+type Change = Box<dyn FnOnce(&mut Model)>;
+
 #[test]
 fn what_differs_in_the_architecture_is_named() {
     let batch = || vec![DimensionValue::Named("batch".into())];
-    type Change = Box<dyn FnOnce(&mut Model)>;
     let cases: Vec<(Change, &str)> = vec![
         (
             Box::new(|m| m.graph_mut().node[0].op_type = Some("Neg".into())),

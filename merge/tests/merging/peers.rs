@@ -1,5 +1,7 @@
 //! The same tensors in mergekit, whose answers `tests/peers/mergekit_golden.py` wrote down.
 
+use std::fmt::Write;
+
 use logitfuse_merge::arithmetic::{Magnitudes, dare, delta, scale, task_arithmetic, ties};
 use logitfuse_onnx_graph::ElementType;
 use serde_json::Value;
@@ -71,7 +73,7 @@ fn merges_are_those_of_mergekit() {
         let mut head = format!("method = \"{method}\"\n");
         for key in ["lambda", "normalize", "t"] {
             if let Some(value) = parameters.get(key) {
-                head += &format!("{key} = {value}\n");
+                let _ = writeln!(head, "{key} = {value}");
             }
         }
         if parameters["rescale"] == true {

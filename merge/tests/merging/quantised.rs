@@ -326,6 +326,9 @@ fn tensors_that_do_not_go_together_are_refused() {
     let (kind, text) = refused(nbits(96, "s", false));
     assert_eq!(kind, ErrorKind::InvalidData);
     assert!(text.ends_with("MatMulNBits `y`: `q` has 64 bytes and 96 are needed"), "{text}");
+    for k in [0, -1, i64::MAX] {
+        assert_eq!(refused(nbits(k, "s", false)).0, ErrorKind::InvalidData);
+    }
     let (kind, text) = refused(nbits(64, "s", false));
     assert_eq!((kind, &*text), (ErrorKind::Unsupported, "`s` scales two tensors, `p` and `q`"));
     let (kind, text) = refused(nbits(64, "s", true));

@@ -68,6 +68,7 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what `merge` is handed may fail")]
 pub(crate) fn locate(path: &Path, _: Option<&str>) -> Result<Folder> {
     let onnx = ["model.onnx", "onnx/model.onnx"].map(|file| path.join(file)).into_iter().find(|file| file.exists());
     Ok(Folder { root: path.to_owned(), onnx: onnx.unwrap_or_else(|| path.join("model.onnx")) })
