@@ -102,6 +102,7 @@ impl Evaluation<'_> {
             Operation::Compare(comparison, a, b) => match comparison {
                 Comparison::Less => self.zip(a.index(), b.index(), |a, b| truth(a < b)),
                 Comparison::LessOrEqual => self.zip(a.index(), b.index(), |a, b| truth(a <= b)),
+                #[expect(clippy::float_cmp, reason = "the operation is equality")]
                 Comparison::Equal => self.zip(a.index(), b.index(), |a, b| truth(a == b)),
             },
             Operation::Both(a, b) => self.zip(a.index(), b.index(), f32::min),

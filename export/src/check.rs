@@ -5,8 +5,11 @@ use std::{ops::ControlFlow, path::Path};
 use logitfuse_core::numerics::{argmax, log_sum_exp};
 use logitfuse_core::{Error, ErrorKind, LogitSource, Result, Rows, Step, TokenId};
 use logitfuse_engine::{Cancel, Decoder, Event, Request};
-use logitfuse_onnx::{ModelFolder, OnnxOptions, OnnxSource, Runtime};
 use logitfuse_onnx_graph::{Joined, Model, Part};
+use logitfuse_pipeline::{
+    ModelFolder, Runtime,
+    model_files::{OnnxOptions, OnnxSource},
+};
 use serde_json::Value;
 
 use crate::{Target, folder::failed};

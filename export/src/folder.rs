@@ -1,6 +1,7 @@
 //! The target folder: complete under its name, or absent.
 
 use std::{
+    fmt::Write as _,
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -123,7 +124,10 @@ pub(crate) fn sha256(path: &Path) -> Result<String> {
         }
         hash.update(&buffer[..read]);
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hash.finalize().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
 }
 
 pub(crate) fn failed(path: &Path, e: &io::Error) -> Error {

@@ -65,7 +65,7 @@ pub(crate) fn pipeline_config(fusion: &Fusion) -> Result<Value> {
     decoder["pipeline"] = json!(stages);
     // Idle workers of one stage would steal the cores of the next: a third of the speed on two cores.
     decoder["session_options"]["session.intra_op.allow_spinning"] = json!("0");
-    config(fusion, "decoder-pipeline", decoder, None)
+    config(fusion, "decoder-pipeline", &decoder, None)
 }
 
 /// The configuration of one graph, with another model that drafts for it if there is one.
@@ -89,14 +89,14 @@ pub(crate) fn graph_config(
             Ok::<_, logitfuse_core::Error>(draft)
         })
         .transpose()?;
-    let mut config = config(fusion, "decoder", target, draft)?;
+    let mut config = config(fusion, "decoder", &target, draft.as_ref())?;
     if uniform.is_some() {
         config["search"]["past_present_share_buffer"] = json!(false);
     }
     Ok(config)
 }
 
-fn config(fusion: &Fusion, kind: &str, decoder: Value, draft: Option<Value>) -> Result<Value> {
+fn config(fusion: &Fusion, kind: &str, decoder: &Value, draft: Option<&Value>) -> Result<Value> {
     let end: &[TokenId] = &fusion.files.end_of_sequence;
     let width = fusion.vocabulary().width();
     let first = end.first().copied().unwrap_or(0);
@@ -128,7 +128,7 @@ fn config(fusion: &Fusion, kind: &str, decoder: Value, draft: Option<Value>) -> 
         config["search"]["top_k"] = json!(fusion.run.top_k);
     }
     if let Some(draft) = draft {
-        config["model"]["draft"] = draft;
+        config["model"]["draft"] = draft.clone();
     }
     Ok(config)
 }

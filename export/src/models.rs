@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use logitfuse_core::{Error, ErrorKind, FusionGraph, FusionStrategy, Result, SharedVocabulary, StrategyInfo};
-use logitfuse_onnx::{CacheTensor, Element, LogitRows, ModelFolder, Signature};
 use logitfuse_onnx_graph::Model;
 use logitfuse_pipeline::{FusionFiles, PipelineOptions, RunConfig};
+use logitfuse_pipeline::{
+    ModelFolder,
+    model_files::{CacheTensor, Element, LogitRows, Signature},
+};
 
 /// A fusion that can be exported: its models, and its rule as a graph.
 pub(crate) struct Fusion {

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use logitfuse_core::{Result, SharedVocabulary};
-use logitfuse_onnx::{Dim, TensorInfo};
 use logitfuse_onnx_graph::{
     ElementType, Initializer, Joined, Model, Part,
     proto::{DimensionValue, Node, ValueInfo},
 };
+use logitfuse_pipeline::model_files::{Dim, Element, TensorInfo};
 
 use crate::{
     emit::{Emitted, OPSET, emit},
@@ -86,7 +86,7 @@ fn rows(model: &mut Model, fusion: &Fusion, logits: &[String]) -> Vec<String> {
             nodes.push(slice);
             row = output;
         }
-        if part.signature.logits.element != logitfuse_onnx::Element::F32 {
+        if part.signature.logits.element != Element::F32 {
             let (cast, output) = node("Cast", "f32", &[&row]);
             nodes.push(cast.with_int("to", ElementType::FLOAT.0.into()));
             row = output;
@@ -162,8 +162,8 @@ pub(crate) fn logits_info(name: &str, model: &ExportModel) -> ValueInfo {
         None => dimension("vocabulary_size"),
     };
     let element = match model.signature.logits.element {
-        logitfuse_onnx::Element::F16 => ElementType::FLOAT16,
-        logitfuse_onnx::Element::Bf16 => ElementType::BFLOAT16,
+        Element::F16 => ElementType::FLOAT16,
+        Element::Bf16 => ElementType::BFLOAT16,
         _ => ElementType::FLOAT,
     };
     ValueInfo::tensor(name, element, &[dimension("batch_size"), dimension("sequence_length"), width])

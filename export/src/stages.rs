@@ -11,6 +11,7 @@ use logitfuse_onnx_graph::{
     proto::{DimensionValue, Node, OperatorSet, ValueInfo},
     rename_values,
 };
+use logitfuse_pipeline::model_files::TensorInfo;
 
 use crate::{
     emit::OPSET,
@@ -49,7 +50,7 @@ pub(crate) fn stage_logits(model: &ExportModel) -> String {
 /// Whether a model's file can stand as it is, byte for byte.
 fn is_as_named(model: &ExportModel) -> bool {
     let signature = &model.signature;
-    let is = |info: &Option<logitfuse_onnx::TensorInfo>, name: &str| info.as_ref().is_none_or(|info| info.name == name);
+    let is = |info: &Option<TensorInfo>, name: &str| info.as_ref().is_none_or(|info| info.name == name);
     let caches = model.layers.iter().flat_map(|layer| {
         layer.names().map(|(tensor, past, present)| tensor.past == past && tensor.present == present)
     });

@@ -6,14 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use logitfuse_onnx::CacheTensor;
 use logitfuse_onnx_graph::{
     Initializer, Model,
     proto::{DimensionValue, Node, ValueInfo},
     rename_values,
 };
+use logitfuse_pipeline::model_files::CacheTensor;
 
-use crate::models::Fusion;
+use crate::models::{Fusion, Layer};
 
 /// Heads and head size of the caches outside.
 pub(crate) struct UniformShape {
@@ -37,7 +37,7 @@ impl UniformShape {
 /// Gives every cache of the one graph this shape.
 pub(crate) fn make_uniform(graph: &mut Model, fusion: &Fusion, shape: &UniformShape) {
     let layers = fusion.models.iter().flat_map(|model| &model.layers);
-    let caches = layers.flat_map(|layer| layer.names()).filter(|(cache, ..)| !shape.is_that_of(cache));
+    let caches = layers.flat_map(Layer::names).filter(|(cache, ..)| !shape.is_that_of(cache));
     let caches: Vec<(&CacheTensor, String, String)> = caches.collect();
     if caches.is_empty() {
         return;

@@ -81,7 +81,7 @@ pub fn solve(
         problem.variance_ratio(graph, bounds)
     } else {
         let bracket = problem.scan(graph, bounds, &bottom);
-        problem.choose(graph, bounds, bottom, top, bracket)
+        problem.choose(graph, bounds, bottom, top, &bracket)
     };
     best.unless_inactive(graph, top.symmetric)
 }
@@ -320,9 +320,9 @@ impl Problem<'_> {
         [low, high]: [Value; 2],
         bottom: LoweredProbe,
         top: LoweredProbe,
-        bracket: Bracket,
+        bracket: &Bracket,
     ) -> Best {
-        let root = self.narrow(graph, &bracket);
+        let root = self.narrow(graph, bracket);
         let minimum = self.probe(graph, root);
         let better = graph.compare(Comparison::Less, minimum.loss, bottom.loss);
         let inside = graph.both(bracket.found, better);

@@ -53,6 +53,11 @@ pub use chunk_consistency::ChunkConsistency;
 pub use files::FusionFiles;
 #[cfg(feature = "onnx")]
 pub use logitfuse_onnx::{LoadReport, ModelFolder, Runtime};
+/// Model files by their inputs and outputs, for what turns them into other files.
+#[cfg(feature = "onnx")]
+pub mod model_files {
+    pub use logitfuse_onnx::{CacheTensor, Dim, Element, LogitRows, OnnxOptions, OnnxSource, Signature, TensorInfo};
+}
 #[cfg(feature = "plugins")]
 pub use logitfuse_plugin_host::{PluginFile, SearchPath, is_plugin_failure};
 pub use logitfuse_text::{did_you_mean, nearest, read_text_file};

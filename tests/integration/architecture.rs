@@ -161,6 +161,7 @@ fn d5_only_composition_roots_join_the_parts() {
     w.only("logitfuse-schema", &[]);
     w.only("logitfuse-onnx-graph", &[CORE]);
     w.only("logitfuse-merge", &[CORE, "logitfuse-onnx-graph"]);
+    w.only("logitfuse-export", &[CORE, "logitfuse-engine", "logitfuse-onnx-graph", "logitfuse-pipeline"]);
     w.only(TEXT, &[CORE, "logitfuse-pattern"]);
     w.only("logitfuse-engine", &[CORE]);
     w.only("logitfuse-setup", &[CORE]);

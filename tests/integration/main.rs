@@ -8,6 +8,7 @@ mod effects;
 mod exactness;
 mod export;
 mod export_nested;
+mod export_refusals;
 mod fingerprints;
 mod interrupt;
 #[path = "../../plugins/host/tests/support/libraries.rs"]

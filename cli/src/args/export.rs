@@ -38,7 +38,7 @@ pub(crate) struct ExportArgs {
     /// The variant on this task [default: the first]
     #[arg(long, value_name = "NAME")]
     pub(crate) task: Option<String>,
-    /// Target onnx: the model of this role drafts in the folder for genai: base, expert, expert_2, …
+    /// Target onnx: the model of this role drafts in the folder for genai; of several experts the second is `expert_2`
     #[arg(long, value_name = "ROLE")]
     pub(crate) draft: Option<String>,
     /// Target onnx: caches of all layers get one shape, which genai's drafts need where attention is no GroupQueryAttention
