@@ -80,13 +80,7 @@ fn same(first: &Opened, other: &Opened) -> Result<()> {
     let (a, b) = (first.model.graph(), other.model.graph());
     let opsets = |model: &Model| -> BTreeMap<String, i64> {
         let sets = model.header.opset_import.iter();
-        sets.map(|set| {
-            (
-                set.domain().strip_prefix("ai.onnx").filter(|rest| rest.is_empty()).unwrap_or(set.domain()).to_owned(),
-                set.version(),
-            )
-        })
-        .collect()
+        sets.map(|set| (domain(set.domain()).to_owned(), set.version())).collect()
     };
     let (ours, theirs) = (opsets(&first.model), opsets(&other.model));
     if ours != theirs {
@@ -128,6 +122,11 @@ fn same(first: &Opened, other: &Opened) -> Result<()> {
     }
 }
 
+/// ONNX's own domain has two spellings.
+fn domain(name: &str) -> &str {
+    if name == "ai.onnx" { "" } else { name }
+}
+
 fn described(tensor: &Initializer) -> String {
     format!("{:?} of type {}", tensor.dims(), tensor.element_type().0)
 }
@@ -138,7 +137,7 @@ fn first_difference(ours: &[String], theirs: &[String]) -> Option<String> {
 }
 
 fn node_difference(ours: &proto::Node, theirs: &proto::Node) -> Option<String> {
-    let kind = |node: &proto::Node| (node.domain().to_owned(), node.op_type().to_owned(), node.overload().to_owned());
+    let kind = |node: &proto::Node| [domain(node.domain()), node.op_type(), node.overload()].map(str::to_owned);
     if kind(ours) != kind(theirs) {
         return Some(format!("the other is {} `{}`", theirs.op_type(), theirs.name()));
     }

@@ -54,8 +54,9 @@ pub(crate) fn list(root: &Path) -> Result<Vec<PathBuf>> {
         };
         let wanted = ending.is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known));
         let licence = LICENCES.iter().any(|licence| name.starts_with(licence));
-        // The index of weights in another format says nothing of these.
-        if name.starts_with('.') || !(wanted || licence) || name.ends_with(".index.json") {
+        // Neither the index of weights in another format nor hashes of the parent's files are true of the merged model.
+        let of_parent = name.ends_with(".index.json") || name == "logitfuse-manifest.json";
+        if name.starts_with('.') || !(wanted || licence) || of_parent {
             continue;
         }
         // A link whose file is missing is no folder to be skipped.

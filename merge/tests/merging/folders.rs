@@ -33,6 +33,7 @@ fn a_folder_looks_like_its_first_parents() {
         ("LICENSE", "MIT"),
         ("model.safetensors", "weights of another format"),
         ("model.safetensors.index.json", "{}"),
+        ("logitfuse-manifest.json", "{}"),
         (".hidden.json", "{}"),
         ("README.md", "the base's own card"),
     ] {
