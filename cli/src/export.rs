@@ -2,10 +2,10 @@
 
 use std::{path::Path, process::ExitCode, sync::Arc};
 
-use logitfuse_config::{Cell, Config, Experiment};
+use logitfuse_config::{Config, Experiment};
 use logitfuse_core::{Error, ErrorKind, FusionStrategy, Result, TokenId};
 use logitfuse_export::{Checked, ExportSettings, Target, check, export, not_exported};
-use logitfuse_pipeline::{built_in, configured};
+use logitfuse_pipeline::{built_in, configured, profile::Requests};
 
 use crate::{
     args::{ExportArgs, ExportTarget, Global},
@@ -31,6 +31,16 @@ pub(crate) fn run(global: &Global, args: &ExportArgs) -> anyhow::Result<ExitCode
     });
     settings.draft.clone_from(&args.draft);
     settings.uniform_kv = args.uniform_kv;
+    let requests = match args.check {
+        Some(_) if settings.target == Target::Triton => {
+            let what = "--check: a model repository is not one model";
+            return Err(Error::new(ErrorKind::InvalidConfig, what)
+                .with_help("check target genai or onnx, whose files it holds")
+                .into());
+        }
+        Some(count) => Some(cell::requests(&config, cell, &args.file, "--check", count)?),
+        None => None,
+    };
     let mut say = |step: &str| output::say(global.quiet, &format!("export: {step} …"));
     let folder =
         export(&options, strategy.as_ref(), &settings, &args.output, &mut say).map_err(|e| config.underline(e))?;
@@ -38,9 +48,9 @@ pub(crate) fn run(global: &Global, args: &ExportArgs) -> anyhow::Result<ExitCode
         output::say(global.quiet, &format!("warning: {line}"));
     }
     output::line(&folder.display().to_string())?;
-    let Some(count) = args.check else { return Ok(ExitCode::SUCCESS) };
+    let Some(requests) = requests else { return Ok(ExitCode::SUCCESS) };
     output::say(global.quiet, "export: decoding with the models and with the files …");
-    let checked = compare(global, args, (&config, cell), settings.target, &folder, count)?;
+    let checked = compare(global, &config, &requests, settings.target, &folder)?;
     output::line(&verdict(&checked))?;
     Ok(if checked.first_difference.is_none() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
@@ -58,15 +68,13 @@ fn strategy(config: &Config) -> Result<Arc<dyn FusionStrategy>> {
 
 fn compare(
     global: &Global,
-    args: &ExportArgs,
-    (config, cell): (&Config, Option<&Cell>),
+    config: &Config,
+    requests: &Requests<'static>,
     target: Target,
     folder: &Path,
-    count: usize,
 ) -> anyhow::Result<Checked> {
     let mut config = config.clone();
     config.speculation = None;
-    let requests = cell::requests(&config, cell, &args.file, "--check", count)?;
     let runtime = decode::runtime(global)?;
     let cancel = signal::cancel_on_interrupt()?;
     let mut opened = decode::open_on(global, &config, &runtime)?;

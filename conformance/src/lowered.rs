@@ -1,7 +1,5 @@
 //! Computing a [`FusionGraph`], as the runtimes that serve exported fusions do.
 
-use std::collections::BTreeMap;
-
 use logitfuse_core::FusionGraph;
 use logitfuse_core::fusion_graph::{Binary, Comparison, Operation, Reduction, Repeat, Unary};
 
@@ -54,22 +52,8 @@ struct Evaluation<'a> {
 
 impl Evaluation<'_> {
     fn range(&mut self, range: std::ops::Range<usize>) {
-        // Bodies are computed by their loops, which come after them.
-        let bodies: BTreeMap<usize, usize> = self.graph.operations()[range.clone()]
-            .iter()
-            .filter_map(|operation| match operation {
-                Operation::Repeat(repeat) => Some((repeat.body.start, repeat.body.end)),
-                _ => None,
-            })
-            .collect();
-        let mut at = range.start;
-        while at < range.end {
-            if let Some(&end) = bodies.get(&at) {
-                at = end;
-            } else {
-                self.operation(at);
-                at += 1;
-            }
+        for at in self.graph.outside_of_bodies(range) {
+            self.operation(at);
         }
     }
 

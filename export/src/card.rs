@@ -181,7 +181,8 @@ fn usage(fusion: &Fusion, settings: &ExportSettings) -> String {
             "genai",
             "In the folder `genai` every parameter has to be set; genai cannot leave out an input of a graph.",
         ),
-        _ => (".", "Parameters that are not set have their defaults."),
+        Target::Genai => (".", "Parameters that are not set have their defaults."),
+        Target::Triton => ("fusion/1/genai", "Parameters that are not set have their defaults."),
     };
     let genai = format!(
         "\n## With onnxruntime-genai\n\n{defaults} A name that the files do not have is ignored by genai without a word. \
@@ -204,6 +205,11 @@ fn usage(fusion: &Fusion, settings: &ExportSettings) -> String {
              `past_key_values.*`, and gives `logits` of all positions and `present.*`. Parameters that are not fed have their \
              defaults. logitfuse opens this folder as one model: `logitfuse generate --model DIR`.\n{genai}"
         ),
-        _ => genai,
+        Target::Triton => format!(
+            "\n## With Triton\n\nThis folder is a model repository: `tritonserver --model-repository DIR`, with `pip install \
+             onnxruntime-genai tokenizers` in the Python of its Python backend. Model `fusion` decodes; the first lines of \
+             `fusion/1/model.py` say what it takes and gives. Model `fusion_graph` is one pass.\n{genai}"
+        ),
+        Target::Genai => genai,
     }
 }

@@ -90,24 +90,7 @@ struct Emitter<'a> {
 impl Emitter<'_> {
     /// The nodes of a range of operations, without those of the bodies in it, which their loops hold.
     fn range(&mut self, range: std::ops::Range<usize>) -> Vec<Node> {
-        let bodies: BTreeMap<usize, usize> = self.graph.operations()[range.clone()]
-            .iter()
-            .filter_map(|operation| match operation {
-                Operation::Repeat(repeat) => Some((repeat.body.start, repeat.body.end)),
-                _ => None,
-            })
-            .collect();
-        let mut nodes = Vec::new();
-        let mut at = range.start;
-        while at < range.end {
-            if let Some(&end) = bodies.get(&at) {
-                at = end;
-            } else {
-                nodes.extend(self.operation(at));
-                at += 1;
-            }
-        }
-        nodes
+        self.graph.outside_of_bodies(range).into_iter().filter_map(|at| self.operation(at)).collect()
     }
 
     fn operation(&mut self, at: usize) -> Option<Node> {

@@ -1,6 +1,8 @@
 //! `genai_config.json`, as onnxruntime-genai 0.18 reads it.
 
-use logitfuse_core::{Result, TokenId};
+use std::path::Path;
+
+use logitfuse_core::{Error, ErrorKind, Result, TokenId, python_json};
 use logitfuse_pipeline::read_text_file;
 use serde_json::{Map, Value, json};
 
@@ -177,9 +179,18 @@ fn token_inputs(model: &ExportModel) -> Vec<String> {
 /// The first model's `config.json`; null where it has none.
 pub(crate) fn base_config(fusion: &Fusion) -> Result<Value> {
     let path = fusion.models[0].folder.root().join("config.json");
+    Ok(read_json(&path)?.unwrap_or(Value::Null))
+}
+
+/// An object from a file as Python writes it; none without the file.
+pub(crate) fn read_json(path: &Path) -> Result<Option<Value>> {
     if !path.exists() {
-        return Ok(Value::Null);
+        return Ok(None);
     }
-    let text = read_text_file(&path, 16 << 20)?;
-    Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    let text = read_text_file(path, 16 << 20)?;
+    let value: Option<Value> = serde_json::from_str(&python_json(&text)).ok();
+    value.filter(Value::is_object).map(Some).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidData, format!("{}: no JSON object", path.display()))
+            .with_help("fetch the file again")
+    })
 }

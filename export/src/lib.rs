@@ -58,16 +58,16 @@ mod uniform_kv;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
 pub use check::{Checked, Difference, check};
 use logitfuse_core::{Error, ErrorKind, FusionStrategy, Result};
-use logitfuse_pipeline::{PipelineOptions, read_text_file};
+use logitfuse_onnx_graph::{Model, Staging};
+use logitfuse_pipeline::PipelineOptions;
 use serde_json::json;
 
 use crate::{
-    folder::{Staging, copy, write},
+    folder::{copy, subfolder, write},
     models::{ExportModel, Fusion},
     one_graph::{one_graph, without_defaults},
     uniform_kv::{UniformShape, make_uniform},
@@ -92,20 +92,6 @@ impl fmt::Display for Target {
             Self::Onnx => "onnx",
             Self::Triton => "triton",
         })
-    }
-}
-
-impl FromStr for Target {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "genai" => Ok(Self::Genai),
-            "onnx" => Ok(Self::Onnx),
-            "triton" => Ok(Self::Triton),
-            _ => Err(Error::new(ErrorKind::InvalidConfig, format!("no target is called `{text}`"))
-                .with_help("the targets are genai, onnx and triton")),
-        }
     }
 }
 
@@ -150,21 +136,25 @@ pub fn export(
     let fusion = Fusion::prepare(options, strategy)?;
     let uniform = settings.uniform_kv.then(|| uniform_shape(&fusion)).transpose()?;
     let draft = settings.draft.as_deref().map(|role| drafting(&fusion, role)).transpose()?;
-    let staging = Staging::begin(target)?;
+    let staging = Staging::begin(target, &mut |leftover| {
+        progress(&format!("removed {}, which an export that was killed left", leftover.display()));
+    })?;
+    let folder = staging.made();
     match settings.target {
         Target::Genai => {
             progress("models and rule as stages");
-            write_genai(&fusion, staging.path())?;
+            write_genai(&fusion, &folder)?;
         }
-        Target::Onnx => write_onnx(&fusion, &staging, draft, uniform.as_ref(), progress)?,
+        Target::Onnx => write_onnx(&fusion, &folder, draft, uniform.as_ref(), progress)?,
         Target::Triton => {
             progress("model repository");
-            triton::write_repository(&fusion, &staging)?;
+            triton::write_repository(&fusion, &folder)?;
         }
     }
     progress("hashes of the parents");
-    card::write(&fusion, settings, staging.path())?;
-    staging.finish()
+    card::write(&fusion, settings, &folder)?;
+    staging.publish()?;
+    Ok(target.to_owned())
 }
 
 /// What of a pipeline's options is no part of exported files, a line each.
@@ -207,7 +197,7 @@ fn write_genai(fusion: &Fusion, folder: &Path) -> Result<()> {
 
 fn write_onnx(
     fusion: &Fusion,
-    staging: &Staging,
+    root: &Path,
     draft: Option<&ExportModel>,
     uniform: Option<&UniformShape>,
     progress: &mut dyn FnMut(&str),
@@ -217,10 +207,9 @@ fn write_onnx(
     if let Some(shape) = uniform {
         make_uniform(&mut graph, fusion, shape);
     }
-    let folder = staging.folder("onnx")?;
+    let folder = subfolder(root, "onnx")?;
     progress("weights");
     graph.save_embedding(&folder.join("model.onnx"), 0)?;
-    let root = staging.path();
     tokenizer_files(fusion, root)?;
     write_json(&root.join("config.json"), &card::config_json(fusion)?)?;
     let generation = fusion.models[0].folder.root().join("generation_config.json");
@@ -229,8 +218,8 @@ fn write_onnx(
     }
 
     progress("folder for genai");
-    let genai = staging.folder("genai")?;
-    let saved = logitfuse_onnx_graph::Model::open(&folder.join("model.onnx"))?;
+    let genai = subfolder(root, "genai")?;
+    let saved = Model::open(&folder.join("model.onnx"))?;
     without_defaults(saved).save_linked(&genai.join("model.onnx"))?;
     let draft = draft
         .map(|model| {
@@ -261,10 +250,7 @@ fn genai_tokenizer_files(fusion: &Fusion, folder: &Path) -> Result<()> {
         return Ok(());
     }
     let path = folder.join("tokenizer_config.json");
-    let mut config = match read_text_file(&path, 16 << 20) {
-        Ok(text) => serde_json::from_str(&text).unwrap_or_else(|_| json!({})),
-        Err(_) => json!({}),
-    };
+    let mut config = genai_config::read_json(&path)?.unwrap_or_else(|| json!({}));
     config["add_bos_token"] = json!(true);
     config["add_eos_token"] = json!(false);
     write_json(&path, &config)

@@ -1,5 +1,7 @@
 //! A fusion as Triton's model repository.
 
+use std::path::Path;
+
 use logitfuse_core::Result;
 use logitfuse_onnx_graph::{
     ElementType, Model,
@@ -7,7 +9,7 @@ use logitfuse_onnx_graph::{
 };
 
 use crate::{
-    folder::{Staging, write},
+    folder::{subfolder, write},
     models::Fusion,
     one_graph::one_graph,
     write_genai,
@@ -24,16 +26,16 @@ const TENSOR: &str = include_str!("triton/tensor.pbtxt");
 const NAME: &str = "fusion";
 
 /// Writes `fusion`, which decodes texts, and `fusion_graph`, one pass for clients that keep the caches.
-pub(crate) fn write_repository(fusion: &Fusion, staging: &Staging) -> Result<()> {
-    let decoder = staging.folder(&format!("{NAME}/1"))?;
+pub(crate) fn write_repository(fusion: &Fusion, root: &Path) -> Result<()> {
+    let decoder = subfolder(root, &format!("{NAME}/1"))?;
     write(&decoder.join("model.py"), MODEL_PY)?;
-    write_genai(fusion, &staging.folder(&format!("{NAME}/1/genai"))?)?;
-    write(&staging.path().join(NAME).join("config.pbtxt"), &decoder_config(fusion))?;
+    write_genai(fusion, &subfolder(root, &format!("{NAME}/1/genai"))?)?;
+    write(&root.join(NAME).join("config.pbtxt"), &decoder_config(fusion))?;
 
     let name = format!("{NAME}_graph");
     let graph = one_graph(fusion)?;
-    write(&staging.folder(&name)?.join("config.pbtxt"), &graph_config(&name, &graph))?;
-    graph.save(&staging.folder(&format!("{name}/1"))?.join("model.onnx"))
+    write(&subfolder(root, &name)?.join("config.pbtxt"), &graph_config(&name, &graph))?;
+    graph.save(&subfolder(root, &format!("{name}/1"))?.join("model.onnx"))
 }
 
 fn decoder_config(fusion: &Fusion) -> String {

@@ -3,8 +3,8 @@
 //! # Why
 //!
 //! Task arithmetic and its kin add what tuning taught several models, in their weights: the result costs what one model costs. The
-//! tools for it want `PyTorch` and checkpoints in its format. Whoever has models as ONNX folders, for instance the experts of
-//! a fusion, needs neither here: tensors are read, merged and written piece by piece, quantised ones included.
+//! tools for it want `PyTorch` and checkpoints in its format. Models in ONNX folders, for instance the experts of
+//! a fusion, need neither here: tensors are read, merged and written piece by piece, quantised ones included.
 //!
 //! # Example
 //!
@@ -71,7 +71,6 @@ mod plan;
 mod quantised;
 mod recipe;
 mod side_files;
-mod staging;
 
 pub use merge::{Merged, Progress, Requantised, Tell, merge};
 pub use parents::Folder;

@@ -3,13 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io::{BufWriter, Write},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use logitfuse_core::{Error, ErrorKind, Result};
-use logitfuse_onnx_graph::{Initializer, Model};
+use logitfuse_onnx_graph::{Initializer, Model, Staging};
 
 use crate::{
     blend::{Blend, Source, Values, overflow},
@@ -21,7 +21,6 @@ use crate::{
     quantised::{GridReader, Loss, PIECE, Refit, Scheme},
     recipe::Recipe,
     side_files,
-    staging::{Staging, unwritable},
 };
 
 /// What a merge is doing.
@@ -301,4 +300,9 @@ fn grid(scheme: &Scheme, opened: &Opened) -> Result<GridReader> {
     let bytes = |name: &String| Bytes::of(opened.tensor(name)?);
     let zeros = scheme.zeros.first().map(bytes).transpose()?;
     Ok(GridReader::new(scheme.layout, bytes(&scheme.codes)?, bytes(&scheme.scales[0])?, zeros))
+}
+
+fn unwritable(path: &Path, e: &io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("{} cannot be written: {e}", path.display()))
+        .with_help("check permissions and free space, or choose another folder")
 }

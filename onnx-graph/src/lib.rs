@@ -51,6 +51,7 @@
 //! | [`Joined`], [`Part`] | several models as one graph: prefixes, shared inputs, equal weights once, operators of one version |
 //! | [`rename_values`] and its siblings | other names, in the bodies of `If`, `Loop` and `Scan` too |
 //! | [`Model::save`] | one file, or two where the weights are large |
+//! | [`Staging`] | a folder that is there complete or not at all |
 //! | [`Model::save_linked`] | a file beside links to those of the weights: a change of names rewrites no weight |
 //!
 //! # What is refused
@@ -77,6 +78,7 @@ mod read;
 mod rename;
 mod save;
 mod shape;
+mod staging;
 mod tensor;
 mod validate;
 mod wire;
@@ -86,4 +88,5 @@ pub use join::{Joined, Part};
 pub use model::Model;
 pub use outline::Outline;
 pub use rename::{rename_dimensions, rename_nodes, rename_values};
+pub use staging::Staging;
 pub use tensor::{ElementType, Initializer, TensorData};

@@ -26,7 +26,7 @@ impl Model {
     /// disk, another owner, no links at all), the file is copied. Weights made in memory go where
     /// [`save`](Self::save) puts them.
     ///
-    /// A link is the file itself: whoever later writes *into* the source changes this model, too. Programs that write
+    /// A link is the file itself: what is later written *into* the source changes this model, too. Programs that write
     /// models replace them, and a link outlives that. Saving a model over itself is fine. Files called `NAME.weights` and so
     /// on that an earlier save of the same name left are removed if this one has no use for them.
     ///

@@ -72,7 +72,7 @@ fn data_of(tensor: &proto::Tensor, files: &mut Files<'_>) -> Result<Option<Tenso
 }
 
 /// Reads the external data of tensors that stand inside of nodes: exporters put constants of a few kilobytes there, too.
-/// Whoever copies the model then need not look for them.
+/// A copy of the model then has them.
 fn embed(header: &mut proto::Model, files: &mut Files<'_>) -> Result<()> {
     let mut left = MAX_HEADER_BYTES as u64;
     each_tensor(header, &mut |tensor| {

@@ -75,6 +75,8 @@ fn what_is_no_graph_is_refused_with_the_reason() {
             refused(&genai, |x| x["sources"]["expert"]["user"] = json!("Q: {{ prompt }}")),
             "its prompt differs from that of `base`",
         ),
+        (refused(&["--target", "triton", "--check", "1"], |_| {}), "--check: a model repository is not one model"),
+        (refused(&["--target", "onnx", "--check", "1"], |_| {}), "--check has nothing to decode"),
         (refused(&["--target", "genai", "--draft", "expert"], |_| {}), "draft: means something for target onnx only"),
         (refused(&["--target", "onnx", "--draft", "helper"], |_| {}), "draft: no model is called `helper`"),
     ];
@@ -118,7 +120,7 @@ fn a_folder_with_something_in_it_is_left_alone() {
     fs::write(&there, "mine").unwrap();
     let output = export(&workspace, &["--target", "onnx"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("there is something in this folder"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("exists and is not an empty folder"));
     assert_eq!(fs::read_to_string(there).unwrap(), "mine");
 }
 
@@ -152,7 +154,9 @@ fn a_killed_export_is_absent_or_complete() {
     assert!(absent > 0, "no export was killed before its end; {whole} were whole");
     assert!(export(&workspace, &["--target", "onnx", "-q"]).status().unwrap().success());
     assert_eq!(files(&target), complete);
-    assert!(!workspace.path().join("fused.partial").exists());
+    let mut left: Vec<_> = fs::read_dir(workspace.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["fused", "x.toml"], "what killed exports left is removed by the next one");
 }
 
 /// Every file below a folder, with its length.

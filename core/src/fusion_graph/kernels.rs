@@ -117,6 +117,17 @@ impl FusionGraph {
         self.select(implausible, masked, row)
     }
 
+    /// [`mask_implausible`](Self::mask_implausible) with a parameter `plausibility`, where there is one.
+    pub fn keep_plausible(&mut self, base: Value, plausibility: Option<f64>, row: Value) -> Value {
+        match plausibility {
+            None => row,
+            Some(plausibility) => {
+                let plausibility = self.parameter("plausibility", plausibility);
+                self.mask_implausible(base, plausibility, row)
+            }
+        }
+    }
+
     /// As [`numerics::kl_both`](crate::numerics::kl_both): `KL(p‖q)` and `KL(q‖p)` in nats, infinite where one allows what the
     /// other masks.
     pub fn kl_both(&mut self, p: Value, q: Value) -> [Value; 2] {

@@ -2,6 +2,8 @@
 
 mod kernels;
 
+use std::{collections::BTreeMap, ops::Range};
+
 pub use kernels::{Tilt, Tilts};
 
 /// A fusion rule as data: operations on rows of logits, in the order in which they are computed.
@@ -108,7 +110,7 @@ pub struct Repeat {
     /// Rounds.
     pub times: usize,
     /// The operations of one round, by place; the first ones are [`Operation::Carried`].
-    pub body: std::ops::Range<usize>,
+    pub body: Range<usize>,
     /// What is carried into the first round.
     pub initial: Vec<Value>,
     /// What a round carries on, in the same order.
@@ -310,6 +312,30 @@ impl FusionGraph {
     /// Its operations, each after those that it reads.
     pub fn operations(&self) -> &[Operation] {
         &self.operations
+    }
+
+    /// The places of a range's operations without those of the bodies in it, which their loops compute.
+    ///
+    /// # Panics
+    /// If there is no such range.
+    pub fn outside_of_bodies(&self, range: Range<usize>) -> Vec<usize> {
+        let bodies: BTreeMap<usize, usize> = self.operations[range.clone()]
+            .iter()
+            .filter_map(|operation| match operation {
+                Operation::Repeat(repeat) => Some((repeat.body.start, repeat.body.end)),
+                _ => None,
+            })
+            .collect();
+        let (mut places, mut at) = (Vec::new(), range.start);
+        while at < range.end {
+            if let Some(&end) = bodies.get(&at) {
+                at = end;
+            } else {
+                places.push(at);
+                at += 1;
+            }
+        }
+        places
     }
 
     /// Whether a value is a row; else it is one number.

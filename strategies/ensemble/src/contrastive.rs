@@ -149,11 +149,8 @@ impl FusionStrategy for Contrastive {
         let base_weight = graph.add(one, beta);
         let base_weight = graph.subtract(base_weight, weight);
         let contrast = graph.contrast(base, anti);
-        let mut fused = graph.linear_combination(base, Some(base_weight), &[(weight, contrast)]);
-        if plausibility > 0.0 {
-            let plausibility = graph.parameter("plausibility", plausibility);
-            fused = graph.mask_implausible(base, plausibility, fused);
-        }
+        let fused = graph.linear_combination(base, Some(base_weight), &[(weight, contrast)]);
+        let fused = graph.keep_plausible(base, (plausibility > 0.0).then_some(plausibility), fused);
         graph.set_fused(fused);
         graph.add_divergences(fused, base);
         Ok(graph)

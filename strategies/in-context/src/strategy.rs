@@ -145,11 +145,8 @@ impl FusionStrategy for InContext {
                 graph.max(divergence, floor)
             }
         };
-        let mut fused = graph.linear_combination(base, None, &[(strength, contrast)]);
-        if let Some(plausibility) = self.params.plausibility {
-            let plausibility = graph.parameter("plausibility", plausibility);
-            fused = graph.mask_implausible(base, plausibility, fused);
-        }
+        let fused = graph.linear_combination(base, None, &[(strength, contrast)]);
+        let fused = graph.keep_plausible(base, self.params.plausibility, fused);
         graph.set_fused(fused);
         graph.add_trace("alpha", strength);
         graph.add_divergences(fused, base);

@@ -107,11 +107,8 @@ impl FusionStrategy for StaticProxy {
         }
         let base = graph.row(base);
         let base_weight = graph.parameter("base_weight", params.base_weight);
-        let mut fused = graph.linear_combination(base, Some(base_weight), &lowered);
-        if let Some(plausibility) = params.plausibility {
-            let plausibility = graph.parameter("plausibility", plausibility);
-            fused = graph.mask_implausible(base, plausibility, fused);
-        }
+        let fused = graph.linear_combination(base, Some(base_weight), &lowered);
+        let fused = graph.keep_plausible(base, params.plausibility, fused);
         graph.set_fused(fused);
         graph.add_trace("alpha", alpha);
         graph.add_divergences(fused, base);

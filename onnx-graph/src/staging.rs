@@ -10,10 +10,26 @@ use std::{
 use logitfuse_core::{Error, ErrorKind, Result};
 use tempfile::TempDir;
 
-/// A folder under way, beside the one that it is to become.
+/// A folder under way, beside the one that it is to become: the target is there complete or not at all, whenever the process
+/// ends.
+///
+/// ```
+/// # fn main() -> logitfuse_core::Result<()> {
+/// use logitfuse_onnx_graph::Staging;
+///
+/// let workspace = tempfile::tempdir().unwrap();
+/// let target = workspace.path().join("model");
+/// let staging = Staging::begin(&target, &mut |leftover| eprintln!("removed {}", leftover.display()))?;
+/// std::fs::write(staging.made().join("config.json"), "{}").unwrap();
+/// assert!(!target.exists());
+/// staging.publish()?;
+/// assert!(target.join("config.json").exists());
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// The outer folder holds a lock for as long as the process lives; what has none was left behind by one that was killed.
-pub(crate) struct Staging {
+pub struct Staging {
     outer: TempDir,
     _lock: File,
     target: PathBuf,
@@ -23,7 +39,11 @@ const LOCK: &str = "lock";
 
 impl Staging {
     /// Begins; `leftover` is told of what an earlier, killed attempt left, which is removed.
-    pub(crate) fn begin(target: &Path, leftover: &mut dyn FnMut(&Path)) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] if the target is no name or there is something in it, [`ErrorKind::Io`] if nothing can be
+    /// written beside it.
+    pub fn begin(target: &Path, leftover: &mut dyn FnMut(&Path)) -> Result<Self> {
         let Some(name) = target.file_name() else {
             return Err(Error::new(
                 ErrorKind::InvalidConfig,
@@ -41,7 +61,7 @@ impl Staging {
         let outer = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).map_err(|e| unwritable(parent, &e))?;
         let path = outer.path().join(LOCK);
         let lock = File::create(&path).map_err(|e| unwritable(&path, &e))?;
-        // Some network file systems have no locks. There, two merges into one folder at a time may end each other's, never half.
+        // Some network file systems have no locks. There, two commands into one folder at a time may end each other's, never half.
         let _ = lock.try_lock();
         let staging = Self { outer, _lock: lock, target: target.to_owned() };
         let made = staging.made();
@@ -50,17 +70,20 @@ impl Staging {
     }
 
     /// What becomes the target.
-    pub(crate) fn made(&self) -> PathBuf {
+    pub fn made(&self) -> PathBuf {
         self.outer.path().join("made")
     }
 
     /// A file that is not kept.
-    pub(crate) fn scratch(&self) -> PathBuf {
+    pub fn scratch(&self) -> PathBuf {
         self.outer.path().join("weights")
     }
 
     /// Writes what is in memory to the disk and gives the folder its name.
-    pub(crate) fn publish(self) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], and [`ErrorKind::InvalidConfig`] if the target came to be occupied meanwhile.
+    pub fn publish(self) -> Result<()> {
         let (made, target) = (self.made(), &self.target);
         sync(&made).map_err(|e| unwritable(&made, &e))?;
         refuse_occupied(target)?;
@@ -111,7 +134,7 @@ fn sync(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-pub(crate) fn unwritable(path: &Path, e: &io::Error) -> Error {
+fn unwritable(path: &Path, e: &io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("{} cannot be written: {e}", path.display()))
         .with_help("check permissions and free space, or choose another folder")
 }
