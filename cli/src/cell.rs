@@ -53,7 +53,7 @@ pub(crate) fn requests(
         let mut samples = config.samples()?;
         samples.truncate(count);
         if samples.is_empty() {
-            let what = format!("{}: {flag} has nothing to decode", file.display());
+            let what = format!("{}: nothing to {} with", file.display(), flag.trim_start_matches('-'));
             return Err(Error::new(ErrorKind::InvalidConfig, what).with_help("set run.prompts or run.data"));
         }
         return Ok(Box::new(move |pipeline| {

@@ -76,7 +76,7 @@ fn what_is_no_graph_is_refused_with_the_reason() {
             "its prompt differs from that of `base`",
         ),
         (refused(&["--target", "triton", "--check", "1"], |_| {}), "--check: a model repository is not one model"),
-        (refused(&["--target", "onnx", "--check", "1"], |_| {}), "--check has nothing to decode"),
+        (refused(&["--target", "onnx", "--check", "1"], |_| {}), "x.toml: nothing to check with"),
         (refused(&["--target", "genai", "--draft", "expert"], |_| {}), "draft: means something for target onnx only"),
         (refused(&["--target", "onnx", "--draft", "helper"], |_| {}), "draft: no model is called `helper`"),
     ];
