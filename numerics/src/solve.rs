@@ -1,5 +1,7 @@
 //! Solvers: the strength of a family that minimises an objective, or spends a budget.
 
+use std::cell::Cell;
+
 use crate::{Grid, Objective, Targets, TiltFamily, TiltPoint, grid::Search};
 
 /// The strengths that a solver may choose: 0 ≤ `low` ≤ `high`, both finite.
@@ -52,6 +54,9 @@ const RESOLVED: f64 = 0.05;
 const FINEST: f64 = 1.0 / 32.0;
 /// Halvings of an interval at most: a transition that is narrower than this moves within f64's rounding.
 const DEPTH: u32 = 40;
+/// Halvings of all intervals together at most. Rows of a model need some hundred; differences of ten thousand nats have a
+/// transition for every token, each of which would be resolved.
+const MOST_HALVINGS: u32 = 1 << 14;
 /// Relative width of a bracket that is narrow enough: 1e-9 of the strength moves no digit of a row.
 const TOLERANCE: f64 = 1e-9;
 
@@ -111,7 +116,8 @@ impl TiltFamily {
             width: FINEST * (bounds.high - bounds.low),
             divergence: RESOLVED * (targets.forward + targets.reverse).min(1.0),
         };
-        find_minima(bottom, top, resolved, DEPTH, &probe, &mut |[falling, rising]| {
+        let halvings = Cell::new(MOST_HALVINGS);
+        find_minima(bottom, top, resolved, (DEPTH, &halvings), &probe, &mut |[falling, rising]| {
             let minimum = minimum_between(falling, rising, probe);
             if minimum.loss < best.loss {
                 best = minimum;
@@ -227,7 +233,7 @@ fn find_minima(
     left: Probe,
     right: Probe,
     resolved: Resolved,
-    depth: u32,
+    (depth, halvings): (u32, &Cell<u32>),
     probe: &impl Fn(f64) -> Probe,
     found: &mut impl FnMut([Probe; 2]),
 ) {
@@ -236,10 +242,11 @@ fn find_minima(
     }
     let width = right.alpha() - left.alpha();
     let divergence = width * (right.point.mean - left.point.mean);
-    if depth > 0 && (width > resolved.width || divergence > resolved.divergence) {
+    if depth > 0 && halvings.get() > 0 && (width > resolved.width || divergence > resolved.divergence) {
+        halvings.set(halvings.get() - 1);
         let middle = probe(left.alpha() + 0.5 * width);
-        find_minima(left, middle, resolved, depth - 1, probe, found);
-        find_minima(middle, right, resolved, depth - 1, probe, found);
+        find_minima(left, middle, resolved, (depth - 1, halvings), probe, found);
+        find_minima(middle, right, resolved, (depth - 1, halvings), probe, found);
     } else if left.slope < 0.0 && right.slope >= 0.0 {
         found([left, right]);
     }
