@@ -77,8 +77,10 @@ mod read;
 mod rename;
 mod save;
 mod shape;
+mod stamp;
 mod tensor;
 mod validate;
+mod walk;
 mod wire;
 
 pub use external::ExternalFile;
