@@ -27,9 +27,13 @@ impl Model {
     /// disk, another owner, no links at all), the file is copied. Weights made in memory go where
     /// [`save`](Self::save) puts them.
     ///
-    /// A link is the file itself: whoever later writes *into* the source changes this model, too. Programs that write
-    /// models replace them, and a link outlives that. Saving a model over itself is fine. Files called `NAME.weights` and so
-    /// on that an earlier save of the same name left are removed if this one has no use for them.
+    /// A link is the file itself: a program that later writes *into* the source changes this model, too. Programs that write
+    /// models replace them, and a link outlives that. ONNX Runtime loads linked weights (1.23 and 1.32 were tried). Python's
+    /// `onnx` 1.23 does not: `onnx.load` takes a file of external data with several links for an attack, and that holds for
+    /// the source as well while the link is there; with `load_external_data=False` it reads both.
+    ///
+    /// Saving a model over itself is fine. Files called `NAME.weights` and so on that an earlier save of the same name left
+    /// are removed if this one has no use for them.
     ///
     /// ```no_run
     /// # fn main() -> logitfuse_core::Result<()> {
