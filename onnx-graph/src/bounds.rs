@@ -95,6 +95,9 @@ fn walk(kind: Kind, mut bytes: &[u8], fields: &mut usize, depth: usize) -> io::R
     let mut lists = Lists::default();
     while !bytes.is_empty() {
         let tag = varint(&mut bytes)?;
+        if tag >> 3 == 0 {
+            return Err(malformed("a field without a number"));
+        }
         let length = match tag & 7 {
             0 => {
                 varint(&mut bytes)?;

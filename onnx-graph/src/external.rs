@@ -1,7 +1,8 @@
 //! External data: files beside a model that hold its weights.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    io,
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
@@ -12,6 +13,7 @@ use crate::{
     error::{clipped, invalid},
     proto::{EXTERNAL, Entry, Tensor},
     shape,
+    stamp::Stamp,
     tensor::ElementType,
 };
 
@@ -115,35 +117,70 @@ fn folder_of(model: &Path) -> &Path {
 /// The files of external data of a model whose bytes will be copied elsewhere: each is looked for once.
 pub(crate) struct Files<'a> {
     model: &'a Path,
-    found: HashMap<String, (Arc<Path>, u64)>,
+    by_location: HashMap<String, usize>,
+    found: Vec<Found>,
+}
+
+struct Found {
+    path: Arc<Path>,
+    /// Where the path leads, which may have several spellings.
+    real: PathBuf,
+    stamp: Stamp,
+    /// Offset and length of what was asked for.
+    places: HashSet<(u64, u64)>,
+    bytes: u64,
 }
 
 impl<'a> Files<'a> {
     pub(crate) fn of(model: &'a Path) -> Self {
-        Self { model, found: HashMap::new() }
+        Self { model, by_location: HashMap::new(), found: Vec::new() }
     }
 
     /// The file that a tensor's bytes lie in.
     ///
     /// # Errors
-    /// As [`ExternalFile::locate`], and if the file is a link out of the model's folder: what it leads to was not given with
-    /// the model, and would travel with the result. Where the model itself is a link, files beside the one that it leads to
-    /// are fine, as in the cache of Hugging Face.
-    pub(crate) fn path(&mut self, place: Place<'_>) -> Result<Arc<Path>> {
-        let known = self.found.get(place.location).filter(|(_, bytes)| *bytes >= place.end());
-        if let Some((path, _)) = known {
-            return Ok(path.clone());
+    /// As [`ExternalFile::locate`]. If the file is a link out of the model's folder: what it leads to was not given with
+    /// the model, and would travel with the result; where the model itself is a link, files beside the one that it leads to
+    /// are fine, as in the cache of Hugging Face. And if what is asked for overlaps: a thousand tensors that each are the
+    /// whole file but a byte would be a thousand files when they are copied, while one for all of them remains one.
+    pub(crate) fn locate(&mut self, place: Place<'_>) -> Result<(Arc<Path>, Stamp)> {
+        let index = match self.by_location.get(place.location) {
+            Some(&index) => index,
+            None => self.find(place.location)?,
+        };
+        let found = &mut self.found[index];
+        if place.end() > found.stamp.bytes {
+            // Says by how much.
+            ExternalFile::locate(self.model, place.location, place.end())?;
         }
-        let file = ExternalFile::locate(self.model, place.location, place.end())?;
-        let real = file.path.canonicalize().ok();
-        let inside = |folder: Option<PathBuf>| real.as_ref().zip(folder).is_some_and(|(real, at)| real.starts_with(at));
+        if found.places.insert((place.offset, place.length)) {
+            found.bytes = found.bytes.saturating_add(place.length);
+            if found.bytes > found.stamp.bytes {
+                let what = format!("file `{}` holds weights that overlap", place.location);
+                return Err(invalid(format!("{}: its external data {what}", self.model.display())));
+            }
+        }
+        Ok((found.path.clone(), found.stamp))
+    }
+
+    fn find(&mut self, location: &str) -> Result<usize> {
+        let file = ExternalFile::locate(self.model, location, 0)?;
+        let failed = |e: io::Error| Error::new(ErrorKind::Io, format!("{}: {e}", file.path.display())).with_source(e);
+        let real = file.path.canonicalize().map_err(failed)?;
+        let inside = |folder: Option<PathBuf>| folder.is_some_and(|folder| real.starts_with(folder));
         let beside_the_model = || self.model.canonicalize().ok()?.parent().map(Path::to_owned);
         if !inside(folder_of(self.model).canonicalize().ok()) && !inside(beside_the_model()) {
-            let what = format!("file `{}` is a link that leads outside of the model's folder", place.location);
+            let what = format!("file `{location}` is a link that leads outside of the model's folder");
             return Err(outside(self.model, &what));
         }
-        let path: Arc<Path> = file.path.into();
-        self.found.insert(place.location.to_owned(), (path.clone(), file.bytes));
-        Ok(path)
+        let known = self.found.iter().position(|found| found.real == real);
+        let index = known.unwrap_or(self.found.len());
+        if known.is_none() {
+            let stamp = Stamp::of(&real.metadata().map_err(failed)?);
+            let path = file.path.as_path().into();
+            self.found.push(Found { path, real, stamp, places: HashSet::new(), bytes: 0 });
+        }
+        self.by_location.insert(location.to_owned(), index);
+        Ok(index)
     }
 }

@@ -1,16 +1,18 @@
 //! Several models as one graph.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, hash_map::Entry};
 
 use logitfuse_core::{Error, ErrorKind, Result};
 
 use crate::{
     error::clipped,
     model::{Model, same_domain},
-    opset,
-    proto::{DimensionValue, Function, Graph, OperatorSet, ValueInfo},
-    rename::{bodies, rename_dimensions, rename_nodes, rename_values},
+    opset, order,
+    proto::{DimensionValue, Function, Graph, Node, OperatorSet, ValueInfo},
+    rename::{rename_dimensions, rename_nodes, rename_values},
     save::INLINE_BYTES,
+    tensor::{Initializer, TensorData},
+    walk::{bodies, bodies_of},
 };
 
 /// Models that become one graph, one after the other.
@@ -37,7 +39,16 @@ use crate::{
 pub struct Joined {
     model: Model,
     by_digest: HashMap<[u8; 32], String>,
+    /// What need not be read again to know that it is the same.
+    by_place: HashMap<Place, [u8; 32]>,
+    functions: HashMap<FunctionKey, usize>,
 }
+
+/// Element type, shape, and where the bytes are.
+type Place = (i32, Vec<i64>, TensorData);
+
+/// Domain, name, overload.
+type FunctionKey = (String, String, String);
 
 /// How a model takes part: its prefix, and the names that it does not prefix.
 #[derive(Clone, Debug)]
@@ -86,7 +97,7 @@ impl Joined {
         model.header.ir_version = Some(8);
         model.header.producer_name = Some("logitfuse".into());
         model.graph_mut().name = Some(name.into());
-        Self { model, by_digest: HashMap::new() }
+        Self { model, by_digest: HashMap::new(), by_place: HashMap::new(), functions: HashMap::new() }
     }
 
     /// A graph with nothing in it whose operators of ONNX's own domain are of this version, or of a newer one if a part's are.
@@ -115,7 +126,7 @@ impl Joined {
         model.sort().map_err(within)?;
         self.align_opsets(&mut model).map_err(within)?;
         let functions = std::mem::take(&mut model.header.functions);
-        self.add_functions(functions, model.graph_mut(), part);
+        self.add_functions(functions, model.graph_mut(), part)?;
         self.model.header.ir_version = self.model.header.ir_version.max(model.header.ir_version);
 
         let Model { mut header, initializers } = model;
@@ -126,12 +137,16 @@ impl Joined {
         for mut initializer in initializers {
             let name = part.name_of(initializer.name());
             if initializer.byte_length() > INLINE_BYTES && !seen.contains(initializer.name()) {
-                let digest = initializer.sha256()?;
-                if let Some(same) = self.by_digest.get(&digest) {
-                    names.insert(initializer.name().to_owned(), same.clone());
-                    continue;
+                let digest = self.digest(&initializer)?;
+                match self.by_digest.get(&digest) {
+                    // A name that was asked for is given.
+                    Some(same) if *same != name && part.names.contains_key(initializer.name()) => {}
+                    Some(same) => {
+                        names.insert(initializer.name().to_owned(), same.clone());
+                        continue;
+                    }
+                    None => drop(self.by_digest.insert(digest, name.clone())),
                 }
-                self.by_digest.insert(digest, name.clone());
             }
             names.insert(initializer.name().to_owned(), name.clone());
             initializer.rename(name);
@@ -155,9 +170,10 @@ impl Joined {
     fn add_graph(&mut self, graph: Graph) -> Result<()> {
         let joined = self.model.graph_mut();
         let produced: HashSet<&str> = joined.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
+        let there: HashMap<&str, &ValueInfo> = joined.input.iter().map(|input| (input.name(), input)).collect();
         let mut inputs = Vec::new();
         for input in graph.input {
-            match joined.input.iter().find(|there| there.name() == input.name()) {
+            match there.get(input.name()) {
                 Some(there) => check_same(there, &input)?,
                 None if produced.contains(input.name()) => {}
                 None => inputs.push(input),
@@ -205,12 +221,13 @@ impl Joined {
 
     /// Functions are found by domain and name over the whole file: those of a part that are not there in the same words
     /// move to a domain of the part's own.
-    fn add_functions(&mut self, functions: Vec<Function>, graph: &mut Graph, part: &Part) {
+    fn add_functions(&mut self, functions: Vec<Function>, graph: &mut Graph, part: &Part) -> Result<()> {
         let mut moved: HashSet<(String, String)> = HashSet::new();
-        let there = &self.model.header.functions;
-        for function in &functions {
-            let key = |f: &Function| (f.domain().to_owned(), f.name().to_owned(), f.overload().to_owned());
-            if there.iter().any(|other| key(other) == key(function) && other != function) {
+        // What calls a function that moves says something else from then on, and moves, too.
+        for index in order::callees_first(&functions)? {
+            let function = &functions[index];
+            let there = self.functions.get(&key(function)).map(|&index| &self.model.header.functions[index]);
+            if there.is_some_and(|there| there != function || calls_any(&function.node, &moved)) {
                 moved.insert((function.domain().to_owned(), function.name().to_owned()));
             }
         }
@@ -229,11 +246,28 @@ impl Joined {
                 self.import(domain.clone(), 1);
                 function.domain = Some(domain);
             }
-            if !self.model.header.functions.contains(&function) {
-                self.model.header.functions.push(function);
+            let all = &mut self.model.header.functions;
+            match self.functions.entry(key(&function)) {
+                Entry::Occupied(there) if all[*there.get()] == function => continue,
+                // Where the domain of its own is another part's, two are there, which is refused in the end.
+                Entry::Occupied(_) => {}
+                Entry::Vacant(free) => drop(free.insert(all.len())),
             }
+            all.push(function);
         }
         move_calls(graph, &moved, &own_domain);
+        Ok(())
+    }
+
+    fn digest(&mut self, initializer: &Initializer) -> Result<[u8; 32]> {
+        let place = (initializer.element_type().0, initializer.dims().to_vec(), initializer.data().clone());
+        if matches!(place.2, TensorData::Header) {
+            return initializer.sha256();
+        }
+        Ok(match self.by_place.entry(place) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(free) => *free.insert(initializer.sha256()?),
+        })
     }
 
     fn import(&mut self, domain: String, version: i64) {
@@ -241,6 +275,16 @@ impl Joined {
             self.model.header.opset_import.push(OperatorSet { domain: Some(domain), version: Some(version) });
         }
     }
+}
+
+fn key(function: &Function) -> FunctionKey {
+    (function.domain().to_owned(), function.name().to_owned(), function.overload().to_owned())
+}
+
+fn calls_any(nodes: &[Node], functions: &HashSet<(String, String)>) -> bool {
+    let is_one = |node: &Node| functions.contains(&(node.domain().to_owned(), node.op_type().to_owned()));
+    let within = |node: &Node| bodies_of(node).any(|body| calls_any(&body.node, functions));
+    !functions.is_empty() && nodes.iter().any(|node| is_one(node) || within(node))
 }
 
 fn move_calls(graph: &mut Graph, moved: &HashSet<(String, String)>, own_domain: &impl Fn(&str) -> String) {

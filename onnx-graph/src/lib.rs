@@ -48,17 +48,26 @@
 //! | what | is |
 //! |---|---|
 //! | [`Model`] | the messages of a file ([`proto`]) and its [`Initializer`]s, whose bytes stay where they lie |
+//! | [`Outline`] | the same without elements of tensors, to look at a model that a runtime will open |
+//! | [`Model::validate`], [`Model::sort`] | whether the graph hangs together; its nodes in an order in which they can run |
 //! | [`Joined`], [`Part`] | several models as one graph: prefixes, shared inputs, equal weights once, operators of one version |
 //! | [`rename_values`] and its siblings | other names, in the bodies of `If`, `Loop` and `Scan` too |
 //! | [`Model::save`] | one file, or two where the weights are large |
 //! | [`Staging`] | a folder that is there complete or not at all |
 //! | [`Model::save_linked`] | a file beside links to those of the weights: a change of names rewrites no weight |
 //!
+//! A model that is saved appears under its name when all of it is there, and replaces another one as a whole. Where a process
+//! is killed meanwhile there is the old model, the new one or none, and files called `….partial` that the next attempt
+//! overwrites.
+//!
 //! # What is refused
 //!
-//! Files come from strangers. A header of more than 64 MiB, of more than two million fields, or nested more than a hundred
-//! deep; weights outside the model's folder, in what is no regular file, or of another length than their shape needs; a
-//! newer format than [`proto::NEWEST_IR_VERSION`]; graphs for training. Opening needs memory for the header only.
+//! Files come from strangers. A header of more than 64 MiB, of more than two million fields (a message counts as five), or
+//! nested more than a hundred deep; more than 400 000 initializers; weights outside the model's folder, in what is no regular
+//! file, of another length than their shape needs, or overlapping; tensors of more than 2^40 elements; a newer format than
+//! [`proto::NEWEST_IR_VERSION`]; graphs for training. Opening needs memory for the header only, of which a file of 64 MiB
+//! takes at most some hundred. Weights are read where they lay when the model was opened, and from those files only: one that
+//! was changed since is an error.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -79,8 +88,10 @@ mod rename;
 mod save;
 mod shape;
 mod staging;
+mod stamp;
 mod tensor;
 mod validate;
+mod walk;
 mod wire;
 
 pub use external::ExternalFile;

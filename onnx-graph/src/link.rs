@@ -12,7 +12,8 @@ use same_file::Handle;
 
 use crate::{
     model::Model,
-    save::{EMBED_BYTES, Home, INLINE_BYTES, beside, failed, name_in_folder, write_file},
+    save::{EMBED_BYTES, Home, INLINE_BYTES, Partial, beside, failed, name_in_folder},
+    stamp::{Stamp, changed},
     tensor::{Initializer, TensorData},
 };
 
@@ -26,9 +27,13 @@ impl Model {
     /// disk, another owner, no links at all), the file is copied. Weights made in memory go where
     /// [`save`](Self::save) puts them.
     ///
-    /// A link is the file itself: what is later written *into* the source changes this model, too. Programs that write
-    /// models replace them, and a link outlives that. Saving a model over itself is fine. Files called `NAME.weights` and so
-    /// on that an earlier save of the same name left are removed if this one has no use for them.
+    /// A link is the file itself: a program that later writes *into* the source changes this model, too. Programs that write
+    /// models replace them, and a link outlives that. ONNX Runtime loads linked weights (1.23 and 1.32 were tried). Python's
+    /// `onnx` 1.23 does not: `onnx.load` takes a file of external data with several links for an attack, and that holds for
+    /// the source as well while the link is there; with `load_external_data=False` it reads both.
+    ///
+    /// Saving a model over itself is fine. Files called `NAME.weights` and so on that an earlier save of the same name left
+    /// are removed if this one has no use for them.
     ///
     /// ```no_run
     /// # fn main() -> logitfuse_core::Result<()> {
@@ -50,17 +55,19 @@ impl Model {
     pub fn save_linked(&self, path: &Path) -> Result<()> {
         let in_memory = self.initializers.iter().filter(|weights| *weights.data() == TensorData::Header);
         let embed = in_memory.map(Initializer::byte_length).sum::<u64>() <= EMBED_BYTES;
-        let mut links = Links { model: path, base: name_in_folder(path)?, made: Vec::new() };
+        let mut links =
+            Links { model: path, base: name_in_folder(path)?, made: Vec::new(), fresh: Vec::new(), used: false };
         let home = |weights: &Initializer| match weights.data() {
             _ if weights.byte_length() <= INLINE_BYTES => Ok(Home::Header),
             TensorData::Header if embed => Ok(Home::Header),
             TensorData::Header => Ok(Home::Data),
-            TensorData::File { path, offset, length } => {
-                links.name_of(path, offset + length).map(|file| Home::Linked { file, offset: *offset })
+            TensorData::File { path, offset, .. } => {
+                links.name_of(path, weights).map(|file| Home::Linked { file, offset: *offset })
             }
         };
         let homes = self.initializers.iter().map(home).collect::<Result<Vec<_>>>()?;
         self.save_apart(path, &homes)?;
+        links.used = true;
         links.remove_others()
     }
 }
@@ -70,54 +77,57 @@ struct Links<'a> {
     model: &'a Path,
     base: String,
     made: Vec<Link>,
+    /// Those that were not there before.
+    fresh: Vec<PathBuf>,
+    /// Whether a model refers to them.
+    used: bool,
 }
 
 struct Link {
     source: Arc<Path>,
     file: Handle,
-    bytes: u64,
+    stamp: Stamp,
     name: String,
 }
 
 impl Links<'_> {
-    /// The name beside the model of a file of weights of which so many bytes are needed.
-    fn name_of(&mut self, source: &Arc<Path>, bytes: u64) -> Result<String> {
+    /// The name beside the model of the file that a weight lies in.
+    fn name_of(&mut self, source: &Arc<Path>, weights: &Initializer) -> Result<String> {
         let index = match self.made.iter().position(|link| link.source == *source) {
             Some(index) => index,
             None => self.add(source)?,
         };
         let link = &self.made[index];
-        if link.bytes >= bytes {
-            return Ok(link.name.clone());
+        if !weights.is_of(link.stamp) {
+            return Err(changed(source));
         }
-        Err(Error::new(
-            ErrorKind::InvalidData,
-            format!("{}: holds {} bytes, {bytes} are needed: it was changed since", source.display(), link.bytes),
-        )
-        .with_help("leave the model's files alone until the command has ended"))
+        Ok(link.name.clone())
     }
 
     fn add(&mut self, source: &Arc<Path>) -> Result<usize> {
         // A link to a symbolic link would be one that leads out of the folder.
         let real = source.canonicalize().map_err(|e| failed(source, e))?;
         let file = Handle::from_path(&real).map_err(|e| failed(source, e))?;
-        let bytes = file.as_file().metadata().map_err(|e| failed(source, e))?.len();
+        let stamp = Stamp::of(&file.as_file().metadata().map_err(|e| failed(source, e))?);
         let name = match self.made.iter().find(|link| link.file == file) {
             Some(link) => link.name.clone(),
             None => self.place(&real, &file)?,
         };
-        self.made.push(Link { source: source.clone(), file, bytes, name });
+        self.made.push(Link { source: source.clone(), file, stamp, name });
         Ok(self.made.len() - 1)
     }
 
     /// Links the file under the first name that is free. A name that is taken may belong to a model that is still whole:
     /// it is replaced by nothing, so that the model that stands here keeps its weights until it is replaced itself.
-    fn place(&self, source: &Path, file: &Handle) -> Result<String> {
+    fn place(&mut self, source: &Path, file: &Handle) -> Result<String> {
         for number in 1_usize.. {
             let suffix = if number == 1 { ".weights".to_owned() } else { format!(".weights.{number}") };
             let target = beside(self.model, &suffix);
             match target.symlink_metadata() {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => link_or_copy(source, &target)?,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    link_or_copy(source, &target)?;
+                    self.fresh.push(target);
+                }
                 Err(e) => return Err(failed(&target, e)),
                 Ok(there) => {
                     let same = there.is_file() && Handle::from_path(&target).is_ok_and(|there| there == *file);
@@ -153,13 +163,25 @@ impl Links<'_> {
     }
 }
 
+impl Drop for Links<'_> {
+    fn drop(&mut self) {
+        if !self.used {
+            for link in &self.fresh {
+                // What cannot be removed either is told by the error that led here.
+                let _ = fs::remove_file(link);
+            }
+        }
+    }
+}
+
 fn link_or_copy(source: &Path, target: &PathBuf) -> Result<()> {
     if fs::hard_link(source, target).is_ok() {
         return Ok(());
     }
-    write_file(target, |out| {
+    Partial::write(target, |out| {
         let mut file = File::open(source).map_err(|e| failed(source, e))?;
         io::copy(&mut file, out).map_err(|e| failed(source, e))?;
         Ok(())
-    })
+    })?
+    .publish()
 }

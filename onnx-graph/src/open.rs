@@ -10,9 +10,10 @@ use crate::{
     external::{Files, Place},
     model::Model,
     proto,
-    read::HeaderReader,
-    rename::each_tensor,
+    read::{HeaderReader, Parts},
+    stamp::Stamp,
     tensor::{Initializer, TensorData},
+    walk::each_tensor,
 };
 
 impl Model {
@@ -26,7 +27,7 @@ impl Model {
     /// points to weights outside its folder or past the end of a file; [`ErrorKind::Unsupported`] if it is newer than this
     /// crate, a model to be trained, or keeps constants inside of nodes in other files in large amounts.
     pub fn open(path: &Path) -> Result<Self> {
-        let (mut header, tensors, trains) = HeaderReader::read(path, HeaderReader::model)?;
+        let Parts { mut header, tensors, trains, stamp } = HeaderReader::read(path, HeaderReader::parts)?;
         if let Some(version) = header.ir_version.filter(|&version| version > proto::NEWEST_IR_VERSION) {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -46,12 +47,13 @@ impl Model {
         let own: Arc<Path> = path.into();
         let mut initializers = Vec::with_capacity(tensors.len());
         for (tensor, raw) in tensors {
-            let data = match (data_of(&tensor, &mut files).map_err(|e| within(path, e))?, raw) {
-                (Some(external), _) => external,
-                (None, Some((offset, length))) => TensorData::File { path: own.clone(), offset, length },
-                (None, None) => TensorData::Header,
+            let (data, stamp) = match (data_of(&tensor, &mut files).map_err(|e| within(path, e))?, raw) {
+                (Some((external, stamp)), _) => (external, Some(stamp)),
+                (None, Some((offset, length))) => (TensorData::File { path: own.clone(), offset, length }, Some(stamp)),
+                (None, None) => (TensorData::Header, None),
             };
-            initializers.push(Initializer::new(tensor, data).map_err(|e| within(path, e))?);
+            let initializer = Initializer::new(tensor, data).map_err(|e| within(path, e))?;
+            initializers.push(initializer.with_stamp(stamp));
         }
         embed(&mut header, &mut files).map_err(|e| within(path, e))?;
         Ok(Model { header, initializers })
@@ -65,10 +67,10 @@ fn within(path: &Path, e: Error) -> Error {
 }
 
 /// Where the bytes of a tensor of external data lie.
-fn data_of(tensor: &proto::Tensor, files: &mut Files<'_>) -> Result<Option<TensorData>> {
+fn data_of(tensor: &proto::Tensor, files: &mut Files<'_>) -> Result<Option<(TensorData, Stamp)>> {
     let Some(place) = Place::of(tensor)? else { return Ok(None) };
-    let path = files.path(place)?;
-    Ok(Some(TensorData::File { path, offset: place.offset, length: place.length }))
+    let (path, stamp) = files.locate(place)?;
+    Ok(Some((TensorData::File { path, offset: place.offset, length: place.length }, stamp)))
 }
 
 /// Reads the external data of tensors that stand inside of nodes: exporters put constants of a few kilobytes there, too.
@@ -76,8 +78,8 @@ fn data_of(tensor: &proto::Tensor, files: &mut Files<'_>) -> Result<Option<Tenso
 fn embed(header: &mut proto::Model, files: &mut Files<'_>) -> Result<()> {
     let mut left = MAX_HEADER_BYTES as u64;
     each_tensor(header, &mut |tensor| {
-        let Some(data) = data_of(tensor, files)? else { return Ok(()) };
-        let initializer = Initializer::new(tensor.clone(), data)?;
+        let Some((data, stamp)) = data_of(tensor, files)? else { return Ok(()) };
+        let initializer = Initializer::new(tensor.clone(), data)?.with_stamp(Some(stamp));
         left = left.checked_sub(initializer.byte_length()).ok_or_else(|| {
             let most = MAX_HEADER_BYTES >> 20;
             Error::new(

@@ -9,7 +9,7 @@ use logitfuse_core::{Error, ErrorKind, Result};
 use crate::{
     model::same_domain,
     proto::{AttributeKind, Graph, Node},
-    rename::bodies,
+    walk::bodies,
 };
 
 /// The newest version whose changes are known here.

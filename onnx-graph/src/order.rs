@@ -11,8 +11,8 @@ use crate::{
     error::invalid,
     model::same_domain,
     proto::{Function, Node},
-    rename::bodies_of,
     validate::called,
+    walk::bodies_of,
 };
 
 /// Nodes that a model has once its functions stand in the place of their calls.
@@ -36,31 +36,10 @@ pub(crate) fn sorted(nodes: &[Node], edges: &[(usize, usize)]) -> Result<Option<
 /// Checks that no function calls itself, through others neither, and that calls do not multiply without bounds: each
 /// function that calls the next one twice doubles what a runtime has to hold.
 pub(crate) fn check_functions(functions: &[Function], nodes: &[Node]) -> Result<()> {
-    let mut by_name: HashMap<(&str, &str, &str), usize> = HashMap::new();
-    for (index, function) in functions.iter().enumerate() {
-        if by_name.insert(key(function.domain(), function.name(), function.overload()), index).is_some() {
-            return Err(invalid(format!(
-                "function `{}` of domain `{}` is there twice",
-                function.name(),
-                function.domain()
-            )));
-        }
-    }
+    let by_name = by_name(functions)?;
     let calls: Vec<Calls> = functions.iter().map(|function| Calls::of(&function.node, &by_name)).collect();
-    let edges: Vec<(usize, usize)> = calls
-        .iter()
-        .enumerate()
-        .flat_map(|(caller, calls)| calls.functions.iter().map(move |(&function, _)| (function, caller)))
-        .collect();
-    let order = order(functions.len(), &edges).map_err(|(a, b)| {
-        invalid(if a == b {
-            format!("function `{}` calls itself", functions[a].name())
-        } else {
-            format!("functions `{}` and `{}` call each other", functions[a].name(), functions[b].name())
-        })
-    })?;
     let mut inlined = vec![0_u64; functions.len()];
-    for index in order {
+    for index in order_of_calls(functions, &calls)? {
         inlined[index] = calls[index].inlined(&inlined);
     }
     if Calls::of(nodes, &by_name).inlined(&inlined) > MAX_INLINED_NODES {
@@ -71,8 +50,43 @@ pub(crate) fn check_functions(functions: &[Function], nodes: &[Node]) -> Result<
     Ok(())
 }
 
-fn key<'a>(domain: &'a str, name: &'a str, overload: &'a str) -> (&'a str, &'a str, &'a str) {
+/// The functions in an order in which each comes after those that it calls.
+pub(crate) fn callees_first(functions: &[Function]) -> Result<Vec<usize>> {
+    let by_name = by_name(functions)?;
+    let calls: Vec<Calls> = functions.iter().map(|function| Calls::of(&function.node, &by_name)).collect();
+    order_of_calls(functions, &calls)
+}
+
+/// Domain, name and overload.
+type Key<'a> = (&'a str, &'a str, &'a str);
+
+fn key<'a>(domain: &'a str, name: &'a str, overload: &'a str) -> Key<'a> {
     (if same_domain(domain, "") { "" } else { domain }, name, overload)
+}
+
+fn by_name(functions: &[Function]) -> Result<HashMap<Key<'_>, usize>> {
+    let mut by_name = HashMap::new();
+    for (index, function) in functions.iter().enumerate() {
+        if by_name.insert(key(function.domain(), function.name(), function.overload()), index).is_some() {
+            let (name, domain) = (function.name(), function.domain());
+            return Err(invalid(format!("function `{name}` of domain `{domain}` is there twice")));
+        }
+    }
+    Ok(by_name)
+}
+
+fn order_of_calls(functions: &[Function], calls: &[Calls]) -> Result<Vec<usize>> {
+    let of = |(caller, calls): (usize, &Calls)| {
+        calls.functions.keys().map(|&function| (function, caller)).collect::<Vec<_>>()
+    };
+    let edges: Vec<(usize, usize)> = calls.iter().enumerate().flat_map(of).collect();
+    order(functions.len(), &edges).map_err(|(a, b)| {
+        invalid(if a == b {
+            format!("function `{}` calls itself", functions[a].name())
+        } else {
+            format!("functions `{}` and `{}` call each other", functions[a].name(), functions[b].name())
+        })
+    })
 }
 
 /// What a list of nodes and the bodies in it consist of.
@@ -83,13 +97,13 @@ struct Calls {
 }
 
 impl Calls {
-    fn of(nodes: &[Node], by_name: &HashMap<(&str, &str, &str), usize>) -> Self {
+    fn of(nodes: &[Node], by_name: &HashMap<Key<'_>, usize>) -> Self {
         let mut calls = Self::default();
         calls.count(nodes, by_name);
         calls
     }
 
-    fn count(&mut self, nodes: &[Node], by_name: &HashMap<(&str, &str, &str), usize>) {
+    fn count(&mut self, nodes: &[Node], by_name: &HashMap<Key<'_>, usize>) {
         for node in nodes {
             self.nodes += 1;
             if let Some(&function) = by_name.get(&key(node.domain(), node.op_type(), node.overload())) {

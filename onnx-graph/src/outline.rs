@@ -8,7 +8,7 @@ use crate::{
     external::{ExternalFile, Place},
     proto,
     read::HeaderReader,
-    rename::each_tensor,
+    walk::each_tensor,
 };
 
 /// All that an ONNX file says but the elements of its tensors: to look at a model that a runtime will open.

@@ -8,6 +8,7 @@ use prost::Message;
 use crate::{
     bounds::{self, Kind},
     proto,
+    stamp::Stamp,
     wire::{Value, WireReader, malformed, put_tag},
 };
 
@@ -17,16 +18,27 @@ pub(crate) const INLINE_BYTES: u64 = 1024;
 /// A tensor's header, and where its raw bytes begin and how many they are, if they are not in it.
 pub(crate) type TensorParts = (proto::Tensor, Option<(u64, u64)>);
 
+/// A file as it is read to be changed.
+pub(crate) struct Parts {
+    /// All but the initializers of the main graph.
+    pub(crate) header: proto::Model,
+    pub(crate) tensors: Vec<TensorParts>,
+    /// Whether there are graphs for training.
+    pub(crate) trains: bool,
+    pub(crate) stamp: Stamp,
+}
+
 /// A file that is read into memory, up to [`bounds::MAX_HEADER_BYTES`] of it.
 pub(crate) struct HeaderReader {
     file: WireReader,
     kept: usize,
+    fields: usize,
 }
 
 impl HeaderReader {
     /// Opens a file and reads it; what is wrong with it is said with its path.
     pub(crate) fn read<T>(path: &Path, read: impl FnOnce(&mut Self) -> io::Result<T>) -> Result<T> {
-        let read = WireReader::open(path).and_then(|file| read(&mut Self { file, kept: 0 }));
+        let read = WireReader::open(path).and_then(|file| read(&mut Self { file, kept: 0, fields: 0 }));
         read.map_err(|e| {
             let (kind, what) = match e.kind() {
                 io::ErrorKind::NotFound => (ErrorKind::NotFound, "no such file".to_owned()),
@@ -82,9 +94,8 @@ impl HeaderReader {
         Ok(())
     }
 
-    /// All messages but the initializers of the main graph; those, without raw data of more than [`INLINE_BYTES`]; and
-    /// whether there are graphs for training.
-    pub(crate) fn model(&mut self) -> io::Result<(proto::Model, Vec<TensorParts>, bool)> {
+    /// All messages; initializers of the main graph without raw data of more than [`INLINE_BYTES`].
+    pub(crate) fn parts(&mut self) -> io::Result<Parts> {
         let (mut model, mut graph, mut tensors, mut trains) = (Vec::new(), None, Vec::new(), false);
         let end = self.file.length();
         while let Some(field) = self.file.field(end)? {
@@ -104,9 +115,9 @@ impl HeaderReader {
         let mut fields = 0;
         bounds::check(Kind::Model, &model, &mut fields)?;
         bounds::check(Kind::Graph, &graph, &mut fields)?;
-        let mut model = decode::<proto::Model>(&model)?;
-        model.graph = Some(decode(&graph)?);
-        Ok((model, tensors, trains))
+        let mut header = decode::<proto::Model>(&model)?;
+        header.graph = Some(decode(&graph)?);
+        Ok(Parts { header, tensors, trains, stamp: self.file.stamp() })
     }
 
     fn graph(&mut self, end: u64, out: &mut Vec<u8>, tensors: &mut Vec<TensorParts>) -> io::Result<()> {
@@ -152,6 +163,10 @@ impl HeaderReader {
         };
         let length = usize::try_from(end - start).map_err(|_| malformed("a length overflows"))?;
         self.kept = self.kept.saturating_add(length);
+        self.fields += 1;
+        if self.fields > bounds::MAX_FIELDS {
+            return Err(malformed(&format!("holds more than {} fields", bounds::MAX_FIELDS)));
+        }
         if self.kept > bounds::MAX_HEADER_BYTES {
             return Err(malformed(&format!(
                 "holds more than {} MiB outside the raw data of its initializers",

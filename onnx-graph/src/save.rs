@@ -1,6 +1,7 @@
 //! From a [`Model`] to a file, and a second one for weights that would not fit.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -22,6 +23,9 @@ pub(crate) use crate::read::INLINE_BYTES;
 /// Runtime maps only external data into memory without copying it.
 pub(crate) const EMBED_BYTES: u64 = 256 << 20;
 
+/// Readers of protobuf, ONNX Runtime's among them, refuse what is larger.
+const MAX_FILE_BYTES: u64 = i32::MAX as u64;
+
 /// External weights begin at multiples of this, the largest page size in use.
 const ALIGNMENT: u64 = 1 << 16;
 
@@ -42,7 +46,7 @@ impl Model {
     pub fn save_embedding(&self, path: &Path, embed_bytes: u64) -> Result<()> {
         let total: u64 = self.initializers.iter().map(Initializer::byte_length).sum();
         if total <= embed_bytes {
-            return write_file(path, |out| self.write_with_weights(out));
+            return Partial::write(path, |out| self.write_with_weights(path, out))?.publish();
         }
         let home = |weights: &Initializer| if weights.byte_length() > INLINE_BYTES { Home::Data } else { Home::Header };
         self.save_apart(path, &self.initializers.iter().map(home).collect::<Vec<_>>())
@@ -51,22 +55,31 @@ impl Model {
     /// Writes the model's own file, and the one of external data where a weight's home is there.
     pub(crate) fn save_apart(&self, path: &Path, homes: &[Home]) -> Result<()> {
         let mut tensors = Vec::new();
-        if homes.contains(&Home::Data) {
+        let data = if homes.contains(&Home::Data) {
             let data = beside(path, ".data");
             let name = name_in_folder(&data)?;
-            write_file(&data, |out| self.place(homes, &name, out).map(|placed| tensors = placed))?;
+            Some(Partial::write(&data, |out| self.place(homes, &name, out).map(|placed| tensors = placed))?)
         } else {
             tensors = self.place(homes, "", &mut io::sink())?;
-        }
-        write_file(path, |out| {
+            None
+        };
+        let header = Partial::write(path, |out| {
             let mut model = self.header.clone();
             model.graph.get_or_insert_default().initializer.extend(tensors);
             write(path, out, &model.encode_to_vec())
-        })
+        })?;
+        if let Some(data) = data {
+            // A header that is here must never stand beside data that are not its own.
+            match fs::remove_file(path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(path, e)),
+                _ => data.publish()?,
+            }
+        }
+        header.publish()
     }
 
     /// The header's fields, and the initializers' bytes as they are read: never all of them in memory.
-    fn write_with_weights(&self, out: &mut dyn Write) -> Result<()> {
+    fn write_with_weights(&self, path: &Path, out: &mut dyn Write) -> Result<()> {
         let mut header = self.header.clone();
         let graph = header.graph.take().unwrap_or_default();
         let tensors: Vec<(Vec<u8>, u64)> = self.initializers.iter().map(raw_header).collect();
@@ -81,6 +94,13 @@ impl Model {
         let graph_header = graph.encode_to_vec();
         put_tag(&mut bytes, 7, graph_header.len() as u64 + tensor_fields);
         bytes.extend(graph_header);
+        if bytes.len() as u64 + tensor_fields > MAX_FILE_BYTES {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{}: one file cannot hold {tensor_fields} bytes of weights", path.display()),
+            )
+            .with_help("let the weights lie in a second file"));
+        }
         write(name, out, &bytes)?;
         for (initializer, tensor) in self.initializers.iter().zip(&tensors) {
             let (header, raw) = tensor;
@@ -101,17 +121,25 @@ impl Model {
     /// The initializers as they stand in a header whose weights lie elsewhere; those of the file `data` are written to it.
     fn place(&self, homes: &[Home], data: &str, out: &mut dyn Write) -> Result<Vec<proto::Tensor>> {
         let mut at: u64 = 0;
+        // Tensors of the same bytes, such as tied embeddings, still share them.
+        let mut written: HashMap<&TensorData, u64> = HashMap::new();
         let mut tensors = Vec::with_capacity(self.initializers.len());
         for (initializer, home) in self.initializers.iter().zip(homes) {
             tensors.push(match home {
                 Home::Header => inline(initializer)?,
                 Home::Linked { file, offset } => external(initializer, file, *offset, initializer.byte_length()),
                 Home::Data => {
+                    let is_file = matches!(initializer.data(), TensorData::File { .. });
+                    if let Some(&at) = written.get(initializer.data()).filter(|_| is_file) {
+                        tensors.push(external(initializer, data, at, initializer.byte_length()));
+                        continue;
+                    }
                     let padding = at.next_multiple_of(ALIGNMENT) - at;
                     write(Path::new(data), out, &vec![0; usize::try_from(padding).unwrap_or_default()])?;
                     at += padding;
                     let copied = initializer.copy_to(out)?;
                     let tensor = external(initializer, data, at, copied);
+                    written.insert(initializer.data(), at);
                     at += copied;
                     tensor
                 }
@@ -187,21 +215,35 @@ pub(crate) fn failed(path: &Path, e: io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("{}: {e}", path.display())).with_source(e)
 }
 
-/// Writes a file under a name of its own and renames it: under its name there is the whole file or none.
-pub(crate) fn write_file(path: &Path, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let partial = beside(path, ".partial");
-    let written = (|| {
-        let mut out = BufWriter::with_capacity(1 << 20, File::create(&partial).map_err(|e| failed(&partial, e))?);
+/// A file that is written and not yet under its name: there is the whole file or none.
+pub(crate) struct Partial {
+    path: PathBuf,
+    partial: PathBuf,
+}
+
+impl Partial {
+    /// Writes the file, over what a process that was killed may have left of it.
+    pub(crate) fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<Self> {
+        let this = Self { path: path.to_owned(), partial: beside(path, ".partial") };
+        let failed = |e| failed(&this.partial, e);
+        let mut out = BufWriter::with_capacity(1 << 20, File::create(&this.partial).map_err(failed)?);
         content(&mut out)?;
-        let file = out.into_inner().map_err(|e| failed(&partial, e.into_error()))?;
-        file.sync_all().map_err(|e| failed(&partial, e))?;
-        fs::rename(&partial, path).map_err(|e| failed(path, e))
-    })();
-    if written.is_err() {
-        // What cannot be removed either has been reported by the error that led here.
-        let _ = fs::remove_file(&partial);
+        let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
+        file.sync_all().map_err(failed)?;
+        Ok(this)
     }
-    written
+
+    /// Gives the file its name.
+    pub(crate) fn publish(self) -> Result<()> {
+        fs::rename(&self.partial, &self.path).map_err(|e| failed(&self.path, e))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Gone if it was published; what cannot be removed has been reported by the error that led here.
+        let _ = fs::remove_file(&self.partial);
+    }
 }
 
 /// The last part of a path, as a model's header can name it.

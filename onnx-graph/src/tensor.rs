@@ -10,7 +10,11 @@ use std::{
 use logitfuse_core::{Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};
 
-use crate::{error::invalid, proto, shape};
+use crate::{
+    error::invalid,
+    proto, shape,
+    stamp::{Stamp, changed},
+};
 
 /// The type of a tensor's elements, by its number in the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +55,7 @@ impl ElementType {
 }
 
 /// Where a tensor's bytes lie.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TensorData {
     /// In the tensor's own header, raw or as typed numbers.
     Header,
@@ -71,15 +75,31 @@ pub enum TensorData {
 pub struct Initializer {
     header: proto::Tensor,
     data: TensorData,
+    /// Of the file, when it was opened.
+    stamp: Option<Stamp>,
 }
 
 impl Initializer {
     /// # Errors
     /// If the bytes are not as many as the shape needs.
     pub(crate) fn new(header: proto::Tensor, data: TensorData) -> Result<Self> {
-        let initializer = Self { header, data };
+        let initializer = Self { header, data, stamp: None };
         initializer.check()?;
         Ok(initializer)
+    }
+
+    pub(crate) fn with_stamp(mut self, stamp: Option<Stamp>) -> Self {
+        self.stamp = stamp;
+        self
+    }
+
+    /// Whether a file can be the one that the bytes lie in.
+    pub(crate) fn is_of(&self, file: Stamp) -> bool {
+        let enough = match self.data {
+            TensorData::Header => true,
+            TensorData::File { offset, length, .. } => offset + length <= file.bytes,
+        };
+        enough && self.stamp.is_none_or(|stamp| stamp == file)
     }
 
     /// # Errors
@@ -116,7 +136,7 @@ impl Initializer {
             raw_data: Some(bytes),
             ..Default::default()
         };
-        Self { header, data: TensorData::Header }
+        Self { header, data: TensorData::Header, stamp: None }
     }
 
     /// The same tensor with other elements: those that lie in a file from `offset` on, little-endian and packed.
@@ -211,21 +231,14 @@ impl Initializer {
                 Ok(bytes.len() as u64)
             }
             TensorData::File { path, offset, length } => {
-                let mut copy = || {
-                    let mut file = File::open(path)?;
-                    file.seek(SeekFrom::Start(*offset))?;
-                    io::copy(&mut file.take(*length), out)
-                };
-                let copied = copy().map_err(|e| failed(&path.display(), e))?;
-                if copied == *length {
-                    Ok(copied)
-                } else {
-                    Err(Error::new(
-                        ErrorKind::InvalidData,
-                        format!("{}: grew shorter while it was read", path.display()),
-                    )
-                    .with_help("leave the model's files alone until the command has ended"))
+                let unreadable = |e| failed(&path.display(), e);
+                let mut file = File::open(path).map_err(unreadable)?;
+                if !self.is_of(Stamp::of(&file.metadata().map_err(unreadable)?)) {
+                    return Err(changed(path));
                 }
+                file.seek(SeekFrom::Start(*offset)).map_err(unreadable)?;
+                let copied = io::copy(&mut file.take(*length), out).map_err(unreadable)?;
+                if copied == *length { Ok(copied) } else { Err(changed(path)) }
             }
         }
     }

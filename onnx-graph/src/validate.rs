@@ -6,16 +6,19 @@ use logitfuse_core::{Error, Result};
 
 use crate::{
     error::invalid,
-    model::Model,
+    model::{Model, same_domain},
     order,
-    proto::{Attribute, Function, Graph, Node, SparseTensor, Tensor, ValueInfo},
-    rename::{bodies, bodies_of},
+    proto::{Attribute, Function, Graph, Node, OperatorSet, SparseTensor, Tensor, ValueInfo},
     shape,
     tensor::{self, Initializer},
+    walk::{bodies, bodies_of},
 };
 
 /// Bodies inside bodies. A `Loop` around an `If` has two; a file that is read with its bounds has room for 33.
 const MAX_BODIES: usize = 40;
+
+/// Domains of operators; a model uses three or four.
+const MAX_DOMAINS: usize = 1000;
 
 impl Model {
     /// Checks that the model hangs together, in time and memory proportional to its header:
@@ -64,9 +67,11 @@ impl Model {
     /// For each function, then the graph, and each body after the nodes around it: the order of its nodes, or `None` where
     /// they are sorted.
     fn orders(&self) -> Result<Vec<Option<Vec<usize>>>> {
+        check_imports(&self.header.opset_import)?;
         let mut check = Check { orders: Vec::new(), defined: HashMap::new(), scopes: Vec::new() };
         for function in &self.header.functions {
             let name = || format!("function `{}`", function.name());
+            check_imports(&function.opset_import).map_err(|e| e.context(name()))?;
             check_values(&function.value_info).map_err(|e| e.context(name()))?;
             check.scope(&Scope::of_function(function)).map_err(|e| e.context(name()))?;
         }
@@ -257,6 +262,20 @@ impl<'a> Check<'a> {
         }
         Ok(())
     }
+}
+
+/// Which of two versions of a domain holds, readers do not agree on.
+fn check_imports(imports: &[OperatorSet]) -> Result<()> {
+    let mut domains = HashSet::new();
+    for import in imports {
+        if !domains.insert(if same_domain(import.domain(), "") { "" } else { import.domain() }) {
+            return Err(invalid(format!("names the version of the operators of domain `{}` twice", import.domain())));
+        }
+    }
+    if domains.len() > MAX_DOMAINS {
+        return Err(invalid(format!("uses operators of more than {MAX_DOMAINS} domains")));
+    }
+    Ok(())
 }
 
 fn check_attribute(attribute: &Attribute) -> Result<()> {

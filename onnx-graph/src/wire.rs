@@ -7,10 +7,13 @@ use std::{
     path::Path,
 };
 
+use crate::stamp::Stamp;
+
 pub(crate) struct WireReader {
     file: BufReader<File>,
     position: u64,
     length: u64,
+    stamp: Stamp,
 }
 
 /// One field of a message: its number, and its value or where its bytes end.
@@ -35,15 +38,21 @@ pub(crate) fn malformed(what: &str) -> io::Error {
 
 impl WireReader {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let metadata = path.metadata()?;
-        if !metadata.is_file() {
+        // Opening a pipe waits for its writer.
+        if !path.metadata()?.is_file() {
             return Err(malformed("is no regular file"));
         }
-        Ok(Self { file: BufReader::with_capacity(1 << 16, File::open(path)?), position: 0, length: metadata.len() })
+        let file = File::open(path)?;
+        let stamp = Stamp::of(&file.metadata()?);
+        Ok(Self { file: BufReader::with_capacity(1 << 16, file), position: 0, length: stamp.bytes, stamp })
     }
 
     pub(crate) fn length(&self) -> u64 {
         self.length
+    }
+
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
     pub(crate) fn position(&self) -> u64 {
@@ -58,6 +67,9 @@ impl WireReader {
         }
         let start = self.position;
         let tag = self.varint()?;
+        if tag >> 3 == 0 {
+            return Err(malformed("a field without a number"));
+        }
         let value = match tag & 7 {
             0 => {
                 self.varint()?;

@@ -142,7 +142,7 @@ fn a_file_that_changed_since_it_was_opened_is_not_linked() {
     fs::write(path.with_file_name("model.onnx.data"), [0; 100]).unwrap();
     let error = model.save_linked(&folder.path().join("new.onnx")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
-    assert!(error.to_string().contains("model.onnx.data") && error.help().is_some(), "{error}");
+    assert!(error.to_string().contains("model.onnx.data: was changed") && error.help().is_some(), "{error}");
     assert!(!folder.path().join("new.onnx").exists());
 }
 

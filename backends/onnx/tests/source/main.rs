@@ -10,6 +10,7 @@ mod matrix;
 #[path = "../../../../tests/prepared.rs"]
 mod prepared;
 mod programs;
+mod rewritten;
 
 use logitfuse_onnx::Runtime;
 use prepared::tiny;
