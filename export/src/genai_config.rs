@@ -104,7 +104,10 @@ fn config(fusion: &Fusion, kind: &str, decoder: &Value, draft: Option<&Value>) -
     let first = end.first().copied().unwrap_or(0);
     let stated = base_config(fusion)?;
     let id = |key: &str| stated[key].as_u64().filter(|&id| id < width as u64).unwrap_or(u64::from(first));
-    let context = fusion.context_length().unwrap_or(2048);
+    let context = fusion.context_length().ok_or_else(|| {
+        let what = "no model says how many tokens fit into a sequence, and genai_config.json has to";
+        Error::new(ErrorKind::InvalidConfig, what).with_help("set `context_length` of a source")
+    })?;
     let mut config = json!({
         "model": {
             "type": kind,

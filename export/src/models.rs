@@ -113,7 +113,7 @@ impl Fusion {
 
     /// Tokens that fit into a sequence of every model.
     pub(crate) fn context_length(&self) -> Option<usize> {
-        self.models.iter().filter_map(|model| model.folder.context_length()).min()
+        self.files.context_length
     }
 
     /// Whether every cache goes straight through a node that can write it in place.

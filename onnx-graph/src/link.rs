@@ -12,27 +12,27 @@ use same_file::Handle;
 
 use crate::{
     model::Model,
-    save::{EMBED_BYTES, Home, INLINE_BYTES, Partial, beside, failed, name_in_folder},
+    save::{EMBED_BYTES, Home, INLINE_BYTES, Partial, data_file, failed, name_in_folder},
     stamp::{Stamp, changed},
     tensor::{Initializer, TensorData},
 };
 
 impl Model {
     /// Writes the model to `path` and copies none of the weights that lie in files: each such file is hard-linked beside
-    /// it as `NAME.weights`, `NAME.weights.2`, …, and the tensors point into it. A model of any size gets other names or
+    /// it as `NAME_data`, `NAME_data_1`, …, and the tensors point into it. A model of any size gets other names or
     /// other nodes for the price of its header.
     ///
     /// A file may be one of external data or a whole model whose weights stand inside: an ONNX file names external data by
     /// file, offset and length, and what else is in the file does not matter. Where the file system cannot link (another
-    /// disk, another owner, no links at all), the file is copied. Weights made in memory go where
-    /// [`save`](Self::save) puts them.
+    /// disk, another owner, no links at all), the file is copied. Weights made in memory go into the
+    /// model's own file or, if they are large, into one more file of this kind.
     ///
     /// A link is the file itself: a program that later writes *into* the source changes this model, too. Programs that write
     /// models replace them, and a link outlives that. ONNX Runtime loads linked weights (1.23 and 1.32 were tried). Python's
     /// `onnx` 1.23 does not: `onnx.load` takes a file of external data with several links for an attack, and that holds for
     /// the source as well while the link is there; with `load_external_data=False` it reads both.
     ///
-    /// Saving a model over itself is fine. Files called `NAME.weights` and so on that an earlier save of the same name left
+    /// Saving a model over itself is fine. Files called `NAME_data` and so on that an earlier save of the same name left
     /// are removed if this one has no use for them.
     ///
     /// ```no_run
@@ -66,9 +66,10 @@ impl Model {
             }
         };
         let homes = self.initializers.iter().map(home).collect::<Result<Vec<_>>>()?;
-        self.save_apart(path, &homes)?;
+        let own = links.unused_name()?;
+        self.save_apart(path, &path.with_file_name(&own), &homes)?;
         links.used = true;
-        links.remove_others()
+        links.remove_others(homes.contains(&Home::Data).then_some(own.as_str()))
     }
 }
 
@@ -120,9 +121,9 @@ impl Links<'_> {
     /// Links the file under the first name that is free. A name that is taken may belong to a model that is still whole:
     /// it is replaced by nothing, so that the model that stands here keeps its weights until it is replaced itself.
     fn place(&mut self, source: &Path, file: &Handle) -> Result<String> {
-        for number in 1_usize.. {
-            let suffix = if number == 1 { ".weights".to_owned() } else { format!(".weights.{number}") };
-            let target = beside(self.model, &suffix);
+        for number in 0.. {
+            let target = data_file(self.model, number);
+            let name = name_in_folder(&target)?;
             match target.symlink_metadata() {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     link_or_copy(source, &target)?;
@@ -136,19 +137,32 @@ impl Links<'_> {
                     }
                 }
             }
-            return Ok(format!("{}{suffix}", self.base));
+            return Ok(name);
         }
         Err(Error::new(ErrorKind::Internal, format!("{}: too many files of weights", self.model.display())))
     }
 
+    /// The first name that no link has, for weights that are written.
+    fn unused_name(&self) -> Result<String> {
+        let mut number = 0;
+        loop {
+            let name = name_in_folder(&data_file(self.model, number))?;
+            if !self.made.iter().any(|link| link.name == name) {
+                return Ok(name);
+            }
+            number += 1;
+        }
+    }
+
     /// Removes files of weights of an earlier model of this name.
-    fn remove_others(&self) -> Result<()> {
+    fn remove_others(&self, own: Option<&str>) -> Result<()> {
         let folder = self.model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         for entry in fs::read_dir(folder).map_err(|e| failed(folder, e))? {
             let entry = entry.map_err(|e| failed(folder, e))?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            if self.is_ours(name) && !self.made.iter().any(|link| link.name == name) {
+            let is_used = own == Some(name) || self.made.iter().any(|link| link.name == name);
+            if self.is_ours(name) && !is_used {
                 fs::remove_file(entry.path()).map_err(|e| failed(&entry.path(), e))?;
             }
         }
@@ -156,9 +170,9 @@ impl Links<'_> {
     }
 
     fn is_ours(&self, name: &str) -> bool {
-        let number = name.strip_prefix(&self.base).and_then(|rest| rest.strip_prefix(".weights"));
+        let number = name.strip_prefix(&self.base).and_then(|rest| rest.strip_prefix("_data"));
         number.is_some_and(|rest| {
-            rest.is_empty() || rest.strip_prefix('.').is_some_and(|digits| digits.parse::<usize>().is_ok())
+            rest.is_empty() || rest.strip_prefix('_').is_some_and(|digits| digits.parse::<usize>().is_ok())
         })
     }
 }

@@ -31,7 +31,7 @@ const ALIGNMENT: u64 = 1 << 16;
 
 impl Model {
     /// Writes the model to `path`, its weights too: into the same file if they are few, else beside it into
-    /// `NAME.data`. The files appear under their names when they are complete.
+    /// `NAME_data`, as Optimum calls it. The files appear under their names when they are complete.
     ///
     /// # Errors
     /// If a weight cannot be read or a file not be written.
@@ -49,16 +49,15 @@ impl Model {
             return Partial::write(path, |out| self.write_with_weights(path, out))?.publish();
         }
         let home = |weights: &Initializer| if weights.byte_length() > INLINE_BYTES { Home::Data } else { Home::Header };
-        self.save_apart(path, &self.initializers.iter().map(home).collect::<Vec<_>>())
+        self.save_apart(path, &data_file(path, 0), &self.initializers.iter().map(home).collect::<Vec<_>>())
     }
 
     /// Writes the model's own file, and the one of external data where a weight's home is there.
-    pub(crate) fn save_apart(&self, path: &Path, homes: &[Home]) -> Result<()> {
+    pub(crate) fn save_apart(&self, path: &Path, data: &Path, homes: &[Home]) -> Result<()> {
         let mut tensors = Vec::new();
         let data = if homes.contains(&Home::Data) {
-            let data = beside(path, ".data");
-            let name = name_in_folder(&data)?;
-            Some(Partial::write(&data, |out| self.place(homes, &name, out).map(|placed| tensors = placed))?)
+            let name = name_in_folder(data)?;
+            Some(Partial::write(data, |out| self.place(homes, &name, out).map(|placed| tensors = placed))?)
         } else {
             tensors = self.place(homes, "", &mut io::sink())?;
             None
@@ -253,6 +252,11 @@ pub(crate) fn name_in_folder(path: &Path) -> Result<String> {
         Error::new(ErrorKind::InvalidConfig, format!("{}: no name that a model can refer to", path.display()))
             .with_help("give the file a name in UTF-8")
     })
+}
+
+/// A file of external data as Optimum and transformers.js number them: `NAME_data`, `NAME_data_1`, ….
+pub(crate) fn data_file(path: &Path, number: usize) -> PathBuf {
+    beside(path, &if number == 0 { "_data".to_owned() } else { format!("_data_{number}") })
 }
 
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {

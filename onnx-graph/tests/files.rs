@@ -71,7 +71,7 @@ fn a_file_is_the_same_after_opening_and_saving_however_its_weights_lie() {
         let again = Model::open(&path).unwrap();
         assert_eq!(again.header, original.header, "{file}");
         assert_eq!(tensors(&again), tensors(&original), "{file}");
-        assert_eq!(path.with_file_name(format!("{file}.data")).exists(), embed == 0);
+        assert_eq!(path.with_file_name(format!("{file}_data")).exists(), embed == 0);
         // Any other reader of protobuf sees the same graph.
         let whole = proto::Model::decode(&*fs::read(&path).unwrap()).unwrap();
         assert_eq!(whole.graph.unwrap().node, original.graph().node);

@@ -51,7 +51,7 @@ fn files(folder: &Path) -> Vec<String> {
 
 #[test]
 fn weights_are_the_same_file_wherever_they_lay() {
-    for (embed_bytes, source) in [(u64::MAX, "model.onnx"), (0, "model.onnx.data")] {
+    for (embed_bytes, source) in [(u64::MAX, "model.onnx"), (0, "model.onnx_data")] {
         let folder = tempfile::tempdir().unwrap();
         let original = written(&folder.path().join("from"), 1.0, embed_bytes);
         let mut model = Model::open(&original).unwrap();
@@ -64,8 +64,8 @@ fn weights_are_the_same_file_wherever_they_lay() {
         fs::create_dir(target.parent().unwrap()).unwrap();
         model.save_linked(&target).unwrap();
 
-        assert_eq!(files(target.parent().unwrap()), ["new.onnx", "new.onnx.weights"]);
-        let link = target.with_file_name("new.onnx.weights");
+        assert_eq!(files(target.parent().unwrap()), ["new.onnx", "new.onnx_data"]);
+        let link = target.with_file_name("new.onnx_data");
         assert!(is_same_file(&link, original.with_file_name(source)).unwrap());
         assert!(!link.symlink_metadata().unwrap().is_symlink());
         assert!(fs::metadata(&target).unwrap().len() < 1000);
@@ -97,7 +97,7 @@ fn each_file_of_weights_is_linked_once() {
     let target = folder.path().join("to");
     fs::create_dir(&target).unwrap();
     model.save_linked(&target.join("m.onnx")).unwrap();
-    assert_eq!(files(&target), ["m.onnx", "m.onnx.weights", "m.onnx.weights.2"]);
+    assert_eq!(files(&target), ["m.onnx", "m.onnx_data", "m.onnx_data_1"]);
     assert_eq!(tensors(&Model::open(&target.join("m.onnx")).unwrap()), tensors(&model));
 }
 
@@ -115,21 +115,18 @@ fn a_model_is_saved_over_itself_and_over_another() {
             assert_eq!(again.header, model.header);
             assert_eq!(tensors(&again), tensors(&sum(1.0)));
         }
-        let kept: &[&str] = if embed_bytes == 0 {
-            &["model.onnx", "model.onnx.data", "model.onnx.weights"]
-        } else {
-            &["model.onnx", "model.onnx.weights"]
-        };
+        let kept: &[&str] =
+            if embed_bytes == 0 { &["model.onnx", "model.onnx_data"] } else { &["model.onnx", "model.onnx_data"] };
         assert_eq!(files(folder.path()), kept);
 
         let other = Model::open(&written(&folder.path().join("other"), 5.0, embed_bytes)).unwrap();
-        fs::write(folder.path().join("model.onnx.weights.mine"), "not ours").unwrap();
+        fs::write(folder.path().join("model.onnx_data_mine"), "not ours").unwrap();
         other.save_linked(&path).unwrap();
         assert_eq!(tensors(&Model::open(&path).unwrap()), tensors(&sum(5.0)));
         let names = files(folder.path());
-        assert!(!names.contains(&"model.onnx.weights".to_owned()), "of the model that was replaced: {names:?}");
-        assert!(names.contains(&"model.onnx.weights.2".to_owned()), "{names:?}");
-        assert!(names.contains(&"model.onnx.weights.mine".to_owned()), "{names:?}");
+        assert!(!names.contains(&"model.onnx_data".to_owned()), "of the model that was replaced: {names:?}");
+        assert!(names.contains(&"model.onnx_data_1".to_owned()), "{names:?}");
+        assert!(names.contains(&"model.onnx_data_mine".to_owned()), "{names:?}");
     }
 }
 
@@ -139,10 +136,10 @@ fn a_file_that_changed_since_it_was_opened_is_not_linked() {
     let path = written(&folder.path().join("from"), 1.0, 0);
     let model = Model::open(&path).unwrap();
     assert!(matches!(model.initializers[0].data(), TensorData::File { .. }));
-    fs::write(path.with_file_name("model.onnx.data"), [0; 100]).unwrap();
+    fs::write(path.with_file_name("model.onnx_data"), [0; 100]).unwrap();
     let error = model.save_linked(&folder.path().join("new.onnx")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
-    assert!(error.to_string().contains("model.onnx.data: was changed") && error.help().is_some(), "{error}");
+    assert!(error.to_string().contains("model.onnx_data: was changed") && error.help().is_some(), "{error}");
     assert!(!folder.path().join("new.onnx").exists());
 }
 
@@ -155,13 +152,13 @@ fn the_link_of_a_cache_is_followed() {
     let written = written(&blobs, 1.0, 0);
     let snapshot = folder.path().join("snapshot");
     fs::create_dir(&snapshot).unwrap();
-    for (name, blob) in [("model.onnx", "0a"), ("model.onnx.data", "0b")] {
+    for (name, blob) in [("model.onnx", "0a"), ("model.onnx_data", "0b")] {
         fs::rename(written.with_file_name(name), blobs.join(blob)).unwrap();
         std::os::unix::fs::symlink(blobs.join(blob), snapshot.join(name)).unwrap();
     }
     let target = folder.path().join("new.onnx");
     Model::open(&snapshot.join("model.onnx")).unwrap().save_linked(&target).unwrap();
-    let link = folder.path().join("new.onnx.weights");
+    let link = folder.path().join("new.onnx_data");
     assert!(!link.symlink_metadata().unwrap().is_symlink());
     assert!(is_same_file(&link, blobs.join("0b")).unwrap());
     assert_eq!(tensors(&Model::open(&target).unwrap()), tensors(&sum(1.0)));

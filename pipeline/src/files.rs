@@ -23,6 +23,9 @@ pub struct FusionFiles {
     pub end_of_sequence: Vec<TokenId>,
     /// The tokenizer that all models share.
     pub tokenizer: Tokenizer,
+    /// Tokens that fit into a sequence of every source, as its settings or its model's configuration state; none where no
+    /// source states any.
+    pub context_length: Option<usize>,
 }
 
 impl PipelineOptions {
@@ -47,6 +50,7 @@ impl PipelineOptions {
             models: prepared.folders(),
             end_of_sequence: prepared.end_of_sequence().to_vec(),
             tokenizer: prepared.tokenizer(),
+            context_length: roles.iter().filter_map(|(_, source)| prepared.context_length(source)).min(),
             session: SessionInfo::new(roles.into_iter().map(|(role, source)| RoleBinding { role, source }), vocabulary),
         })
     }

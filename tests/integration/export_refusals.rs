@@ -88,11 +88,7 @@ fn what_is_no_graph_is_refused_with_the_reason() {
 #[test]
 fn models_that_are_broken_are_refused_by_name() {
     let damage = |how: fn(&mut Vec<u8>)| {
-        let folder = tempfile::tempdir().unwrap();
-        for entry in fs::read_dir(family("S-qa")).unwrap() {
-            let path = entry.unwrap().path();
-            fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
-        }
+        let folder = copy("S-qa");
         let file = folder.path().join("model.onnx");
         let mut bytes = fs::read(&file).unwrap();
         how(&mut bytes);
@@ -110,6 +106,45 @@ fn models_that_are_broken_are_refused_by_name() {
         let at = at.unwrap_or_else(|| bytes.windows(5).rposition(|window| window == b"embed").unwrap());
         bytes[at] = b'#';
     });
+}
+
+/// genai must be told how long a sequence may be; a number that no model states would be an invention.
+#[test]
+fn the_context_length_is_stated_or_the_export_is_refused() {
+    let length_of = |change: fn(&mut Value)| {
+        let workspace = experiment(change);
+        assert!(export(&workspace, &["--target", "genai", "-q"]).status().unwrap().success());
+        let config = fs::read(workspace.path().join("fused/genai_config.json")).unwrap();
+        let config: Value = serde_json::from_slice(&config).unwrap();
+        assert_eq!(config["model"]["context_length"], config["search"]["max_length"]);
+        config["model"]["context_length"].clone()
+    };
+    assert_eq!(length_of(|_| {}), 512);
+    assert_eq!(length_of(|experiment| experiment["sources"]["anti"]["context_length"] = json!(99)), 99);
+
+    let unstated: Vec<_> = ["L", "S-qa", "S"].map(copy).into_iter().collect();
+    for folder in &unstated {
+        let file = folder.path().join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        config.as_object_mut().unwrap().remove("max_position_embeddings").unwrap();
+        fs::write(file, config.to_string()).unwrap();
+    }
+    let message = refused(&["--target", "genai"], |experiment| {
+        for (role, folder) in ["base", "expert", "anti"].into_iter().zip(&unstated) {
+            experiment["sources"][role]["model"] = json!(folder.path());
+        }
+    });
+    assert!(message.contains("help: set `context_length` of a source"), "{message}");
+}
+
+/// A copy of a member of the family, to be changed.
+fn copy(member: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(family(member)).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    folder
 }
 
 #[test]

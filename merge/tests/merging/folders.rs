@@ -58,7 +58,7 @@ fn a_folder_looks_like_its_first_parents() {
 
     let card = fs::read_to_string(bench.path("merged/README.md")).unwrap();
     for parent in
-        ["base/onnx/model.onnx", "base/onnx/model.onnx.data", "base/config.json", "a/model.onnx", "b/model.onnx"]
+        ["base/onnx/model.onnx", "base/onnx/model.onnx_data", "base/config.json", "a/model.onnx", "b/model.onnx"]
     {
         let sum = hex::encode(Sha256::digest(fs::read(bench.path(parent)).unwrap()));
         assert!(card.contains(&format!("`{sum}`")), "{parent} in\n{card}");

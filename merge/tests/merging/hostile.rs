@@ -180,7 +180,7 @@ fn damaged_and_foreign_files_are_refused() {
     plain(2).save_embedding(&path, 0).unwrap();
     bench.merge_into("whole", &linear()).unwrap();
 
-    let data = bench.path("b/model.onnx.data");
+    let data = bench.path("b/model.onnx_data");
     let bytes = fs::read(&data).unwrap();
     fs::write(&data, &bytes[..bytes.len() - 1]).unwrap();
     let error = bench.refused(&linear()).to_string();
@@ -191,8 +191,8 @@ fn damaged_and_foreign_files_are_refused() {
     fs::write(bench.path("secret"), &bytes).unwrap();
     let bad = fs::read(&path).unwrap();
     let text = String::from_utf8_lossy(&bad).into_owned();
-    assert!(text.contains("model.onnx.data"));
-    let at = bad.windows(15).position(|w| w == b"model.onnx.data").unwrap();
+    assert!(text.contains("model.onnx_data"));
+    let at = bad.windows(15).position(|w| w == b"model.onnx_data").unwrap();
     let mut outside = bad.clone();
     outside[at..at + 15].copy_from_slice(b"../../../secret");
     fs::write(&path, &outside).unwrap();

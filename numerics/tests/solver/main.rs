@@ -357,16 +357,3 @@ fn targets_where_masks_differ() {
     let apart = Targets::between(&role(&[0.0, MASKED]), &role(&[MASKED, 0.0]));
     assert_eq!(apart, Targets { forward: 0.0, reverse: 0.0, anti_variance: 0.0 });
 }
-
-/// There is a transition for every token; to resolve all of them would take hours.
-#[test]
-fn differences_of_ten_thousand_nats_come_to_an_end() {
-    let mut random = Random::new(7);
-    let mut row = || (0..2048).map(|_| random.between(-1e4, 1e4)).collect::<Vec<_>>();
-    let step = Step { base: row(), expert: row(), anti: row() };
-    let problem = Problem::reaching(2.0, &step);
-    for objective in searched() {
-        let solution = problem.solve(objective);
-        assert!((0.0..=2.0).contains(&solution.alpha) && solution.loss.is_finite(), "{objective:?}: {solution:?}");
-    }
-}

@@ -123,7 +123,7 @@ fn weights_of_one_place_are_copied_once() {
     model.save_embedding(&target, 0).unwrap();
     assert_eq!(content(&Model::open(&target).unwrap()), content(&model));
     // The other large tensor is before them, and each begins at a page.
-    assert_eq!(fs::metadata(folder.path().join("target.onnx.data")).unwrap().len(), (1 << 16) + 4 * 4096);
+    assert_eq!(fs::metadata(folder.path().join("target.onnx_data")).unwrap().len(), (1 << 16) + 4 * 4096);
 }
 
 #[cfg(unix)]

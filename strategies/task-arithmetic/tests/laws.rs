@@ -152,8 +152,10 @@ proptest! {
         let solved = Params { objective: Some(objective), ..dynamic(Some(weights.to_vec())) };
         let (fixed, _) = case.fused(&strategy(merged)).unwrap().remove(0);
         let (solved, trace) = case.fused(&strategy(solved)).unwrap().remove(0);
+        // The closed form is a ratio of two variances: directions of tens of nats carry its rounding into the row.
+        let tolerance = if objective == Objective::VarianceRatio { 5e-5 } else { 1e-5 };
         for (id, (p, exact)) in probabilities(&solved).into_iter().zip(probabilities(&fixed)).enumerate() {
-            prop_assert!((p - exact).abs() < 1e-5, "{objective:?}, id {id}: {p} {exact}, {trace:?}");
+            prop_assert!((p - exact).abs() < tolerance, "{objective:?}, id {id}: {p} {exact}, {trace:?}");
         }
     }
 

@@ -122,8 +122,10 @@ proptest! {
     fn a_base_that_is_the_anti_becomes_the_expert(rows in tuned_rows(1), objective in prop::sample::select(OBJECTIVES[1..].to_vec())) {
         let rows = [rows[2].clone(), rows[1].clone(), rows[2].clone()];
         let fused = fuse_once(&strategy(Params { objective, ..Params::default() }), &rows, 1);
+        // The closed form is a ratio of two variances: directions of tens of nats carry its rounding into the row.
+        let tolerance = if objective == Goal::VarianceRatio { 5e-5 } else { 1e-5 };
         for (id, (p, expert)) in fused.probabilities().into_iter().zip(support::probabilities(&rows[1])).enumerate() {
-            prop_assert!((p - expert).abs() < 1e-5, "{objective:?}, id {id}: {p} {expert}, {fused:?}");
+            prop_assert!((p - expert).abs() < tolerance, "{objective:?}, id {id}: {p} {expert}, {fused:?}");
         }
     }
 
