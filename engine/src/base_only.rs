@@ -1,5 +1,6 @@
 use logitfuse_core::{
-    FusedRow, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec, SessionInfo, StrategyInfo,
+    FusedRow, FusionGraph, FusionState, FusionStep, FusionStrategy, Law, Memoryless, Result, RoleSpec, SessionInfo,
+    StrategyInfo,
 };
 
 /// No fusion: the base's row as it is. A baseline goes through the very same loop as what it is compared with.
@@ -43,6 +44,13 @@ impl FusionStrategy for BaseOnly {
 
     fn start(&self, _session: &SessionInfo) -> Result<Box<dyn FusionState>> {
         Ok(Box::new(State))
+    }
+
+    fn lower(&self, _session: &SessionInfo) -> Result<FusionGraph> {
+        let mut graph = FusionGraph::new();
+        let base = graph.row(0);
+        graph.set_fused(base);
+        Ok(graph)
     }
 }
 

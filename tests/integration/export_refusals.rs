@@ -15,6 +15,8 @@ use rand_chacha::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::tiny;
+
 fn family(member: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/family/models").join(member)
 }
@@ -88,7 +90,7 @@ fn what_is_no_graph_is_refused_with_the_reason() {
 #[test]
 fn models_that_are_broken_are_refused_by_name() {
     let damage = |how: fn(&mut Vec<u8>)| {
-        let folder = copy("S-qa");
+        let folder = copy(&family("S-qa"));
         let file = folder.path().join("model.onnx");
         let mut bytes = fs::read(&file).unwrap();
         how(&mut bytes);
@@ -122,25 +124,30 @@ fn the_context_length_is_stated_or_the_export_is_refused() {
     assert_eq!(length_of(|_| {}), 512);
     assert_eq!(length_of(|experiment| experiment["sources"]["anti"]["context_length"] = json!(99)), 99);
 
-    let unstated: Vec<_> = ["L", "S-qa", "S"].map(copy).into_iter().collect();
-    for folder in &unstated {
-        let file = folder.path().join("config.json");
-        let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-        config.as_object_mut().unwrap().remove("max_position_embeddings").unwrap();
-        fs::write(file, config.to_string()).unwrap();
-    }
+    assert_eq!(
+        length_of(|experiment| {
+            experiment["sources"] = json!({ "base": { "model": family("S") } });
+            experiment["strategy"] = json!({ "use": "none" });
+        }),
+        512
+    );
+
+    let unstated = copy(&tiny("plain_fp32"));
+    let file = unstated.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    config.as_object_mut().unwrap().remove("max_position_embeddings").unwrap();
+    fs::write(file, config.to_string()).unwrap();
     let message = refused(&["--target", "genai"], |experiment| {
-        for (role, folder) in ["base", "expert", "anti"].into_iter().zip(&unstated) {
-            experiment["sources"][role]["model"] = json!(folder.path());
-        }
+        experiment["sources"] = json!({ "base": { "model": unstated.path() } });
+        experiment["strategy"] = json!({ "use": "none" });
     });
     assert!(message.contains("help: set `context_length` of a source"), "{message}");
 }
 
-/// A copy of a member of the family, to be changed.
-fn copy(member: &str) -> TempDir {
+/// A copy of a model's folder, to be changed.
+fn copy(model: &Path) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(family(member)).unwrap() {
+    for entry in fs::read_dir(model).unwrap() {
         let path = entry.unwrap().path();
         fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
     }
