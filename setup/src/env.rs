@@ -42,6 +42,7 @@ variables! {
     ORT_LIB = "LOGITFUSE_ORT_LIB": "the ONNX Runtime library to load, or a folder that holds it";
     MODELS = "LOGITFUSE_MODELS": "folder that models are made in and looked for";
     TINY_MODELS = "LOGITFUSE_TINY_MODELS": "generated decoders that the tests run on";
+    TEST_PLUGINS = "LOGITFUSE_TEST_PLUGINS": "folder of the built libraries of plugins that the tests load";
     PEER_PYTHON = "LOGITFUSE_PEER_PYTHON": "Python with the packages that the tests compare with";
     PLUGIN_PATH = "LOGITFUSE_PLUGIN_PATH": "folders of plugins, before those of the user and of the installation";
     ORT_DYLIB_PATH = "ORT_DYLIB_PATH": "as LOGITFUSE_ORT_LIB, which goes before it; other programs know this name";

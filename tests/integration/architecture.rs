@@ -1,8 +1,11 @@
 //! Holds the dependency rules D1–D6 of ARCHITECTURE.md against `cargo metadata`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
-use cargo_metadata::{DependencyKind, MetadataCommand};
+use serde::Deserialize;
 
 /// Every workspace crate with the workspace crates it depends on (development dependencies aside) and its folder.
 struct Workspace {
@@ -12,21 +15,47 @@ struct Workspace {
 }
 
 fn workspace() -> Workspace {
-    let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata runs in the workspace");
-    let members: BTreeSet<String> = metadata.workspace_packages().iter().map(|p| p.name.to_string()).collect();
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut metadata = std::process::Command::new(cargo);
+    let output =
+        metadata.args(["metadata", "--no-deps", "--format-version", "1"]).output().expect("cargo metadata runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Without dependencies, the packages are the members.
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).expect("cargo metadata writes JSON");
+    let members: BTreeSet<&str> = metadata.packages.iter().map(|p| p.name.as_str()).collect();
     let mut w = Workspace { edges: BTreeMap::new(), folders: BTreeMap::new(), foreign: BTreeMap::new() };
-    for package in metadata.workspace_packages() {
-        let name = package.name.to_string();
+    for package in &metadata.packages {
         let folder = package.manifest_path.parent().expect("a manifest lies in a folder");
         let folder = folder.strip_prefix(&metadata.workspace_root).expect("members lie in the workspace");
-        w.folders.insert(name.clone(), folder.to_string().replace('\\', "/"));
-        let normal = package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development);
+        w.folders.insert(package.name.clone(), folder.to_str().expect("text").replace('\\', "/"));
+        let normal = package.dependencies.iter().filter(|d| d.kind.as_deref() != Some("dev"));
         let (ours, foreign): (BTreeSet<_>, BTreeSet<_>) =
-            normal.map(|d| d.name.clone()).partition(|name| members.contains(name));
-        w.edges.insert(name.clone(), ours);
-        w.foreign.insert(name, foreign);
+            normal.map(|d| d.name.clone()).partition(|name| members.contains(name.as_str()));
+        w.edges.insert(package.name.clone(), ours);
+        w.foreign.insert(package.name.clone(), foreign);
     }
     w
+}
+
+/// What the rules need of what cargo says. Not the crate that knows all of it: that one switches on a feature of `serde_json`,
+/// with which everything would be built a second time for the tests.
+#[derive(Deserialize)]
+struct Metadata {
+    workspace_root: PathBuf,
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    manifest_path: PathBuf,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    kind: Option<String>,
 }
 
 impl Workspace {

@@ -4,11 +4,11 @@ use std::{
 };
 
 use anyhow::Result;
-use logitfuse_setup::Environment;
+use logitfuse_setup::{Environment, env};
 
 use crate::{
     prepare::{Prepared, say},
-    steps::{cargo, everything, output_of, step},
+    steps::{cargo, everything, output_of, step, target_dir},
 };
 
 /// How often every property is tried, unless the caller's environment says otherwise. More than proptest's own 256: laws
@@ -25,8 +25,9 @@ pub(crate) fn run(env: &Environment, runner_args: &[String], seed: Option<&str>)
     } else {
         Ok(())
     };
-    // The tests start the binary, which a test build alone does not make.
-    step(&mut cargo(["build", "--quiet", "--features", "png"]))?;
+    // The tests start the binary and load plugins, neither of which a test build makes by itself. In one build with the tests:
+    // alone, they would get other features of their dependencies, and so copies of them.
+    step(&mut everything(["build", "--quiet", "--lib", "--bins", "--tests"]))?;
     let nextest = output_of(&mut cargo(["nextest", "--version"])).is_ok();
     let mut runner = if nextest {
         everything(["nextest", "run", "--no-fail-fast"])
@@ -34,7 +35,8 @@ pub(crate) fn run(env: &Environment, runner_args: &[String], seed: Option<&str>)
         say("cargo-nextest is not installed; cargo test does the same, a little slower");
         everything(["test", "--lib", "--bins", "--tests", "--no-fail-fast"])
     };
-    step(properties.tell(prepared.tell(runner.args(runner_args)))).inspect_err(|_| say(&properties.replay()))?;
+    runner.args(runner_args).env(env::TEST_PLUGINS.name, target_dir().join("debug"));
+    step(properties.tell(prepared.tell(&mut runner))).inspect_err(|_| say(&properties.replay()))?;
     doctests
 }
 

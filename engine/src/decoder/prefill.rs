@@ -36,12 +36,13 @@ impl Decoder {
     /// their context but for its last token.
     pub(super) fn prefill(&mut self, joining: &mut [ActiveSequence], context: &mut Context<'_>) {
         let total: usize = joining.iter().filter(|a| a.is_running()).map(prompt_tokens).sum();
-        for at in 0..joining.len() {
-            let before = done(joining);
-            let a = &mut joining[at];
+        // A running sum: to count anew for each of thousands of sequences takes longer than to decode them.
+        let mut before = done(joining);
+        for a in joining.iter_mut() {
             if !a.is_running() {
                 continue;
             }
+            before -= held(a);
             // What is read is read in full: of a beginning that was run before, the rows are gone.
             let fed = if a.fusion.reading() == PromptReading::End {
                 self.reuse_prefixes(a, context, before, total)
@@ -51,6 +52,7 @@ impl Decoder {
             if let Err(error) = fed {
                 a.fail(error);
             }
+            before += held(a);
         }
         if !self.fill(joining, context, total) {
             return;
@@ -269,8 +271,13 @@ fn prompt_tokens(a: &ActiveSequence) -> usize {
     a.sequence.sources.iter().map(|source| source.prompt.len() - left).sum()
 }
 
+/// Tokens that the sources of the sequences that run hold.
 fn done(joining: &[ActiveSequence]) -> usize {
-    joining.iter().filter(|a| a.is_running()).flat_map(|a| &a.sequence.sources).map(|source| source.held).sum()
+    joining.iter().map(held).sum()
+}
+
+fn held(a: &ActiveSequence) -> usize {
+    if a.is_running() { a.sequence.sources.iter().map(|source| source.held).sum() } else { 0 }
 }
 
 /// Adds a piece to what each binding's source gives the prompt.

@@ -309,13 +309,9 @@ fn hostile() -> impl Strategy<Value = String> {
     proptest::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
 }
 
-fn cases(usual: u32) -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
-}
-
 proptest! {
-    // A case draws a whole page and every figure; PROPTEST_CASES asks for more of them.
-    #![proptest_config(ProptestConfig::with_cases(cases(32)))]
+    // An eighth of what is asked for: a case draws a whole page and every figure, which takes 50 ms, and tries ten texts.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 8))]
     #[test]
     fn nothing_that_a_run_says_leaves_its_place(list in proptest::collection::vec(hostile(), 10)) {
         let mut words = list.into_iter();

@@ -3,12 +3,13 @@
 
 use std::{
     collections::BTreeMap,
+    env::consts::{DLL_PREFIX, DLL_SUFFIX},
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
 };
 
-use cargo_metadata::{Message, MetadataCommand};
 use serde_json::{Value, json};
 
 /// Bundled libraries, each with a strategy, parameters, and the roles to play with: what parity with built-in strategies is
@@ -35,40 +36,41 @@ pub(crate) fn bundled() -> Vec<(&'static str, &'static str, Value, Vec<&'static 
 /// The library of a package of `plugins/`, built for this test run: `misbehave`, `static-proxy`, ….
 pub(crate) fn library(name: &str) -> &'static Path {
     static BUILT: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
-    let built = BUILT.get_or_init(build);
+    let built = BUILT.get_or_init(|| std::env::var_os("LOGITFUSE_TEST_PLUGINS").map_or_else(build, |at| built(&at)));
     built.get(name).unwrap_or_else(|| panic!("no plugin {name} was built, only {:?}", built.keys()))
 }
 
-/// Builds every crate of `plugins/bundled` and the misbehaving one. Not development dependencies, because cargo builds no
-/// `cdylib` for those.
+/// The packages by the names that tests call them: every crate of `plugins/bundled` and the misbehaving one.
+fn packages() -> BTreeMap<String, String> {
+    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("plugins/bundled"));
+    let bundled = bundled.filter_map(|folder| std::fs::read_dir(folder).ok()).next().expect("a checkout has plugins");
+    let folders = bundled.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut packages: BTreeMap<_, _> = folders.map(|name| (name.clone(), format!("logitfuse-plugin-{name}"))).collect();
+    packages.insert("misbehave".to_owned(), "logitfuse-misbehave".to_owned());
+    packages
+}
+
+/// Where `cargo xtask test` built them together with all else.
+fn built(folder: &OsStr) -> BTreeMap<String, PathBuf> {
+    let file = |package: String| format!("{DLL_PREFIX}{}{DLL_SUFFIX}", package.replace('-', "_"));
+    packages().into_iter().map(|(name, package)| (name, Path::new(folder).join(file(package)))).collect()
+}
+
+/// Builds them. Not development dependencies, because cargo builds no `cdylib` for those.
 fn build() -> BTreeMap<String, PathBuf> {
-    let metadata = MetadataCommand::new().no_deps().exec().unwrap();
-    let within = |folder: &str| metadata.workspace_root.join(folder);
-    let plugins: Vec<String> = metadata
-        .workspace_packages()
-        .iter()
-        .filter(|p| {
-            p.manifest_path.starts_with(within("plugins/bundled"))
-                || p.manifest_path.starts_with(within("plugins/check/fixtures"))
-        })
-        .map(|p| p.name.to_string())
-        .collect();
+    let packages = packages();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--message-format=json-render-diagnostics"]).args(plugins.iter().flat_map(|p| ["-p", p]));
+    cargo.args(["build", "--message-format=json-render-diagnostics"]).args(packages.values().flat_map(|p| ["-p", p]));
     let output = cargo.stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "the plugins do not build");
-    let mut built = BTreeMap::new();
-    for message in Message::parse_stream(&output.stdout[..]) {
-        if let Message::CompilerArtifact(artifact) = message.unwrap()
-            && let Some(file) =
-                artifact.filenames.iter().find(|f| f.extension() == Some(std::env::consts::DLL_EXTENSION))
-            && let Some(name) = artifact.target.name.strip_prefix("logitfuse_")
-        {
-            let name = name.trim_start_matches("plugin_").replace('_', "-");
-            built.insert(name, PathBuf::from(file));
-        }
+    let mut files = Vec::new();
+    for message in String::from_utf8(output.stdout).unwrap().lines() {
+        let message: Value = serde_json::from_str(message).unwrap();
+        let of_this = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        files.extend(of_this.filter(|file| file.ends_with(DLL_SUFFIX)).map(PathBuf::from));
     }
-    built
+    let folder = files.first().and_then(|file| file.parent()).expect("cargo names what it built");
+    built(folder.as_os_str())
 }
 
 /// A copy of a library with one sequence of bytes replaced by another, wherever it occurs.
