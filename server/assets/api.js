@@ -27,13 +27,23 @@ export class Api {
   /** The chunks of a streamed answer. Ends at `[DONE]`; throws where the stream ends without it. */
   async *stream(path, body, signal) {
     const response = await this.request(path, { body: { ...body, stream: true, stream_options: { include_usage: true } }, signal });
-    for await (const data of events(response.body)) {
-      if (data === "[DONE]") return;
-      const chunk = JSON.parse(data);
-      if (chunk.error) throw ApiError.of(chunk, { inStream: true });
-      yield chunk;
+    const cut = () => new ApiError({ kind: "cut", message: "the answer ended before it was complete" });
+    const parts = events(response.body);
+    try {
+      for (;;) {
+        const { value, done } = await parts.next().catch((error) => {
+          // A connection that breaks looks like this; so does one that we closed.
+          throw signal?.aborted ? error : cut();
+        });
+        if (done) throw cut();
+        if (value === "[DONE]") return;
+        const chunk = JSON.parse(value);
+        if (chunk.error) throw ApiError.of(chunk, { inStream: true });
+        yield chunk;
+      }
+    } finally {
+      parts.return();
     }
-    throw new ApiError({ kind: "cut", message: "the answer ended before it was complete" });
   }
 
   async request(path, { body, signal } = {}) {

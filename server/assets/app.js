@@ -12,6 +12,8 @@ import { Panel } from "./panel.js";
 import { FIELDS, fragmentOf, readState } from "./state.js";
 
 const TOP_CHOICES = 5;
+const FRAME_MS = 16;
+const EXAMPLE = "Why does a rainbow form, and where do I have to stand to see one?";
 
 const $ = (id) => document.getElementById(id);
 const panel = new Panel($("panel"));
@@ -104,7 +106,7 @@ async function run() {
   $("columns").replaceChildren(...columns.map((column) => column.element));
   $("columns").dataset.count = columns.length;
   $("stop").disabled = false;
-  document.body.classList.add("running");
+  document.body.classList.add("running", "ran");
   say(`Running ${chosen.map(({ model }) => model.id).join(", ")}.`);
   // Where the form fills the window, the results are below it.
   if (matchMedia("(max-width: 60rem)").matches) $("results").scrollIntoView({ block: "start" });
@@ -134,12 +136,20 @@ function finish(outcomes) {
 
 // ---- drawing: at most once a frame, however fast tokens come
 
-let frame = 0;
+let due = false;
+let rest = 0;
 function wake() {
-  frame ||= requestAnimationFrame(() => {
-    frame = 0;
+  if (due) return;
+  due = true;
+  const start = () => requestAnimationFrame(() => {
+    due = false;
+    const from = performance.now();
     draw();
+    // A slow machine spends no more than a third of its time here.
+    rest = 2 * (performance.now() - from);
   });
+  if (rest > FRAME_MS) setTimeout(start, rest);
+  else start();
 }
 
 function draw() {
@@ -245,8 +255,13 @@ async function load() {
 
 function welcome() {
   if (columns.length) return;
-  $("columns").replaceChildren(make("p", { className: "empty", textContent:
-    "No tokens yet. Enter a prompt and press Run: the chosen models answer side by side, token by token." }));
+  const use = make("button", { type: "button", textContent: "Fill in an example" });
+  use.addEventListener("click", () => {
+    $("prompt").value = mode() === "chat" ? EXAMPLE : `Question: ${EXAMPLE}\nAnswer:`;
+    $("run").focus();
+  });
+  $("columns").replaceChildren(make("div", { className: "empty" },
+    make("p", { textContent: "No tokens yet. Enter a prompt and press Run: the chosen models answer side by side, token by token." }), use));
 }
 
 const narrow = matchMedia("(max-width: 60rem)");
@@ -272,6 +287,15 @@ $("measure").addEventListener("change", () => {
 $("link").addEventListener("click", async () => {
   const link = new URL(fragmentOf(state(), true), location.href);
   say((await copyText(link.href)) ? "Link copied; it holds the prompt." : `Copying failed. The link: ${link.href}`);
+});
+let width = innerWidth;
+let resizing = 0;
+addEventListener("resize", () => {
+  // A phone's keyboard changes the height alone.
+  if (innerWidth === width) return;
+  width = innerWidth;
+  clearTimeout(resizing);
+  resizing = setTimeout(() => columns.forEach((column) => column.ribbon.reflow()), 200);
 });
 addEventListener("hashchange", () => location.reload());
 load();

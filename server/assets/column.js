@@ -2,7 +2,7 @@
 
 import { copyText, fresh, make, number } from "./dom.js";
 import { explain } from "./errors.js";
-import { agreement, Scale } from "./measures.js";
+import { Scale } from "./measures.js";
 import { Ribbon } from "./ribbon.js";
 import { Sparkline } from "./sparkline.js";
 
@@ -10,8 +10,8 @@ import { Sparkline } from "./sparkline.js";
 export function describe(model) {
   const roles = Object.entries(model.fusion?.roles ?? {}).map(([role, source]) => `${role} ${[source].flat().join(" + ")}`);
   const strategy = model.fusion?.strategy;
-  const words = roles.length > 1 ? strategy : "one model, no fusion";
-  return [words, roles.join(", ")].filter(Boolean).join(": ");
+  if (Object.values(model.fusion?.roles ?? {}).flat().length < 2) return "one model alone, no fusion";
+  return [strategy, roles.join(", ")].filter(Boolean).join(": ");
 }
 
 export class Column {
@@ -22,8 +22,8 @@ export class Column {
     this.spark = new Sparkline();
     this.waiting = make("p", { className: "hint waiting", textContent: "Waiting for the first token…" });
     this.error = make("p", { className: "error", role: "alert", hidden: true });
-    this.stats = make("p", { className: "stats" });
-    this.changed = make("p", { className: "stats" });
+    this.stats = make("dl", { className: "stats" });
+    this.changed = make("p", { className: "moved" });
     this.copy = make("button", { type: "button", className: "quiet copy", textContent: "Copy text", "aria-label": `Copy the text of ${model.id}` });
     this.copy.addEventListener("click", async () => {
       this.copy.textContent = (await copyText(this.ribbon.text)) ? "Copied" : "Copying failed";
@@ -32,7 +32,7 @@ export class Column {
     this.element = make("article", { className: "column", "aria-labelledby": id },
       make("header", {}, make("h3", { id, textContent: model.id }), this.copy),
       make("p", { className: "what", textContent: describe(model) }),
-      this.waiting, this.ribbon.element, this.error, this.spark.element, this.changed, this.stats);
+      make("div", { className: "said" }, this.waiting, this.ribbon.element, this.error), this.changed, this.spark.element, this.stats);
     this.element.column = this;
   }
 
@@ -104,24 +104,17 @@ export class Column {
   }
 
   drawStats() {
-    const { tokens } = this.ribbon;
-    const count = this.usage?.completion_tokens ?? tokens.length;
-    const parts = [`${count} token${count === 1 ? "" : "s"}`];
+    const { tokens, moved } = this.ribbon;
+    const put = (name, value) => make("div", {}, make("dt", { textContent: name }), make("dd", { textContent: value }));
+    const parts = [put("tokens", String(this.usage?.completion_tokens ?? tokens.length))];
     // The first token pays for the prompt; speed is that of the others.
     const seconds = (this.lastAt - this.firstAt) / 1000;
-    if (tokens.length > 2 && seconds > 0) parts.push(`${number((tokens.length - 1) / seconds, 1)} tokens/s`);
-    if (this.firstAt !== null) parts.push(`first token ${Math.round(this.firstAt - this.started)} ms`);
-    if (this.usage) parts.push(`prompt ${this.usage.prompt_tokens} tokens`);
-    if (this.outcome === "stopped") parts.push("stopped by you");
-    else if (this.finish) parts.push({ stop: "ended by itself", length: "ended at max tokens" }[this.finish] ?? `ended: ${this.finish}`);
-    this.stats.textContent = this.firstAt === null && !this.done ? "" : parts.join(" · ");
-    let [known, moved] = [0, 0];
-    for (const { record } of tokens) {
-      const agrees = record && agreement(record);
-      if (agrees === null) continue;
-      known++;
-      if (record.sources.base[0].id !== record.id) moved++;
-    }
-    this.changed.textContent = known ? `${moved} of ${known} tokens are not the base's top token.` : "";
+    if (tokens.length > 2 && seconds > 0) parts.push(put("tokens/s", number((tokens.length - 1) / seconds, 1)));
+    if (this.firstAt !== null) parts.push(put("first token", `${Math.round(this.firstAt - this.started)} ms`));
+    if (this.usage) parts.push(put("prompt", `${this.usage.prompt_tokens} token${this.usage.prompt_tokens === 1 ? "" : "s"}`));
+    const ended = this.outcome === "stopped" ? "stopped" : { stop: "by itself", length: "at max tokens" }[this.finish] ?? this.finish;
+    if (this.done && ended) parts.push(put("ended", ended));
+    this.stats.replaceChildren(...(this.firstAt === null && !this.done ? [] : parts));
+    this.changed.textContent = moved.known ? `${moved.by} of ${moved.known} tokens are not the base's top token` : "";
   }
 }

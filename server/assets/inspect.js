@@ -104,6 +104,16 @@ export function inspect(area, panel) {
   area.addEventListener("pointerout", (event) => {
     if (event.target.closest?.(".spark svg")) leave();
   });
+  // A selection over blocks would get line breaks that the text has not.
+  area.addEventListener("copy", (event) => {
+    const selection = getSelection();
+    if (!selection.rangeCount || !selection.anchorNode?.parentElement.closest(".ribbon")) return;
+    const range = selection.getRangeAt(0);
+    if (!range.commonAncestorContainer.parentElement?.closest(".column")) return;
+    event.clipboardData.setData("text/plain", range.cloneContents().textContent);
+    event.preventDefault();
+  });
+
   // Where it stood, something else is now.
   addEventListener("resize", hide);
   area.addEventListener("scroll", () => { if (panel.token) panel.place(panel.token.node); }, { capture: true, passive: true });

@@ -101,7 +101,8 @@ export class Panel {
       if (covered > 0) scrollBy({ top: covered });
       return;
     }
-    const at = node.getClientRects()[0] ?? node.getBoundingClientRect();
+    // Of a token that is broken over two lines, the part with the word: the space before it may end the line above.
+    const at = [...(node.querySelector("b") ?? node).getClientRects()].reduce((widest, part) => (part.width > widest.width ? part : widest), new DOMRect());
     const wide = document.documentElement.clientWidth;
     const left = Math.max(8, Math.min(at.left, wide - this.element.offsetWidth - 8));
     const below = at.bottom + 8;

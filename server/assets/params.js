@@ -113,16 +113,16 @@ function leaf(name, path, found, served) {
   const id = fresh("parameter");
   const about = found.schema.description?.split("\n\n")[0] ?? "";
   const unset = served === undefined || served === null;
-  const facts = [range(found.schema), unset ? "" : `served with ${JSON.stringify(served)}`, found.kind === "json" ? "JSON" : ""].filter(Boolean);
+  const facts = [range(found.schema), found.kind === "json" ? "JSON" : ""].filter(Boolean);
   // A box that is not ticked says `false`; where nothing is set, there are three answers.
   if (found.kind === "boolean" && unset) found = { ...found, kind: "choice", choices: [true, false].map((value) => ({ value, about: "" })) };
   const input = control(found, id, `${id}-about ${id}-wrong`);
   const choice = make("p", { className: "hint choice", hidden: true });
   const wrong = make("p", { className: "wrong", id: `${id}-wrong`, hidden: true });
-  const mark = make("span", { className: "changed", textContent: "changed", hidden: true });
+  const mark = make("span", { className: "changed", hidden: true, textContent: unset ? "changed" : `changed from ${JSON.stringify(served)}` });
   const label = make("label", { for: id }, make("code", { textContent: name }), " ", mark);
   const hint = make("p", { className: "hint", id: `${id}-about` }, ...prose(about), facts.length ? `${about ? " " : ""}(${facts.join("; ")})` : "");
-  const node = make("div", { className: `field parameter ${found.kind}`, "data-path": path.join(".") }, label, input.node, choice, hint, wrong);
+  const node = make("div", { className: `field parameter of-${found.kind}`, "data-path": path.join(".") }, label, hint, input.node, choice, wrong);
   const field = {
     node,
     path,
@@ -199,7 +199,7 @@ export function parameterForm(schema, served) {
   const node = make("div", { className: "parameters" }, ...(few ? fields : first).map((field) => field.node));
   if (!few) {
     const summary = make("summary", { textContent: `Unset parameters (${later.length})` });
-    node.append(make("details", { className: "later" }, summary, ...later.map((field) => field.node)));
+    node.append(make("details", {}, summary, make("div", { className: "parameters" }, ...later.map((field) => field.node))));
   }
   const open = (field) => {
     for (let box = field.node.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;

@@ -1,6 +1,10 @@
 // A text as its tokens: nodes are appended, never rebuilt, so that thousands of them stay smooth.
 
 import { make } from "./dom.js";
+import { agreement } from "./measures.js";
+
+/** A browser lays a paragraph out as a whole, at every token; so a long text is made of blocks that are left alone once full. */
+const BLOCK = 200;
 
 export class Ribbon {
   /** `view` is what the page's ribbons share: `{ measure, scale }`. */
@@ -8,7 +12,12 @@ export class Ribbon {
     this.view = view;
     this.tokens = [];
     this.current = 0;
+    /** Where tokens are put now. */
+    this.block = make("div", { className: "block", role: "presentation" });
     this.element = make("div", { className: "ribbon", role: "listbox", "aria-label": label, "aria-orientation": "horizontal" });
+    this.element.append(this.block);
+    /** How many tokens the base would have chosen otherwise, of those where that is known. */
+    this.moved = { known: 0, by: 0 };
     /** Tokens whose text has not come yet: a half of a character, or text that may still become a stop string. */
     this.waiting = [];
     /** Tokens that the page does not show as they are, in their order. */
@@ -39,6 +48,10 @@ export class Ribbon {
     const token = { record, text: "", node, index: this.tokens.length, drawn: null, ribbon: this };
     this.tokens.push(token);
     node.token = token;
+    if (record && agreement(record) !== null) {
+      this.moved.known++;
+      if (record.sources.base[0].id !== record.id) this.moved.by++;
+    }
     return token;
   }
 
@@ -53,8 +66,7 @@ export class Ribbon {
         if (token.record && measure.id !== "agreement") grew = scale.include(measure.of(token.record)) || grew;
       }
       if (token.drawn !== token.text) {
-        token.node.textContent = token.text;
-        token.node.classList.toggle("blank", /^\s*\n\s*$/.test(token.text));
+        this.write(token);
         if (token.text) token.node.removeAttribute("data-raw");
         else if (token.record) token.node.dataset.raw = tokenText(token.record);
         token.drawn = token.text;
@@ -62,8 +74,44 @@ export class Ribbon {
       this.shade(token);
     }
     this.changed.clear();
-    this.element.append(fragment);
+    this.block.append(fragment);
+    if (this.block.childElementCount > BLOCK) this.seal();
     return grew;
+  }
+
+  /** Begins a new block where a line begins anyway, so that the text looks the same. */
+  seal() {
+    const nodes = [...this.block.children];
+    const top = (node) => (node.querySelector("b") ?? node).getClientRects()[0]?.top;
+    let from = nodes.length - 1;
+    const line = top(nodes[from]);
+    while (from > 0 && !(top(nodes[from - 1]) < line - 2)) from--;
+    if (from < BLOCK / 2) return;
+    this.block = make("div", { className: "block", role: "presentation" });
+    this.block.append(...nodes.slice(from));
+    this.element.append(this.block);
+  }
+
+  /** Finds the blocks anew: lines break elsewhere now. */
+  reflow() {
+    if (this.element.childElementCount < 2) return;
+    const nodes = this.tokens.filter((token) => token.drawn !== null).map((token) => token.node);
+    this.block = make("div", { className: "block", role: "presentation" });
+    this.element.replaceChildren(this.block);
+    for (let at = 0; at < nodes.length; at += BLOCK / 2) {
+      this.block.append(...nodes.slice(at, at + BLOCK / 2));
+      if (this.block.childElementCount > BLOCK) this.seal();
+    }
+  }
+
+  /** The space before a word is a part of the token, but is not shaded: where a line is broken it would hang alone. */
+  write({ node, text }) {
+    const word = text.replace(/^[ ]+/, "");
+    const apart = word !== "" && word !== text;
+    if (apart) node.replaceChildren(text.slice(0, text.length - word.length), make("b", { textContent: word }));
+    else node.textContent = text;
+    node.classList.toggle("apart", apart);
+    node.classList.toggle("blank", /^\s*\n\s*$/.test(text));
   }
 
   shade({ record, node }) {

@@ -26,7 +26,9 @@ export class Sparkline {
     this.element.hidden = known.length === 0;
     if (!known.length) return;
     const x = (at) => ((values.length > 1 ? at / (values.length - 1) : 0.5) * WIDTH).toFixed(1);
-    const y = (value) => ((1 - scale.place(value)) * (HEIGHT - 4) + 2).toFixed(1);
+    // Where values are shown negated, the least of them is the highest.
+    const height = (value) => (sign < 0 ? 1 - scale.place(value) : scale.place(value));
+    const y = (value) => ((1 - height(value)) * (HEIGHT - 4) + 2).toFixed(1);
     let path = "";
     let pen = "M";
     for (const [at, value] of thin(values)) {
@@ -43,11 +45,10 @@ export class Sparkline {
     const [least, most] = known.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
     const ends = sign < 0 ? [most, least] : [least, most];
     const nats = unit ? ` ${unit}` : "";
-    this.caption.replaceChildren(make("strong", { textContent: label }),
-      ` mean ${shown(mean)}${nats}, from ${shown(ends[0])} to ${shown(ends[1])}`);
-    this.svg.setAttribute("aria-label", `${label} of ${known.length} tokens in their order; mean ${shown(mean)}${nats}`);
-    this.high.textContent = shown(scale.high);
-    this.low.textContent = shown(scale.low);
+    this.caption.replaceChildren(make("strong", { textContent: label }), ` mean ${shown(mean)}${nats}`);
+    this.svg.setAttribute("aria-label",
+      `${label} of ${known.length} tokens in their order: mean ${shown(mean)}${nats}, from ${shown(ends[0])} to ${shown(ends[1])}`);
+    [this.low.textContent, this.high.textContent] = sign < 0 ? [shown(scale.high), shown(scale.low)] : [shown(scale.low), shown(scale.high)];
   }
 
   /** Marks a token's place; none with null. */
