@@ -135,6 +135,64 @@ class Check:
     def chats(self):
         self.streams("chat")
 
+    def reads_torn_answers(self):
+        """Pieces of a few bytes end anywhere: within a line, within a character."""
+        self.open()
+        self.browser.js("globalThis.torn = true")
+        self.ask()
+        self.end()
+        self.compare()
+        self.quiet()
+
+    def joins_pieces(self):
+        """Text that comes later than its tokens goes to the right ones: halves of characters, and what may become a stop string."""
+        self.open()
+        chunks = [
+            ("", [("\ufffd", [0xE2, 0x82])]), ("€", [("\ufffd", [0xAC])]), ("", [(" a", None)]), (" a b", [(" b", None)]),
+            (" c\n d", [(" c", None), ("\n", None), (" d", None)]), ("", [("<|end|>", None)]),
+        ]  # fmt: skip
+        body = ""
+        for text, tokens in chunks:
+            records = [{"id": 1, "token": token, "logprob": -1.0, **({"bytes": raw} if raw else {})} for token, raw in tokens]
+            choice = {"index": 0, "text": text, "delta": {"content": text}, "finish_reason": None, "fusion": {"tokens": records}}
+            body += f"data: {json.dumps({'choices': [choice]})}\n\n"
+        body += "data: [DONE]\n\n"
+        self.intercept(lambda params: "completions" in params["request"]["url"] and self.answer(params, 200, body, "text/event-stream"))
+        self.ask()
+        self.end(20)
+        texts = self.browser.js("[...document.querySelector('.ribbon').querySelectorAll('.t')].map(t => t.textContent)")
+        expect(texts == ["", "€", " a", " b", " c", "\n", " d", ""], f"the tokens' texts are {texts}")
+        raw = self.browser.js("[...document.querySelector('.ribbon').querySelectorAll('.t[data-raw]')].map(t => t.dataset.raw)")
+        expect(raw == ["⟨E2 82⟩", "<|end|>"], f"tokens without a text are shown as {raw}")
+        self.intercept(None)
+        self.quiet()
+
+    def is_smooth_when_long(self):
+        """A long text is made of several blocks, is whole, and is reached by the keyboard."""
+        self.open()
+        words = [f" w{number}" for number in range(1200)]
+        body = ""
+        for word in words:
+            record = {"id": 1, "token": word, "logprob": -1.0, "trace": {}, "sources": {}}
+            body += f"data: {json.dumps({'choices': [{'index': 0, 'text': word, 'delta': {'content': word}, 'fusion': {'tokens': [record]}}]})}\n\n"
+        body += "data: [DONE]\n\n"
+        self.intercept(lambda params: "completions" in params["request"]["url"] and self.answer(params, 200, body, "text/event-stream"))
+        self.ask()
+        self.end(60)
+        # Blocks are found as text comes, and anew where the width changes.
+        for width in (1280, 700, 1280):
+            self.browser.look(width)
+            self.browser.settle(0.6)
+            for column in self.browser.js(inside.COLUMNS):
+                expect(column["text"] == "".join(words), f"{width}: the text is not whole")
+            if width != 1280:
+                expect(self.browser.js("document.querySelectorAll('.ribbon .block').length") > 3, "a long text is one block")
+        self.browser.js("document.querySelector('.ribbon .t').focus()")
+        self.browser.press("End")
+        expect(self.browser.js("document.activeElement.textContent") == words[-1], "End does not reach the last token")
+        self.intercept(None)
+        self.quiet()
+
     def compare(self):
         """Every column shows the text that the server sent, and every token."""
         columns = self.browser.js(inside.COLUMNS)
@@ -414,7 +472,7 @@ class Check:
             expect(word in error, f"{trigger}: {error}")
         for trigger in ("[held] x", "[html] x", "[late] x"):
             self.open()
-            self.ask(prompt=trigger)
+            self.ask(prompt=trigger, tokens=128)
             self.end(60)
             self.compare()
         self.open()
@@ -425,7 +483,7 @@ class Check:
 
     def all(self) -> int:
         names = [
-            "lists_models", "streams", "chats", "keyboard", "pointer", "stops", "asks_for_the_key", "says_what_failed", "shows_html_as_text",
+            "lists_models", "streams", "chats", "reads_torn_answers", "joins_pieces", "is_smooth_when_long", "keyboard", "pointer", "stops", "asks_for_the_key", "says_what_failed", "shows_html_as_text",
             "fits", "is_accessible", "keeps_the_address", "sends_what_changed",
         ]  # fmt: skip
         failed = 0

@@ -22,14 +22,16 @@ PANEL = """({
         name: r.querySelector('h4').textContent, choices: [...r.querySelectorAll('li')].map((l) => l.textContent) })),
 })"""
 
-# Elements that reach beyond the window, those inside a box that scrolls or clips aside.
+# Elements that reach beyond the window, those inside a box that scrolls or clips aside. Not `innerWidth`: on a phone it grows with
+# what is too wide.
 TOO_WIDE = """(() => {
+    const window = document.documentElement.clientWidth;
     const clips = (e) => { for (let p = e.parentElement; p && p !== document.body; p = p.parentElement) {
         if (getComputedStyle(p).overflowX !== 'visible') return true; } return false; };
     const wide = [...document.querySelectorAll('body *')].filter((e) => e.checkVisibility({ visibilityProperty: true })
-        && !e.closest('.hidden, .skip, svg') && e.getBoundingClientRect().right > innerWidth + 0.5 && !clips(e));
+        && !e.closest('.hidden, .skip, svg') && e.getBoundingClientRect().right > window + 0.5 && !clips(e));
     const found = wide.map((e) => `${e.tagName}.${e.className}#${e.id}`);
-    if (document.documentElement.scrollWidth > innerWidth) found.push(`the page: ${document.documentElement.scrollWidth}`);
+    if (document.documentElement.scrollWidth > window) found.push(`the page: ${document.documentElement.scrollWidth}`);
     return found;
 })()"""
 
@@ -81,7 +83,10 @@ CHANGE_A_NUMBER = """(() => {
 
 
 def before(key: str | None) -> str:
-    """Runs before the page's own scripts: keeps a copy of every answer to a completion, and enters the key of a server that has one."""
+    """Runs before the page's own scripts: keeps a copy of every answer to a completion, and enters the key of a server that has one.
+
+    Where `torn` is set, the page gets answers in pieces of a few bytes, as networks may deliver them.
+    """
     kept = f"if (location.protocol.startsWith('http')) sessionStorage.setItem('logitfuse.key', {json.dumps(key)});" if key else ""
     return kept + """
     globalThis.captured = [];
@@ -92,7 +97,10 @@ def before(key: str | None) -> str:
         const [page, copy] = response.body.tee();
         const raw = new Response(copy).text().catch(() => '');
         globalThis.captured.push({ request: JSON.parse(options.body), raw });
-        return new Response(page, response);
+        const tear = new TransformStream({ transform(bytes, to) {
+            for (let at = 0; at < bytes.length; at += 13) to.enqueue(bytes.slice(at, at + 13));
+        } });
+        return new Response(globalThis.torn ? page.pipeThrough(tear) : page, response);
     };"""
 
 
