@@ -26,7 +26,10 @@ export class Api {
 
   /** The chunks of a streamed answer. Ends at `[DONE]`; throws where the stream ends without it. */
   async *stream(path, body, signal) {
-    const response = await this.request(path, { body: { ...body, stream: true, stream_options: { include_usage: true } }, signal });
+    const response = await this.request(path, {
+      body: { ...body, stream: true, stream_options: { include_usage: true } },
+      signal,
+    });
     const cut = () => new ApiError({ kind: "cut", message: "the answer ended before it was complete" });
     const parts = events(response.body);
     try {
@@ -55,7 +58,11 @@ export class Api {
       let response;
       try {
         response = await fetch(new URL(path, this.base), {
-          method: body ? "POST" : "GET", headers, signal, cache: "no-store", credentials: "omit",
+          method: body ? "POST" : "GET",
+          headers,
+          signal,
+          cache: "no-store",
+          credentials: "omit",
           body: body && JSON.stringify(body),
         });
       } catch (error) {
@@ -66,7 +73,11 @@ export class Api {
       const error = await ApiError.from(response);
       if (error.status !== 401) throw error;
       // Columns run at the same time: whoever is refused second waits for the same question, or finds it answered.
-      if (this.key === used && !(await this.ask(used ? "The server refused this key." : "This server needs an API key."))) throw error;
+      if (
+        this.key === used &&
+        !(await this.ask(used ? "The server refused this key." : "This server needs an API key."))
+      )
+        throw error;
       signal?.throwIfAborted();
     }
   }

@@ -33,7 +33,11 @@ const mode = () => document.querySelector("input[name=mode]:checked").value;
 function state() {
   const values = Object.fromEntries(FIELDS.map((field) => [field, $(field).value]));
   return {
-    mode: mode(), measure: view.measure.id, ...values, prompt: $("prompt").value, system: mode() === "chat" ? $("system").value : "",
+    mode: mode(),
+    measure: view.measure.id,
+    ...values,
+    prompt: $("prompt").value,
+    system: mode() === "chat" ? $("system").value : "",
     models: list?.chosen().map(({ model }) => model.id),
     parameters: Object.fromEntries((list?.items ?? []).map(({ model, form }) => [model.id, form.overrides()])),
   };
@@ -48,7 +52,10 @@ function sampling(field) {
   const [low, high] = [Number(input.min), input.max === "" ? Infinity : Number(input.max)];
   if (!Number.isFinite(value) || value < low || value > high || (whole && !Number.isInteger(value))) {
     const range = high === Infinity ? `${low} or more` : `from ${low} to ${high}`;
-    throw Object.assign(new Error(`${input.labels[0].textContent} must be a ${whole ? "whole " : ""}number, ${range}.`), { input });
+    throw Object.assign(
+      new Error(`${input.labels[0].textContent} must be a ${whole ? "whole " : ""}number, ${range}.`),
+      { input },
+    );
   }
   return value;
 }
@@ -61,7 +68,11 @@ function body({ model, form }) {
     model: model.id,
     ...(mode() === "chat" ? { messages } : { prompt }),
     ...Object.fromEntries(FIELDS.map((field) => [field, sampling(field)])),
-    fusion: { ...(Object.keys(overrides).length ? { parameters: overrides } : {}), trace: true, top_choices: TOP_CHOICES },
+    fusion: {
+      ...(Object.keys(overrides).length ? { parameters: overrides } : {}),
+      trace: true,
+      top_choices: TOP_CHOICES,
+    },
   };
 }
 
@@ -82,12 +93,15 @@ function refuse(text, input) {
 
 async function run() {
   controller?.abort();
-  document.querySelectorAll("#request [aria-invalid]:not(.parameter *)").forEach((input) => input.removeAttribute("aria-invalid"));
+  document
+    .querySelectorAll("#request [aria-invalid]:not(.parameter *)")
+    .forEach((input) => input.removeAttribute("aria-invalid"));
   const chosen = list?.chosen() ?? [];
   if (!list) return load();
   if (!$("prompt").value) return refuse("Enter a prompt first.", $("prompt"));
   if (!chosen.length) return refuse("Choose a model first.", list.items[0]?.box ?? $("prompt"));
-  if (chosen.some(({ form }) => form.wrong())) return say("A parameter cannot be used as it is; what is wrong stands below it.", true);
+  if (chosen.some(({ form }) => form.wrong()))
+    return say("A parameter cannot be used as it is; what is wrong stands below it.", true);
   // One seed for all columns, and one that can be seen and used again.
   if ($("seed").value === "" && !$("seed").validity.badInput) $("seed").value = Math.floor(Math.random() * 2 ** 31);
   let requests;
@@ -111,7 +125,9 @@ async function run() {
   // Where the form fills the window, the results are below it.
   if (matchMedia("(max-width: 60rem)").matches) $("results").scrollIntoView({ block: "start" });
 
-  const outcomes = await Promise.all(columns.map((column, at) => column.run(api.stream(path, requests[at], signal), signal, wake)));
+  const outcomes = await Promise.all(
+    columns.map((column, at) => column.run(api.stream(path, requests[at], signal), signal, wake)),
+  );
   columns.forEach((column, at) => {
     if (column.failure?.param) chosen[at].form.refuse(column.failure.param, column.failure.message);
   });
@@ -141,13 +157,14 @@ let rest = 0;
 function wake() {
   if (due) return;
   due = true;
-  const start = () => requestAnimationFrame(() => {
-    due = false;
-    const from = performance.now();
-    draw();
-    // A slow machine spends no more than a third of its time here.
-    rest = 2 * (performance.now() - from);
-  });
+  const start = () =>
+    requestAnimationFrame(() => {
+      due = false;
+      const from = performance.now();
+      draw();
+      // A slow machine spends no more than a third of its time here.
+      rest = 2 * (performance.now() - from);
+    });
   if (rest > FRAME_MS) setTimeout(start, rest);
   else start();
 }
@@ -169,7 +186,8 @@ function measure(id) {
   view.measure = known.find((one) => one.id === id) ?? known[0];
   view.scale = new Scale(view.measure);
   if (view.measure.id !== "agreement") {
-    for (const { ribbon } of columns) for (const { record } of ribbon.tokens) if (record) view.scale.include(view.measure.of(record));
+    for (const { ribbon } of columns)
+      for (const { record } of ribbon.tokens) if (record) view.scale.include(view.measure.of(record));
   }
   for (const column of columns) {
     column.ribbon.shadeAll();
@@ -182,7 +200,9 @@ function offerMeasures(models, wanted) {
   known = measures(models.flatMap((model) => model.fusion?.trace ?? []));
   view.alpha = known.find((one) => one.id === "trace.alpha") ?? null;
   view.logprob = known.find((one) => one.id === "logprob");
-  $("measure").replaceChildren(...known.map(({ id, label, unit }) => new Option(unit ? `${label} (${unit})` : label, id)));
+  $("measure").replaceChildren(
+    ...known.map(({ id, label, unit }) => new Option(unit ? `${label} (${unit})` : label, id)),
+  );
   measure(wanted);
   $("measure").value = view.measure.id;
 }
@@ -201,7 +221,8 @@ function keepAddress() {
 function summarise() {
   const { temperature, max_tokens: most, seed } = state();
   $("models-count").textContent = list ? `${list.chosen().length} of ${list.items.length}` : "";
-  $("sampling-count").textContent = `temperature ${temperature || "default"}, seed ${seed || "random"}, ${most || "default"} tokens`;
+  $("sampling-count").textContent =
+    `temperature ${temperature || "default"}, seed ${seed || "random"}, ${most || "default"} tokens`;
 }
 
 function restore(wanted) {
@@ -227,7 +248,9 @@ function askKey(why) {
   dialog.showModal();
   $("key-value").focus();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "use" ? $("key-value").value.trim() : null), { once: true });
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "use" ? $("key-value").value.trim() : null), {
+      once: true,
+    });
   });
 }
 
@@ -260,8 +283,17 @@ function welcome() {
     $("prompt").value = mode() === "chat" ? EXAMPLE : `Question: ${EXAMPLE}\nAnswer:`;
     $("run").focus();
   });
-  $("columns").replaceChildren(make("div", { className: "empty" },
-    make("p", { textContent: "No tokens yet. Enter a prompt and press Run: the chosen models answer side by side, token by token." }), use));
+  $("columns").replaceChildren(
+    make(
+      "div",
+      { className: "empty" },
+      make("p", {
+        textContent:
+          "No tokens yet. Enter a prompt and press Run: the chosen models answer side by side, token by token.",
+      }),
+      use,
+    ),
+  );
 }
 
 const narrow = matchMedia("(max-width: 60rem)");
@@ -296,6 +328,11 @@ addEventListener("resize", () => {
   width = innerWidth;
   clearTimeout(resizing);
   resizing = setTimeout(() => columns.forEach((column) => column.ribbon.reflow()), 200);
+});
+// The fragment is the settings': a jump within the page must not replace it.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $("results").focus();
 });
 addEventListener("hashchange", () => location.reload());
 load();

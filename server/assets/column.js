@@ -8,7 +8,9 @@ import { Sparkline } from "./sparkline.js";
 
 /** "dynamic-kl: base big, expert tuned, anti small". */
 export function describe(model) {
-  const roles = Object.entries(model.fusion?.roles ?? {}).map(([role, source]) => `${role} ${[source].flat().join(" + ")}`);
+  const roles = Object.entries(model.fusion?.roles ?? {}).map(
+    ([role, source]) => `${role} ${[source].flat().join(" + ")}`,
+  );
   const strategy = model.fusion?.strategy;
   if (Object.values(model.fusion?.roles ?? {}).flat().length < 2) return "one model alone, no fusion";
   return [strategy, roles.join(", ")].filter(Boolean).join(": ");
@@ -16,7 +18,17 @@ export function describe(model) {
 
 export class Column {
   constructor(model, view) {
-    Object.assign(this, { model, view, started: null, firstAt: null, lastAt: null, usage: null, finish: null, done: false, moved: false });
+    Object.assign(this, {
+      model,
+      view,
+      started: null,
+      firstAt: null,
+      lastAt: null,
+      usage: null,
+      finish: null,
+      done: false,
+      moved: false,
+    });
     const id = fresh("column");
     this.ribbon = new Ribbon(`Tokens of ${model.id}`, view);
     this.spark = new Sparkline();
@@ -24,15 +36,28 @@ export class Column {
     this.error = make("p", { className: "error", role: "alert", hidden: true });
     this.stats = make("dl", { className: "stats" });
     this.changed = make("p", { className: "moved" });
-    this.copy = make("button", { type: "button", className: "quiet copy", textContent: "Copy text", "aria-label": `Copy the text of ${model.id}` });
+    this.copy = make("button", {
+      type: "button",
+      className: "quiet copy",
+      textContent: "Copy text",
+      "aria-label": `Copy the text of ${model.id}`,
+    });
     this.copy.addEventListener("click", async () => {
       this.copy.textContent = (await copyText(this.ribbon.text)) ? "Copied" : "Copying failed";
-      setTimeout(() => { this.copy.textContent = "Copy text"; }, 1500);
+      setTimeout(() => {
+        this.copy.textContent = "Copy text";
+      }, 1500);
     });
-    this.element = make("article", { className: "column", "aria-labelledby": id },
+    this.element = make(
+      "article",
+      { className: "column", "aria-labelledby": id },
       make("header", {}, make("h3", { id, textContent: model.id }), this.copy),
       make("p", { className: "what", textContent: describe(model) }),
-      make("div", { className: "said" }, this.waiting, this.ribbon.element, this.error), this.changed, this.spark.element, this.stats);
+      make("div", { className: "said" }, this.waiting, this.ribbon.element, this.error),
+      this.changed,
+      this.spark.element,
+      this.stats,
+    );
     this.element.column = this;
   }
 
@@ -97,7 +122,8 @@ export class Column {
     const { measure, scale, alpha, logprob } = this.view;
     const records = this.ribbon.tokens.map((token) => token.record);
     const known = (one) => one && records.some((record) => record && Number.isFinite(one.of(record)));
-    const [shown, ends] = measure.id !== "agreement" && known(measure) ? [measure, scale] : known(alpha) ? [alpha, null] : [logprob, null];
+    const [shown, ends] =
+      measure.id !== "agreement" && known(measure) ? [measure, scale] : known(alpha) ? [alpha, null] : [logprob, null];
     const values = records.map((record) => (record ? shown.of(record) : null));
     const own = ends ?? values.reduce((all, value) => (all.include(value), all), new Scale(shown));
     this.spark.draw(values, own, shown.label, shown.unit, shown.sign);
@@ -111,8 +137,12 @@ export class Column {
     const seconds = (this.lastAt - this.firstAt) / 1000;
     if (tokens.length > 2 && seconds > 0) parts.push(put("tokens/s", number((tokens.length - 1) / seconds, 1)));
     if (this.firstAt !== null) parts.push(put("first token", `${Math.round(this.firstAt - this.started)} ms`));
-    if (this.usage) parts.push(put("prompt", `${this.usage.prompt_tokens} token${this.usage.prompt_tokens === 1 ? "" : "s"}`));
-    const ended = this.outcome === "stopped" ? "stopped" : { stop: "by itself", length: "at max tokens" }[this.finish] ?? this.finish;
+    if (this.usage)
+      parts.push(put("prompt", `${this.usage.prompt_tokens} token${this.usage.prompt_tokens === 1 ? "" : "s"}`));
+    const ended =
+      this.outcome === "stopped"
+        ? "stopped"
+        : ({ stop: "by itself", length: "at max tokens" }[this.finish] ?? this.finish);
     if (this.done && ended) parts.push(put("ended", ended));
     this.stats.replaceChildren(...(this.firstAt === null && !this.done ? [] : parts));
     this.changed.textContent = moved.known ? `${moved.by} of ${moved.known} tokens are not the base's top token` : "";

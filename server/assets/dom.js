@@ -55,10 +55,13 @@ export function number(value, digits = 3) {
   if (typeof value !== "number" || !Number.isFinite(value)) return String(value);
   const size = Math.abs(value);
   const text =
-    size === 0 ? "0"
-    : size < 0.0005 || size >= 1e6 ? value.toExponential(1)
-    : Number.isInteger(value) ? String(value)
-    : value.toFixed(size >= 100 ? 0 : size >= 10 ? Math.min(1, digits) : digits);
+    size === 0
+      ? "0"
+      : size < 0.0005 || size >= 1e6
+        ? value.toExponential(1)
+        : Number.isInteger(value)
+          ? String(value)
+          : value.toFixed(size >= 100 ? 0 : size >= 10 ? Math.min(1, digits) : digits);
   return text.replace("-", MINUS);
 }
 

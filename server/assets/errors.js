@@ -27,16 +27,23 @@ export class ApiError extends Error {
 
 /** `[what went wrong, what helps]`. */
 export function explain(error) {
-  if (!(error instanceof ApiError)) return ["The answer could not be read", `${error.message}. Reload the page; it may be older than the server.`];
+  if (!(error instanceof ApiError))
+    return ["The answer could not be read", `${error.message}. Reload the page; it may be older than the server.`];
   const { status, message, param, retryAfter, kind, inStream } = error;
   const said = message.replace(/\.$/, "");
-  if (kind === "network") return ["No answer from the server", "Check that logitfuse serve is running and reachable, then run again."];
-  if (kind === "cut") return ["The stream ended early", "The text above is incomplete. The server's log says why; run again."];
-  if (inStream) return [`The server stopped: ${said}`, "The text above is incomplete. The server's log says more; run again."];
+  if (kind === "network")
+    return ["No answer from the server", "Check that logitfuse serve is running and reachable, then run again."];
+  if (kind === "cut")
+    return ["The stream ended early", "The text above is incomplete. The server's log says why; run again."];
+  if (inStream)
+    return [`The server stopped: ${said}`, "The text above is incomplete. The server's log says more; run again."];
   const where = param ? ` (${param})` : "";
   switch (status) {
     case 401:
-      return [`The API key is missing or wrong: ${said}`, "Run again and enter the key that the server was started with."];
+      return [
+        `The API key is missing or wrong: ${said}`,
+        "Run again and enter the key that the server was started with.",
+      ];
     case 403:
       return [`Not allowed: ${said}`, "Use a key with access to this model."];
     case 404:
@@ -44,12 +51,21 @@ export function explain(error) {
     case 413:
       return [`The request is too large: ${said}`, "Shorten the prompt."];
     case 429:
-      return [`The server is busy: ${said}`, retryAfter ? `Wait ${retryAfter} s, then run again.` : "Wait a moment, then run again."];
+      return [
+        `The server is busy: ${said}`,
+        retryAfter ? `Wait ${retryAfter} s, then run again.` : "Wait a moment, then run again.",
+      ];
     case 503:
-      return [`The server does not take requests now: ${said}`, retryAfter ? `Try again in ${retryAfter} s.` : "Try again when it is back."];
+      return [
+        `The server does not take requests now: ${said}`,
+        retryAfter ? `Try again in ${retryAfter} s.` : "Try again when it is back.",
+      ];
     default:
       return status >= 500
         ? [`The server failed: ${said}`, "Its log says more. Run again; if it fails again, report it."]
-        : [`The request was refused${where}: ${said}`, param ? "Change this value and run again." : "Change the request and run again."];
+        : [
+            `The request was refused${where}: ${said}`,
+            param ? "Change this value and run again." : "Change the request and run again.",
+          ];
   }
 }

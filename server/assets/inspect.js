@@ -70,7 +70,9 @@ export function inspect(area, panel) {
     if (!token || event.ctrlKey || event.metaKey || event.altKey) return;
     const { tokens } = token.ribbon;
     const beside = (step) => {
-      const columns = [...area.querySelectorAll(".column")].map((node) => node.column).filter((column) => column.ribbon.tokens.length);
+      const columns = [...area.querySelectorAll(".column")]
+        .map((node) => node.column)
+        .filter((column) => column.ribbon.tokens.length);
       const other = columns[columns.indexOf(columnOf(token)) + step];
       return other && other.ribbon.tokens[Math.min(token.index, other.ribbon.tokens.length - 1)];
     };
@@ -116,6 +118,12 @@ export function inspect(area, panel) {
 
   // Where it stood, something else is now.
   addEventListener("resize", hide);
-  area.addEventListener("scroll", () => { if (panel.token) panel.place(panel.token.node); }, { capture: true, passive: true });
+  area.addEventListener(
+    "scroll",
+    () => {
+      if (panel.token) panel.place(panel.token.node);
+    },
+    { capture: true, passive: true },
+  );
   return { hide };
 }

@@ -15,7 +15,17 @@ export function drawLegend(box, { measure, scale }) {
   }
   const sign = measure.sign ?? 1;
   const end = (value) => make("span", { textContent: number(sign * value, 2) });
-  box.replaceChildren(end(scale.low), make("span", { className: "ramp", "aria-hidden": "true" },
-    ...[0, 1, 2, 3, 4, 5, 6].map((shade) => key("s", shade, " "))), end(scale.high),
-  make("span", { className: "muted", textContent: [measure.unit, sign < 0 ? "darker is less probable" : ""].filter(Boolean).join(", ") }));
+  box.replaceChildren(
+    end(scale.low),
+    make(
+      "span",
+      { className: "ramp", "aria-hidden": "true" },
+      ...[0, 1, 2, 3, 4, 5, 6].map((shade) => key("s", shade, " ")),
+    ),
+    end(scale.high),
+    make("span", {
+      className: "muted",
+      textContent: [measure.unit, sign < 0 ? "darker is less probable" : ""].filter(Boolean).join(", "),
+    }),
+  );
 }

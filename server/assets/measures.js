@@ -4,7 +4,13 @@
 const SHADES = 7;
 
 /** How the top tokens of base and experts compare with the token that was taken; the same words and order as in reports. */
-export const AGREEMENT = ["all agree", "base's top token", "an expert's top token", "against both", "neither's top token"];
+export const AGREEMENT = [
+  "all agree",
+  "base's top token",
+  "an expert's top token",
+  "against both",
+  "neither's top token",
+];
 
 const isExpert = (role) => role !== "base" && role !== "fused" && !role.startsWith("anti");
 
@@ -12,7 +18,10 @@ const isExpert = (role) => role !== "base" && role !== "fused" && !role.startsWi
 export function agreement(token) {
   const sources = token.sources ?? {};
   const base = sources.base?.[0]?.id;
-  const experts = Object.keys(sources).filter(isExpert).map((role) => sources[role]?.[0]?.id).filter((id) => id !== undefined);
+  const experts = Object.keys(sources)
+    .filter(isExpert)
+    .map((role) => sources[role]?.[0]?.id)
+    .filter((id) => id !== undefined);
   if (base === undefined || !experts.length) return null;
   const [all, byBase, byExpert, against, neither] = AGREEMENT.keys();
   if (base === token.id) return experts.every((id) => id === base) ? all : byBase;
@@ -28,7 +37,13 @@ export function traceName(column) {
 
 /** A column is a name, or a name with its unit. */
 export const columnName = (column) => (typeof column === "string" ? column : column.name);
-const unitOf = (column) => (typeof column === "string" ? (/^kl_|_nats$|^disagreement$/.test(column) ? "nats" : "") : (column.unit ?? "")).replace(/^1$/, "");
+const unitOf = (column) =>
+  (typeof column === "string"
+    ? /^kl_|_nats$|^disagreement$/.test(column)
+      ? "nats"
+      : ""
+    : (column.unit ?? "")
+  ).replace(/^1$/, "");
 export { unitOf };
 
 /** All measures that models with these traces have. */
@@ -38,7 +53,11 @@ export function measures(columns) {
     { id: "agreement", label: "agreement with the sources", of: agreement },
     { id: "logprob", label: "log-probability", unit: "nats", fixed: [0, 6], of: (token) => -token.logprob, sign: -1 },
     ...[...traces].map(([name, unit]) => ({
-      id: `trace.${name}`, label: traceName(name), unit, least: name === "alpha" ? 1 : 0, of: (token) => token.trace?.[name],
+      id: `trace.${name}`,
+      label: traceName(name),
+      unit,
+      least: name === "alpha" ? 1 : 0,
+      of: (token) => token.trace?.[name],
     })),
   ];
 }

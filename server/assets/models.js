@@ -15,7 +15,9 @@ export function defaults(models) {
   const fusion = models.find(isFusion);
   if (!fusion) return models.slice(0, 1).map((model) => model.id);
   const rank = (model) => {
-    const role = Object.entries(fusion.fusion.roles).find(([, source]) => [source].flat().includes(sourcesOf(model)[0]))?.[0];
+    const role = Object.entries(fusion.fusion.roles).find(([, source]) =>
+      [source].flat().includes(sourcesOf(model)[0]),
+    )?.[0];
     return role === "base" ? 0 : role?.startsWith("anti") ? 2 : role ? 1 : 3;
   };
   const singles = models.filter((model) => sourcesOf(model).length === 1).sort((a, b) => rank(a) - rank(b));
@@ -26,17 +28,42 @@ export function defaults(models) {
 function sourcesList(model) {
   const entries = Object.entries(model.fusion?.sources ?? {});
   if (!entries.length) return null;
-  return make("ul", { className: "sources" }, ...entries.map(([name, { sha256, license } = {}]) => make("li", {},
-    name, license ? ` · ${license}` : "", sha256 ? make("span", { className: "muted" }, " · sha256 ", make("code", { textContent: `${sha256.slice(0, 12)}…` })) : "")));
+  return make(
+    "ul",
+    { className: "sources" },
+    ...entries.map(([name, { sha256, license } = {}]) =>
+      make(
+        "li",
+        {},
+        name,
+        license ? ` · ${license}` : "",
+        sha256
+          ? make("span", { className: "muted" }, " · sha256 ", make("code", { textContent: `${sha256.slice(0, 12)}…` }))
+          : "",
+      ),
+    ),
+  );
 }
 
 function item(model, checked) {
   const id = fresh("model");
   const box = make("input", { type: "checkbox", id, value: model.id, checked, "aria-describedby": `${id}-what` });
   const form = parameterForm(model.fusion?.parameters_schema, model.fusion?.parameters ?? {});
-  const reset = make("button", { type: "button", className: "quiet", textContent: "Reset", "aria-label": `Reset the parameters of ${model.id}` });
+  const reset = make("button", {
+    type: "button",
+    className: "quiet",
+    textContent: "Reset",
+    "aria-label": `Reset the parameters of ${model.id}`,
+  });
   const summary = make("summary", {});
-  const details = make("details", { className: "settings" }, summary, form.count ? form.node : null, form.count ? reset : null, sourcesList(model));
+  const details = make(
+    "details",
+    { className: "settings" },
+    summary,
+    form.count ? form.node : null,
+    form.count ? reset : null,
+    sourcesList(model),
+  );
   const show = () => {
     details.hidden = !box.checked;
     summary.textContent = form.count ? `Parameters of ${model.id}${form.changed() ? ", changed" : ""}` : "Source";
@@ -48,9 +75,13 @@ function item(model, checked) {
     details.dispatchEvent(new Event("input", { bubbles: true }));
     summary.focus();
   });
-  const node = make("div", { className: "model" },
+  const node = make(
+    "div",
+    { className: "model" },
     make("label", { for: id }, box, make("span", { textContent: model.id })),
-    make("p", { className: "hint", id: `${id}-what`, textContent: describe(model) }), details);
+    make("p", { className: "hint", id: `${id}-what`, textContent: describe(model) }),
+    details,
+  );
   node.addEventListener("input", show);
   show();
   return { model, form, node, box, show };

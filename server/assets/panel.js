@@ -24,9 +24,16 @@ export class Panel {
     const { record, node, index, ribbon } = token;
     if (!record) return;
     this.token = token;
-    const head = make("div", { className: "head" },
+    const head = make(
+      "div",
+      { className: "head" },
       make("strong", { className: "token", textContent: visible(tokenText(record)) }),
-      make("span", { className: "muted", textContent: `token ${index + 1} of ${ribbon.tokens.length}, id ${record.id}` }), this.close);
+      make("span", {
+        className: "muted",
+        textContent: `token ${index + 1} of ${ribbon.tokens.length}, id ${record.id}`,
+      }),
+      this.close,
+    );
     const roles = Object.entries(record.sources ?? {}).filter(([, choices]) => choices?.length);
     this.element.replaceChildren(head, this.summary, this.numbers(record, model), this.roles(record, roles, model));
     this.summary.textContent = this.sentence(record, roles);
@@ -46,8 +53,15 @@ export class Panel {
 
   numbers(record, model) {
     const list = make("dl", { className: "numbers" });
-    const put = (name, value, unit) => list.append(make("div", {}, make("dt", { textContent: name }),
-      make("dd", {}, value, unit ? make("span", { className: "unit", textContent: ` ${unit}` }) : "")));
+    const put = (name, value, unit) =>
+      list.append(
+        make(
+          "div",
+          {},
+          make("dt", { textContent: name }),
+          make("dd", {}, value, unit ? make("span", { className: "unit", textContent: ` ${unit}` }) : ""),
+        ),
+      );
     put("log-probability", number(record.logprob), "nats");
     put("probability", percent(record.logprob));
     const columns = new Map((model.fusion?.trace ?? []).map((column) => [columnName(column), column]));
@@ -67,17 +81,28 @@ export class Panel {
         const taken = choice.id === record.id;
         const bar = make("span", { className: "bar", "aria-hidden": "true" });
         bar.style.setProperty("--p", Math.exp(choice.logprob));
-        return make("li", { className: taken ? "taken" : "" },
+        return make(
+          "li",
+          { className: taken ? "taken" : "" },
           make("span", { className: "word", textContent: visible(tokenText(choice)) }),
           taken ? make("span", { className: "hidden", textContent: " (chosen)" }) : null,
-          make("span", { className: "p", textContent: percent(choice.logprob) }), bar);
+          make("span", { className: "p", textContent: percent(choice.logprob) }),
+          bar,
+        );
       });
-      const absent = choices.some((choice) => choice.id === record.id) ? null
+      const absent = choices.some((choice) => choice.id === record.id)
+        ? null
         : make("p", { className: "absent", textContent: `chosen token not in the top ${choices.length}` });
       const kind = role === "base" || role.startsWith("anti") ? role.replace(/^anti.*/, "anti") : "expert";
-      box.append(make("div", { className: `role ${kind}` },
-        make("h4", {}, role, source ? make("span", { className: "muted", textContent: ` ${source}` }) : ""),
-        make("ol", {}, ...rows), absent));
+      box.append(
+        make(
+          "div",
+          { className: `role ${kind}` },
+          make("h4", {}, role, source ? make("span", { className: "muted", textContent: ` ${source}` }) : ""),
+          make("ol", {}, ...rows),
+          absent,
+        ),
+      );
     }
     return box;
   }
@@ -87,8 +112,12 @@ export class Panel {
     const tops = roles.map(([role, [top]]) => `${role}'s top token ${quoted(top)} ${percent(top.logprob)}`);
     const alpha = record.trace?.alpha;
     return [
-      `Log-probability ${number(record.logprob)} nats`, typeof alpha === "number" ? `alpha ${number(alpha)}` : null, ...tops,
-    ].filter(Boolean).join("; ");
+      `Log-probability ${number(record.logprob)} nats`,
+      typeof alpha === "number" ? `alpha ${number(alpha)}` : null,
+      ...tops,
+    ]
+      .filter(Boolean)
+      .join("; ");
   }
 
   /** Beside the token, where it hides neither the token nor runs off the window. On narrow screens it is a sheet at the bottom. */
@@ -102,7 +131,10 @@ export class Panel {
       return;
     }
     // Of a token that is broken over two lines, the part with the word: the space before it may end the line above.
-    const at = [...(node.querySelector("b") ?? node).getClientRects()].reduce((widest, part) => (part.width > widest.width ? part : widest), new DOMRect());
+    const at = [...(node.querySelector("b") ?? node).getClientRects()].reduce(
+      (widest, part) => (part.width > widest.width ? part : widest),
+      new DOMRect(),
+    );
     const wide = document.documentElement.clientWidth;
     const left = Math.max(8, Math.min(at.left, wide - this.element.offsetWidth - 8));
     const below = at.bottom + 8;

@@ -7,13 +7,21 @@ const DEEPEST = 4;
 const same = (a, b) => canonical(a) === canonical(b);
 const canonical = (value) =>
   JSON.stringify(value ?? null, (_, v) =>
-    v && typeof v === "object" && !Array.isArray(v) ? Object.fromEntries(Object.entries(v).sort(([a], [b]) => (a < b ? -1 : 1))) : v);
+    v && typeof v === "object" && !Array.isArray(v)
+      ? Object.fromEntries(Object.entries(v).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : v,
+  );
 
 /** Follows references; what stands beside one wins over what it leads to. */
 function resolve(schema, root) {
   for (let hops = 0; schema && typeof schema.$ref === "string" && hops < 8; hops++) {
     const { $ref, ...beside } = schema;
-    const found = $ref.startsWith("#/") && $ref.slice(2).split("/").reduce((at, key) => at?.[key.replace(/~1/g, "/").replace(/~0/g, "~")], root);
+    const found =
+      $ref.startsWith("#/") &&
+      $ref
+        .slice(2)
+        .split("/")
+        .reduce((at, key) => at?.[key.replace(/~1/g, "/").replace(/~0/g, "~")], root);
     schema = { ...(found || {}), ...beside };
   }
   return schema && typeof schema === "object" ? schema : {};
@@ -34,14 +42,17 @@ export function examine(schema, root) {
   const types = [schema.type].flat().filter((type) => type && type !== "null");
   nullable ||= [schema.type].flat().includes("null");
   const consts = schema.oneOf?.every((one) => "const" in one) ? schema.oneOf : null;
-  const listed = consts?.map((one) => ({ value: one.const, about: one.description ?? "" }))
-    ?? schema.enum?.filter((value) => value !== null).map((value) => ({ value, about: "" }));
+  const listed =
+    consts?.map((one) => ({ value: one.const, about: one.description ?? "" })) ??
+    schema.enum?.filter((value) => value !== null).map((value) => ({ value, about: "" }));
   const plain = !schema.anyOf && !(schema.oneOf && !consts);
-  const kind =
-    listed ? "choice"
-    : plain && types.length === 1 && ["boolean", "number", "integer", "string"].includes(types[0]) ? types[0]
-    : plain && schema.properties ? "object"
-    : "json";
+  const kind = listed
+    ? "choice"
+    : plain && types.length === 1 && ["boolean", "number", "integer", "string"].includes(types[0])
+      ? types[0]
+      : plain && schema.properties
+        ? "object"
+        : "json";
   return { kind, schema, nullable, choices: listed };
 }
 
@@ -58,8 +69,10 @@ function misfit(value, schema, kind) {
 }
 
 function range({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }) {
-  const low = minimum !== undefined ? `${minimum} or more` : exclusiveMinimum !== undefined ? `above ${exclusiveMinimum}` : "";
-  const high = maximum !== undefined ? `${maximum} or less` : exclusiveMaximum !== undefined ? `below ${exclusiveMaximum}` : "";
+  const low =
+    minimum !== undefined ? `${minimum} or more` : exclusiveMinimum !== undefined ? `above ${exclusiveMinimum}` : "";
+  const high =
+    maximum !== undefined ? `${maximum} or less` : exclusiveMaximum !== undefined ? `below ${exclusiveMaximum}` : "";
   return [low, high].filter(Boolean).join(", ");
 }
 
@@ -69,11 +82,19 @@ function control(found, id, describedBy) {
   const common = { id, "aria-describedby": describedBy };
   if (kind === "choice") {
     const options = [{ value: undefined, about: "" }, ...choices];
-    const node = make("select", common, ...options.map(({ value }, at) => new Option(value === undefined ? "unset" : String(value), at)));
+    const node = make(
+      "select",
+      common,
+      ...options.map(({ value }, at) => new Option(value === undefined ? "unset" : String(value), at)),
+    );
     return {
       node,
       read: () => ({ value: options[node.value].value }),
-      write: (value) => (node.value = Math.max(0, options.findIndex((one) => same(one.value, value)))),
+      write: (value) =>
+        (node.value = Math.max(
+          0,
+          options.findIndex((one) => same(one.value, value)),
+        )),
       about: () => options[node.value].about,
     };
   }
@@ -102,10 +123,14 @@ function control(found, id, describedBy) {
     try {
       return { value: JSON.parse(node.value) };
     } catch {
-      return { wrong: "Enter JSON, such as [0, 1] or \"paper\"." };
+      return { wrong: 'Enter JSON, such as [0, 1] or "paper".' };
     }
   };
-  return { node, read, write: (value) => (node.value = value === undefined || value === null ? "" : JSON.stringify(value)) };
+  return {
+    node,
+    read,
+    write: (value) => (node.value = value === undefined || value === null ? "" : JSON.stringify(value)),
+  };
 }
 
 /** One parameter with its label, its description and what is wrong with it. */
@@ -115,14 +140,32 @@ function leaf(name, path, found, served) {
   const unset = served === undefined || served === null;
   const facts = [range(found.schema), found.kind === "json" ? "JSON" : ""].filter(Boolean);
   // A box that is not ticked says `false`; where nothing is set, there are three answers.
-  if (found.kind === "boolean" && unset) found = { ...found, kind: "choice", choices: [true, false].map((value) => ({ value, about: "" })) };
+  if (found.kind === "boolean" && unset)
+    found = { ...found, kind: "choice", choices: [true, false].map((value) => ({ value, about: "" })) };
   const input = control(found, id, `${id}-about ${id}-wrong`);
   const choice = make("p", { className: "hint choice", hidden: true });
   const wrong = make("p", { className: "wrong", id: `${id}-wrong`, hidden: true });
-  const mark = make("span", { className: "changed", hidden: true, textContent: unset ? "changed" : `changed from ${JSON.stringify(served)}` });
+  const mark = make("span", {
+    className: "changed",
+    hidden: true,
+    textContent: unset ? "changed" : `changed from ${JSON.stringify(served)}`,
+  });
   const label = make("label", { for: id }, make("code", { textContent: name }), " ", mark);
-  const hint = make("p", { className: "hint", id: `${id}-about` }, ...prose(about), facts.length ? `${about ? " " : ""}(${facts.join("; ")})` : "");
-  const node = make("div", { className: `field parameter of-${found.kind}`, "data-path": path.join(".") }, label, hint, input.node, choice, wrong);
+  const hint = make(
+    "p",
+    { className: "hint", id: `${id}-about` },
+    ...prose(about),
+    facts.length ? `${about ? " " : ""}(${facts.join("; ")})` : "",
+  );
+  const node = make(
+    "div",
+    { className: `field parameter of-${found.kind}`, "data-path": path.join(".") },
+    label,
+    hint,
+    input.node,
+    choice,
+    wrong,
+  );
   const field = {
     node,
     path,
@@ -131,7 +174,7 @@ function leaf(name, path, found, served) {
       const { value } = input.read();
       return !same(value, served);
     },
-    value: () => (field.changed() ? input.read().value ?? null : served),
+    value: () => (field.changed() ? (input.read().value ?? null) : served),
     write: (value) => (input.write(value), field.show()),
     reset: () => field.write(served),
     say(text) {
@@ -158,17 +201,23 @@ function leaf(name, path, found, served) {
 function group(name, path, found, served, root) {
   const fields = fieldsOf(found.schema, path, served ?? {}, root);
   const about = found.schema.description?.split("\n\n")[0] ?? "";
-  const node = make("fieldset", { className: "group" }, make("legend", {}, make("code", { textContent: name })),
-    about ? make("p", { className: "hint" }, ...prose(about)) : null, ...fields.map((field) => field.node));
+  const node = make(
+    "fieldset",
+    { className: "group" },
+    make("legend", {}, make("code", { textContent: name })),
+    about ? make("p", { className: "hint" }, ...prose(about)) : null,
+    ...fields.map((field) => field.node),
+  );
   const field = {
     node,
     path,
     changed: () => fields.some((inner) => inner.changed()),
     // Together with what is served: a server may take a table of parameters as a whole.
     value: () => (field.changed() ? { ...(served ?? {}), ...changes(fields) } : served),
-    write: (value) => fields.forEach((inner) => {
-      if (value && inner.path.at(-1) in value) inner.write(value[inner.path.at(-1)]);
-    }),
+    write: (value) =>
+      fields.forEach((inner) => {
+        if (value && inner.path.at(-1) in value) inner.write(value[inner.path.at(-1)]);
+      }),
     reset: () => fields.forEach((inner) => inner.reset()),
     leaves: () => fields.flatMap((inner) => inner.leaves()),
   };
@@ -185,7 +234,8 @@ function fieldsOf(schema, path, served, root) {
   });
 }
 
-const changes = (fields) => Object.fromEntries(fields.filter((field) => field.changed()).map((field) => [field.path.at(-1), field.value()]));
+const changes = (fields) =>
+  Object.fromEntries(fields.filter((field) => field.changed()).map((field) => [field.path.at(-1), field.value()]));
 
 /** The form of a model: `{ node, overrides, restore, reset, wrong, refuse, count }`. */
 export function parameterForm(schema, served) {
@@ -199,7 +249,9 @@ export function parameterForm(schema, served) {
   const node = make("div", { className: "parameters" }, ...(few ? fields : first).map((field) => field.node));
   if (!few) {
     const summary = make("summary", { textContent: `Unset parameters (${later.length})` });
-    node.append(make("details", {}, summary, make("div", { className: "parameters" }, ...later.map((field) => field.node))));
+    node.append(
+      make("details", {}, summary, make("div", { className: "parameters" }, ...later.map((field) => field.node))),
+    );
   }
   const open = (field) => {
     for (let box = field.node.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
@@ -208,9 +260,10 @@ export function parameterForm(schema, served) {
     node,
     count: leaves.length,
     overrides: () => changes(fields),
-    restore: (values) => fields.forEach((field) => {
-      if (values && field.path[0] in values) field.write(values[field.path[0]]);
-    }),
+    restore: (values) =>
+      fields.forEach((field) => {
+        if (values && field.path[0] in values) field.write(values[field.path[0]]);
+      }),
     reset: () => fields.forEach((field) => field.reset()),
     changed: () => fields.some((field) => field.changed()),
     /** Brings the first field that cannot be sent into view; none where all can. */
@@ -223,8 +276,14 @@ export function parameterForm(schema, served) {
     },
     /** Puts what the server says about a parameter where it stands. */
     refuse(param, message) {
-      const path = String(param ?? "").split(/[./]/).filter(Boolean).join(".").replace(/^fusion\.parameters\./, "");
-      const field = leaves.find((one) => one.path.join(".") === path) ?? leaves.find((one) => path.startsWith(`${one.path.join(".")}.`));
+      const path = String(param ?? "")
+        .split(/[./]/)
+        .filter(Boolean)
+        .join(".")
+        .replace(/^fusion\.parameters\./, "");
+      const field =
+        leaves.find((one) => one.path.join(".") === path) ??
+        leaves.find((one) => path.startsWith(`${one.path.join(".")}.`));
       if (!field) return;
       open(field);
       field.say(message);

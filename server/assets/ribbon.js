@@ -14,7 +14,12 @@ export class Ribbon {
     this.current = 0;
     /** Where tokens are put now. */
     this.block = make("div", { className: "block", role: "presentation" });
-    this.element = make("div", { className: "ribbon", role: "listbox", "aria-label": label, "aria-orientation": "horizontal" });
+    this.element = make("div", {
+      className: "ribbon",
+      role: "listbox",
+      "aria-label": label,
+      "aria-orientation": "horizontal",
+    });
     this.element.append(this.block);
     /** How many tokens the base would have chosen otherwise, of those where that is known. */
     this.moved = { known: 0, by: 0 };
@@ -44,7 +49,12 @@ export class Ribbon {
   }
 
   add(record) {
-    const node = make("span", { className: "t", role: "option", tabIndex: this.tokens.length ? -1 : 0, "aria-selected": "false" });
+    const node = make("span", {
+      className: "t",
+      role: "option",
+      tabIndex: this.tokens.length ? -1 : 0,
+      "aria-selected": "false",
+    });
     const token = { record, text: "", node, index: this.tokens.length, drawn: null, ribbon: this };
     this.tokens.push(token);
     node.token = token;

@@ -11,11 +11,21 @@ export class Sparkline {
   constructor() {
     this.line = makeSvg("path", { class: "curve" });
     this.dot = makeSvg("line", { class: "cursor", y1: 0, y2: HEIGHT, visibility: "hidden" });
-    this.svg = makeSvg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" }, this.line, this.dot);
+    this.svg = makeSvg(
+      "svg",
+      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" },
+      this.line,
+      this.dot,
+    );
     this.high = make("span", { className: "high" });
     this.low = make("span", { className: "low" });
     this.caption = make("figcaption");
-    this.element = make("figure", { className: "spark", hidden: true }, this.caption, make("div", { className: "plot" }, this.svg, this.high, this.low));
+    this.element = make(
+      "figure",
+      { className: "spark", hidden: true },
+      this.caption,
+      make("div", { className: "plot" }, this.svg, this.high, this.low),
+    );
     this.values = [];
   }
 
@@ -42,13 +52,19 @@ export class Sparkline {
     this.line.setAttribute("d", values.length === 1 ? `${path}h0` : path);
     const shown = (value) => number(sign * value, 2);
     const mean = known.reduce((sum, value) => sum + value, 0) / known.length;
-    const [least, most] = known.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
+    const [least, most] = known.reduce(
+      ([a, b], value) => [Math.min(a, value), Math.max(b, value)],
+      [Infinity, -Infinity],
+    );
     const ends = sign < 0 ? [most, least] : [least, most];
     const nats = unit ? ` ${unit}` : "";
     this.caption.replaceChildren(make("strong", { textContent: label }), ` mean ${shown(mean)}${nats}`);
-    this.svg.setAttribute("aria-label",
-      `${label} of ${known.length} tokens in their order: mean ${shown(mean)}${nats}, from ${shown(ends[0])} to ${shown(ends[1])}`);
-    [this.low.textContent, this.high.textContent] = sign < 0 ? [shown(scale.high), shown(scale.low)] : [shown(scale.low), shown(scale.high)];
+    this.svg.setAttribute(
+      "aria-label",
+      `${label} of ${known.length} tokens in their order: mean ${shown(mean)}${nats}, from ${shown(ends[0])} to ${shown(ends[1])}`,
+    );
+    [this.low.textContent, this.high.textContent] =
+      sign < 0 ? [shown(scale.high), shown(scale.low)] : [shown(scale.low), shown(scale.high)];
   }
 
   /** Marks a token's place; none with null. */

@@ -61,9 +61,17 @@ DYNAMIC_KL = {
             "properties": {
                 "eta": described("Factor of the evidence; 0 is the prior for ever.", "number", minimum=0, default=1.0),
                 "gamma": described(
-                    "What a token's evidence keeps from one token to the next.", "number", exclusiveMinimum=0, maximum=1, default=0.99
+                    "What a token's evidence keeps from one token to the next.",
+                    "number",
+                    exclusiveMinimum=0,
+                    maximum=1,
+                    default=0.99,
                 ),
-                "evidence": {"$ref": "#/$defs/Evidence", "default": "generated", "description": "What counts as evidence."},
+                "evidence": {
+                    "$ref": "#/$defs/Evidence",
+                    "default": "generated",
+                    "description": "What counts as evidence.",
+                },
             },
         },
     },
@@ -77,18 +85,30 @@ DYNAMIC_KL = {
         ),
         "bounds": {
             "anyOf": [
-                {"type": "array", "items": {"type": "number", "minimum": 0, "maximum": 100}, "minItems": 2, "maxItems": 2},
+                {
+                    "type": "array",
+                    "items": {"type": "number", "minimum": 0, "maximum": 100},
+                    "minItems": 2,
+                    "maxItems": 2,
+                },
                 {"const": "paper", "description": "[0, 2], as published"},
             ],
             "default": [0.0, 1.0],
-            "description": "Smallest and largest strength, or \"paper\", which is [0, 2] as published.",
+            "description": 'Smallest and largest strength, or "paper", which is [0, 2] as published.',
         },
         "solver": {"enum": ["exact", "grid"], "default": "exact", "description": "How it is found."},
         "kl_temperature": described(
-            "Divides all logits where divergences are compared, and only there.", "number", exclusiveMinimum=0, default=1.0
+            "Divides all logits where divergences are compared, and only there.",
+            "number",
+            exclusiveMinimum=0,
+            default=1.0,
         ),
         "ema": described(
-            "Share of the last token's strength in this token's: 0 is no smoothing.", "number", minimum=0, exclusiveMaximum=1, default=0.0
+            "Share of the last token's strength in this token's: 0 is no smoothing.",
+            "number",
+            minimum=0,
+            exclusiveMaximum=1,
+            default=0.0,
         ),
         "prompts": described("How many calibration prompts are run.", "integer", minimum=2, maximum=64, default=16),
         "smooth": described("Whether ties are broken smoothly.", "boolean", default=False),
@@ -104,17 +124,23 @@ DYNAMIC_KL = {
             "default": None,
             "description": "Weights `fixed`: one for each expert, in their order; they add up to 1.",
         },
-        "posterior": optional({"$ref": "#/$defs/Posterior", "description": "Weights `posterior`: how evidence counts."}),
+        "posterior": optional(
+            {"$ref": "#/$defs/Posterior", "description": "Weights `posterior`: how evidence counts."}
+        ),
     },
 }
 STATIC_PROXY = {
     "type": "object",
     "properties": {
-        "alpha": described("The strength of the experts: 0 is the base alone, 1 proxy tuning as published.", "number", default=1.0),
+        "alpha": described(
+            "The strength of the experts: 0 is the base alone, 1 proxy tuning as published.", "number", default=1.0
+        ),
         "base_weight": described("The factor of the base's logits.", "number", minimum=0, default=1.0),
     },
 }
-SOURCES = {name: {"sha256": f"{n:x}" * 64, "license": "apache-2.0"} for n, name in enumerate(("big", "tuned", "small"), 10)}
+SOURCES = {
+    name: {"sha256": f"{n:x}" * 64, "license": "apache-2.0"} for n, name in enumerate(("big", "tuned", "small"), 10)
+}
 
 
 def model(name: str, strategy: str, roles: dict, schema: dict, parameters: dict, trace: list) -> dict:
@@ -164,7 +190,7 @@ def softmax(logits: list[float]) -> list[float]:
 
 
 def kl(p: list[float], q: list[float]) -> float:
-    return sum(math.exp(a) * (a - b) for a, b in zip(p, q))
+    return sum(math.exp(a) * (a - b) for a, b in zip(p, q, strict=True))
 
 
 def tokens(name: str, rng: random.Random, count: int, html: bool, settings: dict):
@@ -196,13 +222,15 @@ def record(piece: bytes, rng: random.Random, roles: dict, alpha: float, name: st
     base = softmax([rng.gauss(0, 1.2) + (strength if at == 0 else 0) for at in range(len(words))])
     expert = softmax([log + (rng.gauss(2.8, 1.2) if at == 0 else rng.gauss(0, 0.5)) for at, log in enumerate(anti)])
     rows = {"base": base, "expert": expert, "anti": anti}
-    fused = softmax([b + alpha * (e - a) for b, e, a in zip(base, expert, anti)]) if len(roles) > 1 else base
+    fused = (
+        softmax([b + alpha * (e - a) for b, e, a in zip(base, expert, anti, strict=True)]) if len(roles) > 1 else base
+    )
     trace = {}
     if len(roles) > 1:
         trace["alpha"] = alpha
     if name == "weak-to-strong":
         pairs = [(fused, base), (base, fused), (expert, anti), (anti, expert)]
-        trace |= {column: kl(p, q) for column, (p, q) in zip(KLS, pairs)}
+        trace |= {column: kl(p, q) for column, (p, q) in zip(KLS, pairs, strict=True)}
         trace["saturated"] = float(alpha >= 1.0)
 
     def choices(row: list[float]) -> list[dict]:

@@ -40,6 +40,7 @@ class Browser:
 
     def __init__(self, path: str):
         self.profile = tempfile.TemporaryDirectory(prefix="page-check-", ignore_cleanup_errors=True)
+
         # High numbers, so that putting them at 3 and 4 overwrites neither of them.
         def high(descriptor: int) -> int:
             moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD, 64)
@@ -54,7 +55,14 @@ class Browser:
             os.dup2(answers, 4)
 
         # Chromium refuses its sandbox to root, which is who runs in most containers; the page is our own.
-        flags = ["--headless=new", "--remote-debugging-pipe", "--hide-scrollbars", "--disable-gpu", "--no-sandbox", "--no-first-run"]
+        flags = [
+            "--headless=new",
+            "--remote-debugging-pipe",
+            "--hide-scrollbars",
+            "--disable-gpu",
+            "--no-sandbox",
+            "--no-first-run",
+        ]
         self.process = subprocess.Popen(
             [path, *flags, f"--user-data-dir={self.profile.name}"],
             pass_fds=(3, 4),
@@ -141,7 +149,9 @@ class Browser:
                 raise Gone(f"{url}: not loaded")
 
     def js(self, expression: str):
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, userGesture=True)
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, userGesture=True
+        )
         if problem := answer.get("exceptionDetails"):
             raise Threw(f"{expression}: {problem.get('exception', problem).get('description', problem)}")
         return answer["result"].get("value")
@@ -178,9 +188,25 @@ class Browser:
         self.call("Input.dispatchMouseEvent", type="mousePressed", **point)
         self.call("Input.dispatchMouseEvent", type="mouseReleased", **point)
 
+    def tap(self, selector: str):
+        """With a finger, where the element is now."""
+        x, y = self.js(
+            f"(b => [b.x + b.width / 2, b.y + b.height / 2])(document.querySelector({json.dumps(selector)}).getClientRects()[0])"
+        )
+        self.call("Emulation.setTouchEmulationEnabled", enabled=True)
+        self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+        self.settle(0.2)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=False)
+
     def look(self, width: int, height: int = 900, scheme: str = "light", motion: str = "no-preference"):
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
-        features = [{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": motion}]
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
+        )
+        features = [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": motion},
+        ]
         self.call("Emulation.setEmulatedMedia", features=features)
 
     def shoot(self, path: Path, whole: bool = False):

@@ -87,8 +87,14 @@ def before(key: str | None) -> str:
 
     Where `torn` is set, the page gets answers in pieces of a few bytes, as networks may deliver them.
     """
-    kept = f"if (location.protocol.startsWith('http')) sessionStorage.setItem('logitfuse.key', {json.dumps(key)});" if key else ""
-    return kept + """
+    kept = (
+        f"if (location.protocol.startsWith('http')) sessionStorage.setItem('logitfuse.key', {json.dumps(key)});"
+        if key
+        else ""
+    )
+    return (
+        kept
+        + """
     globalThis.captured = [];
     const real = globalThis.fetch;
     globalThis.fetch = async (url, options) => {
@@ -102,6 +108,7 @@ def before(key: str | None) -> str:
         } });
         return new Response(globalThis.torn ? page.pipeThrough(tear) : page, response);
     };"""
+    )
 
 
 def joined(raw: str) -> tuple[str, int, bool]:

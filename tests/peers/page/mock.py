@@ -111,14 +111,25 @@ class Handler(BaseHTTPRequestHandler):
             self.event(head | {"choices": [choice]})
 
         if chat:
-            self.event(head | {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]})
+            self.event(
+                head | {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}
+            )
         held, waiting, sent = "", [], 0
         for at, (text, token) in enumerate(tokens):
             if "[fast]" not in prompt:
                 # A fusion runs all of its models, so it is slower than any of them.
                 time.sleep(self.delay * (1.6 if len(token["sources"]) > 1 else 1.0))
             if "[error]" in prompt and at == 12:
-                self.event({"error": {"message": "expert: the session failed", "type": "server_error", "param": None, "code": None}})
+                self.event(
+                    {
+                        "error": {
+                            "message": "expert: the session failed",
+                            "type": "server_error",
+                            "param": None,
+                            "code": None,
+                        }
+                    }
+                )
                 return self.end()
             if "[cut]" in prompt and at == 12:
                 self.close_connection = True
