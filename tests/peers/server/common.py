@@ -131,7 +131,7 @@ class Server:
             threading.Thread(target=self._read, args=(stream,), daemon=True).start()
         if not self._said.wait(limit):
             self.stop()
-            raise CheckFailed(f"no line \"listening on http://…\" in {limit:g} s:\n{self.log()}")
+            raise CheckFailed(f"no line says an address in {limit:g} s:\n{self.log()}")
         if self._url is None:
             raise CheckFailed(f"the server ended with {self.process.wait()} before it listened:\n{self.log()}")
         self.url = self._url
@@ -141,7 +141,8 @@ class Server:
         for line in stream:
             text = line.decode(errors="replace").rstrip("\n")
             self.lines.append(text)
-            if found := re.search(r"listening on (http://[^\s\"]+?)/?(?=[\s\"]|$)", text):
+            # A line by itself on stdout, or "listening on http://…" in a log.
+            if self._url is None and (found := re.search(r"(?:^|\bon |\bat )(http://[^\s/;\"]+:\d+)", text)):
                 self._url = found[1]
                 self._said.set()
         if self.process.poll() is not None or stream is self.process.stderr:

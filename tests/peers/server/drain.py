@@ -9,7 +9,7 @@ usage: drain.py --model NAME [--in-flight 12] [--ban-token ID …] -- logitfuse 
 
 `--ban-token` is given a logit bias of -100: a model that ends its texts early would be done before the signal comes. Use the
 end-of-sequence ids. The load must take longer than a second or so; raise `--max-tokens` or `--in-flight` where it does not.
-Only the standard library; the server listens where it says it does ("listening on http://…").
+Only the standard library; the server is asked at the address that it prints.
 """
 
 from __future__ import annotations
