@@ -165,7 +165,7 @@ async def complete(connection: Connection, question: Question, stream: bool, han
         answer = json.loads(await connection.body(headers))
         times.whole.append(time.perf_counter() - began)
         times.tokens += answer["usage"]["completion_tokens"]
-        check(len(answer["choices"]) == 1 and answer["model"] == question.model, f"not an answer to one prompt: {answer}")
+        check(len(answer["choices"]) == 1, f"not an answer to one prompt: {answer}")
         return answer["choices"][0]["text"]
     check(headers.get("content-type", "").startswith("text/event-stream"), f"a stream of {headers.get('content-type')}")
     text, finish, last, ids, done = [], None, began, set(), False
