@@ -33,7 +33,10 @@ def body(args, number: int, stream: bool) -> dict:
 
 
 def expected(args, server: Server) -> list[str]:
-    return [ask(server.url, "/v1/completions", body(args, i, False)).ok()["choices"][0]["text"] for i in range(args.in_flight)]
+    return [
+        ask(server.url, "/v1/completions", body(args, i, False)).ok()["choices"][0]["text"]
+        for i in range(args.in_flight)
+    ]
 
 
 class Flight(threading.Thread):
@@ -53,7 +56,9 @@ class Flight(threading.Thread):
         self.begun.set()
 
     def at_once(self) -> str:
-        return ask(self.url, "/v1/completions", body(self.args, self.number, False), timeout=self.args.limit).ok()["choices"][0]["text"]
+        return ask(self.url, "/v1/completions", body(self.args, self.number, False), timeout=self.args.limit).ok()[
+            "choices"
+        ][0]["text"]
 
     def streamed(self) -> str:
         parts = urlsplit(self.url)
@@ -86,7 +91,10 @@ def in_flight(args, server: Server) -> list[Flight]:
             check(flight.begun.wait(args.limit), f"request {flight.number} has not begun in {args.limit:g} s")
     # Those that do not stream cannot say when they were accepted. They were sent with the streams, each of which has begun.
     time.sleep(0.2)
-    check(any(flight.is_alive() for flight in flights), "all were answered before the signal: raise --max-tokens or --ban-token the end")
+    check(
+        any(flight.is_alive() for flight in flights),
+        "all were answered before the signal: raise --max-tokens or --ban-token the end",
+    )
     return flights
 
 
@@ -123,11 +131,21 @@ def drained(args) -> list[str]:
         for flight in flights:
             flight.join(10)
             kind = "streamed" if flight.stream else "at once"
-            check(flight.problem is None, f"request {flight.number}, {kind}, which was accepted: {flight.problem}\n{server.log()}")
-            check(flight.text == answers[flight.number], f"request {flight.number}, {kind}: {flight.text!r} instead of {answers[flight.number]!r}")
+            check(
+                flight.problem is None,
+                f"request {flight.number}, {kind}, which was accepted: {flight.problem}\n{server.log()}",
+            )
+            check(
+                flight.text == answers[flight.number],
+                f"request {flight.number}, {kind}: {flight.text!r} instead of {answers[flight.number]!r}",
+            )
         check(status == 0, f"exit status {status}\n{server.log()}")
-        print(f"ok    SIGTERM with {working} of {len(flights)} requests on their way ({still} when the first new one was refused):")
-        print(f"      all answered; a new one: {said or 'had ended before'}; one on a kept connection: {kept_said}; exit status 0")
+        print(
+            f"ok    SIGTERM with {working} of {len(flights)} requests on their way ({still} when the first new one was refused):"
+        )
+        print(
+            f"      all answered; a new one: {said or 'had ended before'}; one on a kept connection: {kept_said}; exit status 0"
+        )
         return answers
 
 
@@ -161,7 +179,9 @@ def killed(args, answers: list[str]) -> None:
         server.signal(signal.SIGTERM)
         status = server.wait(args.limit)
         check(status == 0, f"exit status {status} of an idle server\n{server.log()}")
-    print(f"ok    kill -9 with requests on their way ({ends.qsize()} broke off), and a restart: the same answers; idle, SIGTERM exits 0")
+    print(
+        f"ok    kill -9 with requests on their way ({ends.qsize()} broke off), and a restart: the same answers; idle, SIGTERM exits 0"
+    )
 
 
 def run() -> int:
@@ -169,7 +189,9 @@ def run() -> int:
     parser.add_argument("--model", required=True)
     parser.add_argument("--in-flight", type=int, default=12, help="requests at the time of the signal")
     parser.add_argument("--max-tokens", type=int, default=300)
-    parser.add_argument("--ban-token", type=int, action="append", default=[], help="an id that is not to be generated; may be repeated")
+    parser.add_argument(
+        "--ban-token", type=int, action="append", default=[], help="an id that is not to be generated; may be repeated"
+    )
     parser.add_argument("--prompt", default="Question: What colour is item")
     parser.add_argument("--limit", type=float, default=120, help="seconds after which anything counts as hanging")
     parser.add_argument("command", nargs="+", help="what starts the server, after --")

@@ -69,20 +69,31 @@ def run() -> int:
     parser.add_argument("--concurrency", type=int, action="append", help="may be repeated; 1 and 8 if absent")
     parser.add_argument("--max-tokens", type=int, default=32)
     parser.add_argument("--timeout", type=float, default=600, help="seconds for one answer")
-    parser.add_argument("--prompts", type=load.Path, help='lines of JSON with "prompt", instead of items of examples/family')
+    parser.add_argument(
+        "--prompts", type=load.Path, help='lines of JSON with "prompt", instead of items of examples/family'
+    )
     args = parser.parse_args()
     sides = [
         Side("ours", args.ours.rstrip("/"), args.our_model or first_model(args.ours.rstrip("/"))),
         Side("theirs", args.theirs.rstrip("/"), args.their_model or first_model(args.theirs.rstrip("/"))),
     ]
-    fields = Namespace(model=["any"], prompts=args.prompts, seed=1, max_tokens=args.max_tokens, distinct=args.requests, temperature=0)
+    fields = Namespace(
+        model=["any"], prompts=args.prompts, seed=1, max_tokens=args.max_tokens, distinct=args.requests, temperature=0
+    )
     # A prompt that comes twice would be in somebody's cache.
     prompts = list(dict.fromkeys(question.prompt for question in load.questions(fields)))
     check(len(prompts) == args.requests, f"there are only {len(prompts)} different prompts; ask for no more --requests")
     rows = [load.HEADER]
     for concurrency in args.concurrency or [1, 8]:
         for side in sides:
-            asyncio.run(ask_all(side, [f"{prompt} Warm-up {number}." for number, prompt in enumerate(prompts[:4])], args, concurrency))
+            asyncio.run(
+                ask_all(
+                    side,
+                    [f"{prompt} Warm-up {number}." for number, prompt in enumerate(prompts[:4])],
+                    args,
+                    concurrency,
+                )
+            )
             side.texts.clear()
             times = asyncio.run(ask_all(side, prompts, args, concurrency))
             rows.append(load.row(f"{side.name}, {concurrency} at a time", times, len(prompts)))

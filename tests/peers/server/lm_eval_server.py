@@ -47,9 +47,14 @@ class Evaluations:
             self.evaluate(model, self.done[model])
         results = sorted(self.done[model].rglob("results_*.json"))
         samples = sorted(self.done[model].rglob(f"samples_{task}_*.jsonl"))
-        check(len(results) == 1 and len(samples) == 1, f"lm-eval wrote {len(results)} results and {len(samples)} files of samples")
+        check(
+            len(results) == 1 and len(samples) == 1,
+            f"lm-eval wrote {len(results)} results and {len(samples)} files of samples",
+        )
         lines = [json.loads(line) for line in samples[0].read_text(encoding="utf-8").splitlines()]
-        return json.loads(results[0].read_text(encoding="utf-8"))["results"][task], sorted(lines, key=lambda line: line["doc_id"])
+        return json.loads(results[0].read_text(encoding="utf-8"))["results"][task], sorted(
+            lines, key=lambda line: line["doc_id"]
+        )
 
     def evaluate(self, model: str, out: Path) -> None:
         given = {
@@ -64,7 +69,12 @@ class Evaluations:
         command += ["--tasks", ",".join(str(task) for task in self.tasks)]
         command += ["--model_args", ",".join(f"{name}={value}" for name, value in given.items())]
         command += ["--output_path", str(out), "--log_samples"]
-        offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": f"{self.folder.name}/cache", "TQDM_DISABLE": "1"}
+        offline = {
+            "HF_HUB_OFFLINE": "1",
+            "HF_DATASETS_OFFLINE": "1",
+            "HF_HOME": f"{self.folder.name}/cache",
+            "TQDM_DISABLE": "1",
+        }
         # Paths in the task files are relative to the repository.
         done = subprocess.run(command, cwd=ROOT, env={**os.environ, **offline}, capture_output=True, text=True)
         if done.returncode:
@@ -96,14 +106,22 @@ def compare_items(args, ours: list[dict], theirs: list[dict]) -> str:
     for a, b in zip(ours, theirs):
         at = f"item {a['doc_id']}"
         check(a["doc"]["prompt"] == b["doc"]["prompt"], f"{at}: lm-eval has another item")
-        check(len(a["responses"]) == len(b["filtered_resps"]) or len(b["resps"]) == 1, f"{at}: {len(b['resps'])} responses")
+        check(
+            len(a["responses"]) == len(b["filtered_resps"]) or len(b["resps"]) == 1,
+            f"{at}: {len(b['resps'])} responses",
+        )
         if "is_greedy" in a["responses"][0]:
             for response, (told,) in zip(a["responses"], b["resps"], strict=True):
                 # lm-eval writes both as texts.
                 log_prob, greedy = float(told[0]), str(told[1]) == "True"
                 difference = abs(log_prob - response["log_prob"])
-                check(difference <= args.near, f"{at}, {response['text']!r}: {log_prob} with lm-eval, {response['log_prob']} with our runner")
-                check(greedy == response["is_greedy"], f"{at}, {response['text']!r}: is_greedy is {greedy} with lm-eval")
+                check(
+                    difference <= args.near,
+                    f"{at}, {response['text']!r}: {log_prob} with lm-eval, {response['log_prob']} with our runner",
+                )
+                check(
+                    greedy == response["is_greedy"], f"{at}, {response['text']!r}: is_greedy is {greedy} with lm-eval"
+                )
                 largest = max(largest, difference)
                 compared += 1
         else:
@@ -118,7 +136,10 @@ def compare_means(args, model: str, task: str, ours: dict, theirs: dict) -> str:
     for (variant, of, metric), value in ours.items():
         if (variant, of) == (model, task):
             check(metric in theirs, f"lm-eval has no {metric}, but {', '.join(theirs)}")
-            check(abs(value - theirs[metric]) <= 1e-9, f"{metric} is {theirs[metric]} with lm-eval, {value} with our runner")
+            check(
+                abs(value - theirs[metric]) <= 1e-9,
+                f"{metric} is {theirs[metric]} with lm-eval, {value} with our runner",
+            )
             told.append(f"{metric} {value:.4f}")
     check(told, f"the run has no metric of {model} and {task}")
     return "; ".join(told)
@@ -135,12 +156,16 @@ def run() -> int:
     parser = common.parser(__doc__)
     parser.add_argument("url")
     parser.add_argument("--run", type=Path, required=True, help="a directory of `logitfuse run`")
-    parser.add_argument("--model", action="append", help="instead of all of the server that the run has; may be repeated")
+    parser.add_argument(
+        "--model", action="append", help="instead of all of the server that the run has; may be repeated"
+    )
     parser.add_argument("--task", type=Path, action="append", help="a task file of lm-eval; may be repeated")
     parser.add_argument("--near", type=float, default=1e-3, help="nats by which sums of log-probabilities may differ")
     parser.add_argument("--concurrency", type=int, default=4, help="lm-eval's num_concurrent")
     parser.add_argument("--max-length", type=int, default=512, help="the context of the models")
-    parser.add_argument("--arg", action="append", default=[], metavar="KEY=VALUE", help="a model argument of lm-eval; may be repeated")
+    parser.add_argument(
+        "--arg", action="append", default=[], metavar="KEY=VALUE", help="a model argument of lm-eval; may be repeated"
+    )
     args = parser.parse_args()
     args.url = args.url.rstrip("/")
     samples, means = ours(args.run)
@@ -152,7 +177,10 @@ def run() -> int:
     check(items, f"the run has no samples of {', '.join(tasks)}")
     evaluations = Evaluations(args, list(tasks.values()), items)
     cells = [(model, task) for model in models for task in tasks]
-    checks = [(f"{model} × {task}", functools.partial(compare, args, samples, means, evaluations, model, task)) for model, task in cells]
+    checks = [
+        (f"{model} × {task}", functools.partial(compare, args, samples, means, evaluations, model, task))
+        for model, task in cells
+    ]
     return common.run_checks(checks)
 
 

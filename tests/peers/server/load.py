@@ -144,7 +144,9 @@ async def events(connection: Connection, headers: dict[str, str]):
     check(not kept.strip(), f"a stream ended within an event: {kept[:100]!r}")
 
 
-async def complete(connection: Connection, question: Question, stream: bool, hang_up: float | None, times: Times) -> str:
+async def complete(
+    connection: Connection, question: Question, stream: bool, hang_up: float | None, times: Times
+) -> str:
     """The text. `hang_up` is after which part of the tokens, or of a fifth of a second, we leave."""
     began = time.perf_counter()
     if hang_up is not None and not stream:
@@ -196,7 +198,14 @@ async def complete(connection: Connection, question: Question, stream: bool, han
     return "".join(text)
 
 
-async def answered(connection: Connection, question: Question, limit: float, outcome: Outcome, stream: bool = False, hang_up: float | None = None) -> str | None:
+async def answered(
+    connection: Connection,
+    question: Question,
+    limit: float,
+    outcome: Outcome,
+    stream: bool = False,
+    hang_up: float | None = None,
+) -> str | None:
     """Asks until the queue has room. None where we hung up."""
     while True:
         try:
@@ -230,7 +239,11 @@ async def load(url: str, answers: dict[Question, str], args, requests: int, conc
     outcome, dice, questions = Outcome(), random.Random(args.seed), list(answers)
     plan = iter(
         [
-            (dice.choice(questions), dice.random() < args.stream_share, dice.random() if dice.random() < args.disconnects else None)
+            (
+                dice.choice(questions),
+                dice.random() < args.stream_share,
+                dice.random() if dice.random() < args.disconnects else None,
+            )
             for _ in range(requests)
         ]
     )
@@ -287,7 +300,9 @@ async def overflow(url: str, question: Question, args) -> None:
 
     outcome = Outcome()
     statuses = Counter(await asyncio.gather(*(one(outcome) for _ in range(args.overflow))))
-    print(f"burst of {args.overflow}: " + ", ".join(f"{count} × {status}" for status, count in sorted(statuses.items())))
+    print(
+        f"burst of {args.overflow}: " + ", ".join(f"{count} × {status}" for status, count in sorted(statuses.items()))
+    )
     check(statuses[429], "nothing was refused: send more at once, or start the server with a smaller --queue")
     check(statuses[200], "everything was refused")
     text = (await alone(url, [question], args.timeout))[question]
@@ -299,7 +314,11 @@ def questions(args) -> list[Question]:
     if args.prompts:
         lines = args.prompts.read_text(encoding="utf-8").splitlines()
     else:
-        lines = [line for name in ("qa", "math", "mc", "sum") for line in (PROMPTS / f"{name}.test.jsonl").read_text(encoding="utf-8").splitlines()[:64]]
+        lines = [
+            line
+            for name in ("qa", "math", "mc", "sum")
+            for line in (PROMPTS / f"{name}.test.jsonl").read_text(encoding="utf-8").splitlines()[:64]
+        ]
     prompts = [json.loads(line)["prompt"] for line in lines]
     dice = random.Random(args.seed)
     dice.shuffle(prompts)
@@ -321,7 +340,11 @@ def write_reference(path: Path, answers: dict[Question, str]) -> None:
 
 
 def row(name: str, times: Times, answered: int) -> list[str]:
-    cells = [f"{1000 * common.percentile(values, share):.1f}" for values in (times.first, times.between) for share in (0.5, 0.9, 0.99)]
+    cells = [
+        f"{1000 * common.percentile(values, share):.1f}"
+        for values in (times.first, times.between)
+        for share in (0.5, 0.9, 0.99)
+    ]
     return [name, *cells, f"{answered / times.seconds:.1f}", f"{times.chunks / times.seconds:.0f}"]
 
 
@@ -337,7 +360,9 @@ def options(parser) -> None:
     parser.add_argument("--prompts", type=Path, help='lines of JSON with "prompt", instead of items of examples/family')
     parser.add_argument("--distinct", type=int, default=128, help="distinct questions")
     parser.add_argument("--temperature", type=float, default=0.9)
-    parser.add_argument("--max-tokens", type=int, default=32, help="the most that a request asks for; the least is a third")
+    parser.add_argument(
+        "--max-tokens", type=int, default=32, help="the most that a request asks for; the least is a third"
+    )
     parser.add_argument("--stream-share", type=float, default=0.5, help="the share of requests that stream")
     parser.add_argument("--disconnects", type=float, default=0.05, help="the share that hangs up")
     parser.add_argument("--timeout", type=float, default=300, help="seconds after which a request counts as lost")
@@ -350,12 +375,20 @@ def run() -> int:
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--concurrency", type=int, default=64)
     options(parser)
-    parser.add_argument("--reference", type=Path, help="answers made elsewhere: a list of model, prompt, seed, max_tokens, temperature, text")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        help="answers made elsewhere: a list of model, prompt, seed, max_tokens, temperature, text",
+    )
     parser.add_argument("--write-reference", type=Path, help="write such a file, and end")
-    parser.add_argument("--baseline", type=int, default=0, help="this many requests one at a time first, as a row of the table")
+    parser.add_argument(
+        "--baseline", type=int, default=0, help="this many requests one at a time first, as a row of the table"
+    )
     parser.add_argument("--overflow", type=int, help="only a burst of so many requests at once")
     parser.add_argument("--pid", type=int, help="the server's process, whose memory is read")
-    parser.add_argument("--max-growth", type=float, default=64, help="MiB by which it may grow after the first fifth of the load")
+    parser.add_argument(
+        "--max-growth", type=float, default=64, help="MiB by which it may grow after the first fifth of the load"
+    )
     args = parser.parse_args()
     args.url = args.url.rstrip("/")
 
@@ -370,7 +403,10 @@ def run() -> int:
         write_reference(args.write_reference, answers)
         return 0
     different = len(set(answers.values()))
-    check(different > len(answers) // 2, f"{len(answers)} questions have only {different} different answers: a mix-up would not be seen")
+    check(
+        different > len(answers) // 2,
+        f"{len(answers)} questions have only {different} different answers: a mix-up would not be seen",
+    )
 
     rows = [HEADER]
     if args.baseline:
@@ -393,7 +429,10 @@ def run() -> int:
 
     rows.append(row(f"{args.concurrency} at a time", outcome.times, right(outcome)))
     print(common.table(rows))
-    print(f"{len(answers)} questions, {different} different answers; " + ", ".join(f"{count} {name}" for name, count in sorted(outcome.counts.items())))
+    print(
+        f"{len(answers)} questions, {different} different answers; "
+        + ", ".join(f"{count} {name}" for name, count in sorted(outcome.counts.items()))
+    )
     if memory:
         print("resident memory, MiB: " + ", ".join(f"{name} {value:.1f}" for name, value in memory.items()))
     report_wrong(outcome)

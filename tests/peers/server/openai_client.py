@@ -59,7 +59,10 @@ class Peer:
             counted = self.complete(max_tokens=tokens).usage
             check(1 <= counted.completion_tokens <= tokens, f"{counted.completion_tokens} tokens of at most {tokens}")
             # One more, where the tokenizer puts a token before a text.
-            check(counted.prompt_tokens - len(prompt) in (0, 1), f"{counted.prompt_tokens} prompt tokens, {len(prompt)} from /tokenize")
+            check(
+                counted.prompt_tokens - len(prompt) in (0, 1),
+                f"{counted.prompt_tokens} prompt tokens, {len(prompt)} from /tokenize",
+            )
 
     def echo(self) -> None:
         choice = self.complete(echo=True, logprobs=2, max_tokens=1).choices[0]
@@ -68,9 +71,14 @@ class Peer:
         for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
             length = len(getattr(parts, name) or [])
             check(length == len(prompt) + 1, f"{length} {name} for {len(prompt)} tokens and a generated one")
-        check(parts.token_logprobs[0] is None and parts.top_logprobs[0] is None, "the first token has a log-probability")
-        check("".join(parts.tokens) == choice.text, f"the tokens join to {''.join(parts.tokens)!r}, the text is {choice.text!r}")
-        check(choice.text.startswith(self.prompt), f"the text begins with {choice.text[:len(self.prompt)]!r}")
+        check(
+            parts.token_logprobs[0] is None and parts.top_logprobs[0] is None, "the first token has a log-probability"
+        )
+        check(
+            "".join(parts.tokens) == choice.text,
+            f"the tokens join to {''.join(parts.tokens)!r}, the text is {choice.text!r}",
+        )
+        check(choice.text.startswith(self.prompt), f"the text begins with {choice.text[: len(self.prompt)]!r}")
         for token, offset in zip(parts.tokens, parts.text_offset):
             check(choice.text[offset : offset + len(token)] == token, f"no {token!r} at offset {offset}")
         numbers(parts.tokens[1:], parts.token_logprobs[1:], parts.top_logprobs[1:])
@@ -80,8 +88,15 @@ class Peer:
         one, none = (self.complete(echo=True, logprobs=1, max_tokens=n).choices[0] for n in (1, 0))
         check(none.text == self.prompt, f"the text {none.text!r}")
         length = len(none.logprobs.tokens)
-        check(length == len(one.logprobs.tokens) - 1, f"{length} tokens, and {len(one.logprobs.tokens)} with a generated one")
-        near(none.logprobs.token_logprobs[1:], one.logprobs.token_logprobs[1:length], "without and with a generated token")
+        check(
+            length == len(one.logprobs.tokens) - 1,
+            f"{length} tokens, and {len(one.logprobs.tokens)} with a generated one",
+        )
+        near(
+            none.logprobs.token_logprobs[1:],
+            one.logprobs.token_logprobs[1:length],
+            "without and with a generated token",
+        )
 
     def echoed_as_generated(self) -> str:
         """The log-probabilities of a text do not depend on who wrote it."""
@@ -94,7 +109,10 @@ class Peer:
         near(told, read.token_logprobs[len(prompt) : -1], "generated and echoed")
         for position, top in enumerate(read.top_logprobs[len(prompt) : -1]):
             # As lm-eval decides whether a token is the greedy one: exact equality.
-            check(max(top.values()) == read.token_logprobs[len(prompt) + position], f"token {position} of a greedy text is not the top one")
+            check(
+                max(top.values()) == read.token_logprobs[len(prompt) + position],
+                f"token {position} of a greedy text is not the top one",
+            )
         return f"{len(ids)} tokens"
 
     def logprobs_are_untempered(self) -> None:
@@ -119,6 +137,9 @@ class Peer:
             check(isinstance(token["trace"], dict), f"trace {token['trace']!r}")
             check(token["sources"], "no sources")
             for role, top in token["sources"].items():
+                if top is None:
+                    # An early exit left it idle.
+                    continue
                 check(len(top) == 3, f"{len(top)} choices of {role}")
                 logprobs = [choice["logprob"] for choice in top]
                 check(logprobs == sorted(logprobs, reverse=True) and logprobs[0] <= 0, f"{role}: {logprobs}")
@@ -156,11 +177,23 @@ class Peer:
         check(len({chunk.id for chunk in chunks}) == 1, "chunks of one stream have several ids")
         text = "".join(choice.text for chunk in chunks for choice in chunk.choices)
         check(text == whole.choices[0].text, f"{text!r} streamed, {whole.choices[0].text!r} at once")
-        told = [lp for chunk in chunks for choice in chunk.choices if choice.logprobs for lp in choice.logprobs.token_logprobs]
+        told = [
+            lp
+            for chunk in chunks
+            for choice in chunk.choices
+            if choice.logprobs
+            for lp in choice.logprobs.token_logprobs
+        ]
         near(told, whole.choices[0].logprobs.token_logprobs, "streamed and at once")
         ended = [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason]
-        check(ended == [whole.choices[0].finish_reason], f"finish_reason {ended} streamed, {whole.choices[0].finish_reason} at once")
-        check(not chunks[-1].choices and chunks[-1].usage == whole.usage, f"usage {chunks[-1].usage}, at once {whole.usage}")
+        check(
+            ended == [whole.choices[0].finish_reason],
+            f"finish_reason {ended} streamed, {whole.choices[0].finish_reason} at once",
+        )
+        check(
+            not chunks[-1].choices and chunks[-1].usage == whole.usage,
+            f"usage {chunks[-1].usage}, at once {whole.usage}",
+        )
 
     def seeds(self) -> None:
         fields = {"temperature": 1.5, "max_tokens": 16}
@@ -169,7 +202,10 @@ class Peer:
         check(len(set(texts)) > 1, f"every seed says {texts[0]!r}")
         two = [choice.text for choice in self.complete(seed=1, n=4, **fields).choices]
         check(len(set(two)) > 1, f"four choices of one seed are all {two[0]!r}")
-        check(two == [choice.text for choice in self.complete(seed=1, n=4, **fields).choices], "n choices of one seed differ the second time")
+        check(
+            two == [choice.text for choice in self.complete(seed=1, n=4, **fields).choices],
+            "n choices of one seed differ the second time",
+        )
 
     def logit_bias(self) -> None:
         first = self.complete(logprobs=1, max_tokens=1).choices[0]
@@ -188,7 +224,10 @@ class Peer:
             ask(*args, **fields)
         except kind as error:
             body = error.body
-            check(isinstance(body, dict) and body.get("message"), f"{about}: no error.message in {error.response.text[:200]!r}")
+            check(
+                isinstance(body, dict) and body.get("message"),
+                f"{about}: no error.message in {error.response.text[:200]!r}",
+            )
             return
         except openai.APIError as error:
             raise common.CheckFailed(f"{about}: {type(error).__name__} instead of {kind.__name__}: {error}") from None
@@ -208,7 +247,12 @@ class Peer:
         self.refuses(bad, "a token id of no token", self.complete, prompt=[2_000_000_000])
         self.refuses(bad, "a negative token id", self.complete, prompt=[-1])
         self.refuses(bad, "a prompt longer than the context", self.complete, prompt="word " * 50_000)
-        self.refuses(bad, "an unknown parameter of the strategy", self.complete, extra_body={"fusion": {"parameters": {"no_such": 1}}})
+        self.refuses(
+            bad,
+            "an unknown parameter of the strategy",
+            self.complete,
+            extra_body={"fusion": {"parameters": {"no_such": 1}}},
+        )
         self.refuses(bad, "fusion of a wrong type", self.complete, extra_body={"fusion": 5})
 
     # Chat
@@ -219,10 +263,20 @@ class Peer:
         chunks = list(self.chat(stream=True, stream_options={"include_usage": True}, **fields))
         check(chunks[0].choices[0].delta.role == "assistant", f"the first delta is {chunks[0].choices[0].delta}")
         text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
-        check(text == whole.choices[0].message.content, f"{text!r} streamed, {whole.choices[0].message.content!r} at once")
-        told = [token for chunk in chunks for choice in chunk.choices if choice.logprobs for token in choice.logprobs.content or []]
+        check(
+            text == whole.choices[0].message.content, f"{text!r} streamed, {whole.choices[0].message.content!r} at once"
+        )
+        told = [
+            token
+            for chunk in chunks
+            for choice in chunk.choices
+            if choice.logprobs
+            for token in choice.logprobs.content or []
+        ]
         at_once = whole.choices[0].logprobs.content
-        check([token.token for token in told] == [token.token for token in at_once], "other tokens streamed than at once")
+        check(
+            [token.token for token in told] == [token.token for token in at_once], "other tokens streamed than at once"
+        )
         near([token.logprob for token in told], [token.logprob for token in at_once], "streamed and at once")
         joined = b"".join(bytes(token.bytes) for token in told).decode(errors="replace")
         check(joined == text, f"the tokens' bytes join to {joined!r}, the text is {text!r}")
@@ -230,7 +284,10 @@ class Peer:
             tops = [top.logprob for top in token.top_logprobs]
             check(len(tops) == 3 and tops == sorted(tops, reverse=True), f"top_logprobs {tops}")
             check(-1e4 < token.logprob <= 0 and tops[0] >= token.logprob, f"{token.logprob} and {tops}")
-        check(chunks[-1].usage == whole.usage and not chunks[-1].choices, f"usage {chunks[-1].usage}, at once {whole.usage}")
+        check(
+            chunks[-1].usage == whole.usage and not chunks[-1].choices,
+            f"usage {chunks[-1].usage}, at once {whole.usage}",
+        )
         usage(whole.usage)
         return repr(text)
 
@@ -282,7 +339,10 @@ def usage(counted) -> None:
 def near(ours: list[float], theirs: list[float], what: str) -> None:
     check(len(ours) == len(theirs), f"{what}: {len(ours)} and {len(theirs)} log-probabilities")
     for position, (a, b) in enumerate(zip(ours, theirs)):
-        check(a is not None and b is not None and abs(a - b) <= NEAR, f"{what}: log-probabilities {a} and {b} at {position}")
+        check(
+            a is not None and b is not None and abs(a - b) <= NEAR,
+            f"{what}: log-probabilities {a} and {b} at {position}",
+        )
 
 
 def numbers(tokens: list[str], told: list[float], tops: list[dict[str, float]]) -> None:
@@ -296,7 +356,9 @@ def run() -> int:
     parser = common.parser(__doc__)
     parser.add_argument("url")
     parser.add_argument("model")
-    parser.add_argument("--prompt", default="Question: What is the food of the tamcub?\nAnswer:", help="what is completed")
+    parser.add_argument(
+        "--prompt", default="Question: What is the food of the tamcub?\nAnswer:", help="what is completed"
+    )
     parser.add_argument("--chat-model", help="the model of the chats, where MODEL has no chat template")
     parser.add_argument("--no-chat", action="store_true", help="no model has a chat template: chats are to be refused")
     parser.add_argument("--without-langchain", action="store_true", help="leave LangChain out")
@@ -318,7 +380,11 @@ def run() -> int:
         ("logit_bias", peer.logit_bias),
         ("errors", peer.errors),
     ]
-    checks += [("a chat is refused", peer.no_chat)] if args.no_chat else [("a streamed chat", peer.chat_stream), ("errors of chats", peer.chat_errors)]
+    checks += (
+        [("a chat is refused", peer.no_chat)]
+        if args.no_chat
+        else [("a streamed chat", peer.chat_stream), ("errors of chats", peer.chat_errors)]
+    )
     if not args.without_langchain:
         checks.append(("LangChain completes", peer.langchain_completion))
         if not args.no_chat:

@@ -50,9 +50,29 @@ class Fuzzer:
 
     def schema(self) -> str:
         """In a process of its own, as its users run it."""
-        command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run", f"{self.url}/openapi.json"]
-        command += ["--max-examples", str(self.args.examples), "--seed", str(self.args.seed), "--phases", "examples,coverage,fuzzing"]
-        command += ["--checks", self.args.checks, "--request-timeout", str(self.args.timeout), "--continue-on-failure", "--no-color"]
+        command = [
+            sys.executable,
+            "-c",
+            "from schemathesis.cli import schemathesis; schemathesis()",
+            "run",
+            f"{self.url}/openapi.json",
+        ]
+        command += [
+            "--max-examples",
+            str(self.args.examples),
+            "--seed",
+            str(self.args.seed),
+            "--phases",
+            "examples,coverage,fuzzing",
+        ]
+        command += [
+            "--checks",
+            self.args.checks,
+            "--request-timeout",
+            str(self.args.timeout),
+            "--continue-on-failure",
+            "--no-color",
+        ]
         for path in self.args.exclude:
             command += ["--exclude-path", path]
         if key := common.headers().get("Authorization"):
@@ -93,14 +113,18 @@ class Fuzzer:
             "half a token": (head + '"a", "max_tokens": 1.5}').encode(),
             "100 000 brackets": b"[" * 100_000,
             "a prompt of 100 000 brackets": (head + "[" * 100_000 + "]" * 100_000 + "}").encode(),
-            "parameters of 10 000 levels": (head + '"a", "fusion": {"parameters": ' + '{"a":' * 10_000 + "1" + "}" * 10_001 + "}").encode(),
+            "parameters of 10 000 levels": (
+                head + '"a", "fusion": {"parameters": ' + '{"a":' * 10_000 + "1" + "}" * 10_001 + "}"
+            ).encode(),
             "100 000 prompts": (head + json.dumps(["a"] * 100_000) + "}").encode(),
             "no prompts": (head + "[]}").encode(),
             "no tokens": (head + "[[]]}").encode(),
             "texts and ids": (head + '["a", 1]}').encode(),
             "an id of -1": (head + "[-1]}").encode(),
             "an id of 2^31": (head + "[2147483648]}").encode(),
-            "10 000 stop strings": (head + '"a", "stop": ' + json.dumps([f"{i}" for i in range(10_000)]) + "}").encode(),
+            "10 000 stop strings": (
+                head + '"a", "stop": ' + json.dumps([f"{i}" for i in range(10_000)]) + "}"
+            ).encode(),
             "an empty stop string": (head + '"a", "stop": ""}').encode(),
             "a bias on no token": (head + '"a", "logit_bias": {"x": 1}}').encode(),
             "a bias on a token too many": (head + '"a", "logit_bias": {"4294967295": 1}}').encode(),
@@ -115,7 +139,12 @@ class Fuzzer:
         }
         # Requests that some servers take, and that may not break one.
         may = {"a key twice", "a surrogate alone", "top_p 0", "a huge whole number", "an empty stop string"}
-        routes = ["/v1/completions", "/v1/chat/completions", f"/v2/models/{self.model}/generate", f"/v2/models/{self.model}/generate_stream"]
+        routes = [
+            "/v1/completions",
+            "/v1/chat/completions",
+            f"/v2/models/{self.model}/generate",
+            f"/v2/models/{self.model}/generate_stream",
+        ]
         asked = 0
         for name, body in bodies.items():
             for route in routes:
@@ -129,7 +158,10 @@ class Fuzzer:
                 check(good or 400 <= answer.status < 500, f"{name}: status {answer.status}: {answer.body[:300]!r}")
                 if not good:
                     said = answer.json()
-                    check(isinstance(said.get("error"), dict) and said["error"].get("message"), f"{name}: no error.message: {answer.body[:300]!r}")
+                    check(
+                        isinstance(said.get("error"), dict) and said["error"].get("message"),
+                        f"{name}: no error.message: {answer.body[:300]!r}",
+                    )
                     check(len(answer.body) < 10_000, f"{name}: an error of {len(answer.body)} bytes")
         for method, path in [("GET", "/v1/completions"), ("DELETE", "/v1/models"), ("POST", "/health/live"), ("GET", "/no/such/route"),
                              ("GET", "/../../etc/passwd"), ("GET", "/%2e%2e/%2e%2e/etc/passwd"), ("GET", "/v2/models/%00/generate"),
@@ -180,7 +212,9 @@ class Fuzzer:
             "HTTP/9.9": f"GET / HTTP/9.9\r\nHost: {self.host}\r\n\r\n".encode(),
             "a method of 10 000 letters": b"A" * 10_000 + b" / HTTP/1.1\r\n\r\n",
             "a path of a megabyte": b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\n\r\n",
-            "a header of a megabyte": f"GET / HTTP/1.1\r\nHost: {self.host}\r\nX: ".encode() + b"a" * 1_000_000 + b"\r\n\r\n",
+            "a header of a megabyte": f"GET / HTTP/1.1\r\nHost: {self.host}\r\nX: ".encode()
+            + b"a" * 1_000_000
+            + b"\r\n\r\n",
             "10 000 headers": f"GET / HTTP/1.1\r\nHost: {self.host}\r\n".encode() + b"X: a\r\n" * 10_000 + b"\r\n",
             "a space before the colon": f"GET / HTTP/1.1\r\nHost : {self.host}\r\n\r\n".encode(),
             "a length that is none": post + b"Content-Length: 1x\r\n\r\n" + body,
@@ -200,12 +234,22 @@ class Fuzzer:
                 status = re.match(rb"HTTP/\d\.\d (\d{3})", answer)
                 check(status, f"{name}: {answer[:80]!r}")
                 # 505 is what HTTP wants for a version that is not known.
-                check(400 <= int(status[1]) < 500 or (name == "HTTP/9.9" and status[1] == b"505"), f"{name}: {answer[:120]!r}")
+                check(
+                    400 <= int(status[1]) < 500 or (name == "HTTP/9.9" and status[1] == b"505"),
+                    f"{name}: {answer[:120]!r}",
+                )
         # With both, one of two servers in a row may read another request than the other. One request, one answer.
-        both = post + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + f"GET /v1/models HTTP/1.1\r\nHost: {self.host}\r\n\r\n".encode()
+        both = (
+            post
+            + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            + f"GET /v1/models HTTP/1.1\r\nHost: {self.host}\r\n\r\n".encode()
+        )
         answer = self.exchange(both, self.args.slow_limit)
         check(b"HTTP/1.1 5" not in answer, f"both lengths: {answer[:120]!r}")
-        check(answer.count(b'"object":"list"') + answer.count(b'"object": "list"') == 0, "a request behind one with two lengths was answered")
+        check(
+            answer.count(b'"object":"list"') + answer.count(b'"object": "list"') == 0,
+            "a request behind one with two lengths was answered",
+        )
         self.works("malformed HTTP")
         return f"{len(requests) + 1} requests"
 
@@ -247,7 +291,11 @@ class Fuzzer:
                 results[name] = str(error)
 
         # Many of the first kind: they may not keep others out.
-        threads = [threading.Thread(target=one, args=(f"{name} {i}", *case)) for name, case in cases.items() for i in range(self.args.slow_clients)]
+        threads = [
+            threading.Thread(target=one, args=(f"{name} {i}", *case))
+            for name, case in cases.items()
+            for i in range(self.args.slow_clients)
+        ]
         for thread in threads:
             thread.start()
         time.sleep(1)
@@ -257,7 +305,9 @@ class Fuzzer:
         for name, taken in results.items():
             check(isinstance(taken, float), f"{name}: {taken}")
         self.works("slow clients")
-        return ", ".join(f"{name} {max(v for k, v in results.items() if k.rsplit(' ', 1)[0] == name):.0f} s" for name in cases)
+        return ", ".join(
+            f"{name} {max(v for k, v in results.items() if k.rsplit(' ', 1)[0] == name):.0f} s" for name in cases
+        )
 
     # large
 
@@ -293,8 +343,12 @@ class Fuzzer:
         spaces = b" " * 65536
         said = {
             "a body": self.flood(post + f"Content-Length: {limit * 2}\r\n\r\n".encode(), spaces, limit),
-            "a body in chunks": self.flood(post + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + spaces + b"\r\n", limit),
-            "headers": self.flood(f"GET / HTTP/1.1\r\nHost: {self.host}\r\n".encode(), b"X: " + b"a" * 65536 + b"\r\n", limit),
+            "a body in chunks": self.flood(
+                post + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + spaces + b"\r\n", limit
+            ),
+            "headers": self.flood(
+                f"GET / HTTP/1.1\r\nHost: {self.host}\r\n".encode(), b"X: " + b"a" * 65536 + b"\r\n", limit
+            ),
         }
         self.works("large requests")
         return ", ".join(f"{name} after {sent / 2**20:.1f} MiB" for name, sent in said.items())
@@ -304,11 +358,19 @@ def run() -> int:
     parser = common.parser(__doc__)
     parser.add_argument("url")
     parser.add_argument("--model", required=True)
-    parser.add_argument("--only", action="append", choices=["schema", "json", "http", "slow", "large"], help="may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=["schema", "json", "http", "slow", "large"], help="may be repeated"
+    )
     parser.add_argument("--examples", type=int, default=100, help="of schemathesis, for each operation")
     parser.add_argument("--seed", type=int, default=1, help="of schemathesis")
-    parser.add_argument("--checks", default="not_a_server_error,response_schema_conformance,content_type_conformance", help="of schemathesis")
-    parser.add_argument("--exclude", action="append", default=[], help="a path that schemathesis leaves out; may be repeated")
+    parser.add_argument(
+        "--checks",
+        default="not_a_server_error,response_schema_conformance,content_type_conformance",
+        help="of schemathesis",
+    )
+    parser.add_argument(
+        "--exclude", action="append", default=[], help="a path that schemathesis leaves out; may be repeated"
+    )
     parser.add_argument("--timeout", type=float, default=60, help="seconds for an answer")
     parser.add_argument("--slow-limit", type=float, default=60, help="seconds after which a slow client must be gone")
     parser.add_argument("--slow-clients", type=int, default=8, help="of each kind, at once")
