@@ -128,7 +128,9 @@ def compare_items(args, ours: list[dict], theirs: list[dict]) -> str:
             text, told = a["responses"][0]["text"], b["resps"][0][0]
             check(text == told, f"{at}: {told!r} with lm-eval, {text!r} with our runner")
             compared += 1
-    return f"{compared} log-likelihoods, {largest:.1e} apart at most" if largest else f"{compared} equal responses"
+    if "is_greedy" in ours[0]["responses"][0]:
+        return f"{compared} log-likelihoods, {largest:.1e} apart at most"
+    return f"{compared} equal texts"
 
 
 def compare_means(args, model: str, task: str, ours: dict, theirs: dict) -> str:

@@ -15,6 +15,7 @@ Packages: requirements.txt (only for `schema`).
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -23,10 +24,32 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import common
 from common import ask, check
+
+# What schemathesis loads: a request to a model that there is not is refused before much was looked at, so most name one that is.
+HOOKS = """
+import schemathesis
+
+MODEL = {model!r}
+
+@schemathesis.hook
+def map_body(context, body):
+    if isinstance(body, dict) and context.operation.path.startswith("/v1/") and isinstance(body.get("model", ""), str):
+        body["model"] = MODEL
+    if isinstance(body, dict) and isinstance(body.get("max_tokens"), int) and 8 < body["max_tokens"] <= 4096:
+        body["max_tokens"] = 8
+    return body
+
+@schemathesis.hook
+def map_path_parameters(context, parameters):
+    if parameters and isinstance(parameters.get("model"), str):
+        parameters["model"] = MODEL
+    return parameters
+"""
 
 # As a label it would show that whoever asks can fill the memory of a collector of metrics.
 STRANGER = "no-such-model-4f1c"
@@ -79,7 +102,9 @@ class Fuzzer:
             command += ["--header", f"Authorization: {key}"]
         with tempfile.TemporaryDirectory() as folder:
             # It keeps a folder of examples where it runs.
-            run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+            Path(folder, "hooks.py").write_text(HOOKS.format(model=self.model), encoding="utf-8")
+            hooks = {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": folder}
+            run = subprocess.run(command, cwd=folder, env={**os.environ, **hooks}, capture_output=True, text=True)
         said = re.sub(r"\x1b\[[0-9;]*m", "", run.stdout + run.stderr)
         if run.returncode:
             print(said)
