@@ -184,6 +184,19 @@ impl Tokenizer {
         self.0.library.id_to_token(id)
     }
 
+    /// The bytes that a token adds in the middle of a text, control tokens as they are written: a character may be several
+    /// tokens, so they need not be whole characters. `None` where the tokenizer defines no such id.
+    ///
+    /// # Errors
+    /// If the tokenizer's decoder cannot decode the token.
+    pub fn token_bytes(&self, id: TokenId) -> Result<Option<Vec<u8>>> {
+        let Some(token) = self.token(id) else { return Ok(None) };
+        if self.is_control(&token) {
+            return Ok(Some(token.into_bytes()));
+        }
+        self.0.decoder.bytes_of(token).map(Some).map_err(|e| e.context(&self.0.origin))
+    }
+
     /// The id of a token, written as the vocabulary writes it.
     pub fn id(&self, token: &str) -> Option<TokenId> {
         self.0.library.token_to_id(token)
