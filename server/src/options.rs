@@ -96,8 +96,11 @@ impl Default for ServerOptions {
 }
 
 impl ServerOptions {
-    /// Refuses what would let strangers in.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Refuses what would let strangers in, or answer nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`], naming the option.
+    pub fn check(&self) -> Result<()> {
         let wrong = |message: String, help: &str| Err(Error::new(ErrorKind::InvalidConfig, message).with_help(help));
         if self.max_batch == 0 {
             return wrong("max_batch: 0 sequences at once decode nothing".to_owned(), "decode one at least");

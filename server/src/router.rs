@@ -71,14 +71,11 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
 }
 
 /// Gives every request a name, asks for its key, and notes how it was answered.
-async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = request.headers().get(&REQUEST_ID).and_then(sound_id).unwrap_or_else(|| app.request_id());
     let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().clone();
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        request.headers_mut().insert(REQUEST_ID, value);
-    }
     let span = tracing::info_span!("request", id, method = %method, route);
     let mut response = async {
         let response = match check(&app, &request, &route) {

@@ -357,6 +357,24 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_of_tokens_join_to_the_text() {
+        for (name, tokenizer) in testing::all_bytes() {
+            for text in ["the cat sat", "naïve café", "日本語 🙂👩‍👩‍👧"] {
+                let ids = tokenizer.encode(text, false).unwrap();
+                let bytes: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.token_bytes(id).unwrap().unwrap()).collect();
+                // Some tokenizers write a space before the first word, which decoders drop.
+                assert_eq!(String::from_utf8(bytes).unwrap().trim_start(), text, "{name}");
+            }
+        }
+        let words = testing::words(&[("good", 0), ("day", 1)]);
+        assert_eq!(words.token_bytes(1).unwrap().unwrap(), b" day");
+        assert_eq!(words.token_bytes(2).unwrap(), None);
+        let special = testing::byte_level();
+        let end = special.id("<|im_end|>").unwrap();
+        assert_eq!(special.token_bytes(end).unwrap().unwrap(), b"<|im_end|>");
+    }
+
+    #[test]
     fn ids_without_a_token_are_none() {
         let tokenizer = testing::words(&[("a", 0), ("b", 1), ("c", 5), ("far", u32::MAX)]);
         assert_eq!(tokenizer.size(), 1 << 32);
