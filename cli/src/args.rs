@@ -20,6 +20,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+#[cfg(feature = "serve")]
+pub(crate) use self::serve::{LogFormat, LogLevel, ServeArgs};
 pub(crate) use self::{
     common::{Format, OverrideArgs},
     export::{ExportArgs, ExportTarget},
@@ -31,8 +33,6 @@ pub(crate) use self::{
     strategies::StrategiesCommand,
     tasks::TasksCommand,
 };
-#[cfg(feature = "serve")]
-pub(crate) use self::serve::{LogFormat, LogLevel, ServeArgs};
 use self::{
     common::{at_least_one, key_value},
     config::ConfigCommand,

@@ -63,9 +63,7 @@ fn keys(args: &ServeArgs) -> Result<ApiKeys> {
         return ApiKeys::from_file(file);
     }
     match Environment::of_process().get(&env::API_KEYS) {
-        Some(keys) => {
-            ApiKeys::from_text(&keys.to_string_lossy()).map_err(|error| error.context(env::API_KEYS.name))
-        }
+        Some(keys) => ApiKeys::from_text(&keys.to_string_lossy()).map_err(|error| error.context(env::API_KEYS.name)),
         None => Ok(ApiKeys::default()),
     }
 }

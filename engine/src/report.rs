@@ -64,9 +64,8 @@ impl Event<'_> {
             Self::Rows(rows) => Some(rows.request),
             Self::Started { request }
             | Self::Finished { request, .. }
-            | Self::Done { request, .. } | Self::Failed { request, .. } => {
-                Some(*request)
-            }
+            | Self::Done { request, .. }
+            | Self::Failed { request, .. } => Some(*request),
             Self::Scored(scored) => Some(scored.request),
         }
     }

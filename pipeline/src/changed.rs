@@ -21,7 +21,8 @@ impl Pipeline {
             return Ok(self.fusion().clone());
         }
         if self.is_calibrated() {
-            let what = format!("strategy `{}` was fitted to its sources when they were opened", self.strategy().info().id);
+            let what =
+                format!("strategy `{}` was fitted to its sources when they were opened", self.strategy().info().id);
             return Err(Error::new(ErrorKind::Unsupported, what).with_help("leave its parameters as they are"));
         }
         let mut config = self.options().strategy.clone();

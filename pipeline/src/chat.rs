@@ -22,8 +22,11 @@ impl Pipeline {
         let write = |formatter: &crate::PromptFormatter| formatter.conversation(messages, variables, fields);
         let texts = self.formatters().iter().map(write).collect::<Result<Vec<_>>>()?;
         let Some(first) = texts.iter().flatten().next() else {
-            return Err(Error::new(ErrorKind::Unsupported, "the models have no chat template that could write a conversation")
-                .with_help("send a text to complete, or set `chat_template` of a source"));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the models have no chat template that could write a conversation",
+            )
+            .with_help("send a text to complete, or set `chat_template` of a source"));
         };
         // A chat template has written the special tokens that are needed.
         let encode = |text: &Option<String>| self.tokenizer().encode(text.as_ref().unwrap_or(first), false);

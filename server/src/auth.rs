@@ -41,7 +41,9 @@ impl ApiKeys {
             }
             if key.len() < SHORTEST || !key.chars().all(|c| c.is_ascii_graphic()) {
                 let what = format!("line {number}: a key has {SHORTEST} characters of ASCII at least, and no space");
-                return Err(Error::new(ErrorKind::InvalidConfig, what).with_help("make one with `openssl rand -hex 32`"));
+                return Err(
+                    Error::new(ErrorKind::InvalidConfig, what).with_help("make one with `openssl rand -hex 32`")
+                );
             }
             keys.push(hash(key.as_bytes()));
         }
@@ -70,7 +72,8 @@ impl ApiKeys {
         if self.is_empty() {
             return Ok(());
         }
-        let refused = |message: &str| ApiError::new(StatusCode::UNAUTHORIZED, "authentication_error", "invalid_api_key", message);
+        let refused =
+            |message: &str| ApiError::new(StatusCode::UNAUTHORIZED, "authentication_error", "invalid_api_key", message);
         let Some(value) = headers.get(header::AUTHORIZATION) else {
             return Err(refused("there is no API key; send it as `Authorization: Bearer KEY`"));
         };
@@ -126,7 +129,9 @@ mod tests {
         for good in ["Bearer aaaaaaaaaaaaaaaa", "bearer bbbbbbbbbbbbbbbb", "Bearer  bbbbbbbbbbbbbbbb "] {
             assert!(keys.admit(&with(header::AUTHORIZATION, good)).is_ok(), "{good}");
         }
-        for bad in ["Bearer aaaaaaaaaaaaaaab", "Bearer ", "aaaaaaaaaaaaaaaa", "Basic aaaaaaaaaaaaaaaa", "Bearer # comment"] {
+        for bad in
+            ["Bearer aaaaaaaaaaaaaaab", "Bearer ", "aaaaaaaaaaaaaaaa", "Basic aaaaaaaaaaaaaaaa", "Bearer # comment"]
+        {
             assert!(keys.admit(&with(header::AUTHORIZATION, bad)).is_err(), "{bad}");
         }
         assert!(keys.admit(&HeaderMap::new()).is_err());
@@ -143,11 +148,21 @@ mod tests {
 
     #[test]
     fn names_of_other_sites_are_refused() {
-        for good in ["localhost", "LOCALHOST:80", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080", "[::1]", "proxy.example:1"] {
+        for good in
+            ["localhost", "LOCALHOST:80", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080", "[::1]", "proxy.example:1"]
+        {
             let allowed = ["proxy.example".to_owned()];
             assert!(check_host(&with(header::HOST, good), &allowed).is_ok(), "{good}");
         }
-        for bad in ["evil.example", "evil.example:8080", "localhost.evil.example", "10.0.0.1", "[::2]:80", "", "127.0.0.1.evil"] {
+        for bad in [
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "10.0.0.1",
+            "[::2]:80",
+            "",
+            "127.0.0.1.evil",
+        ] {
             assert!(check_host(&with(header::HOST, bad), &[]).is_err(), "{bad}");
         }
     }

@@ -19,7 +19,7 @@ use crate::{
     prompt::Texts,
     prompts::{self, Prompts},
     settings::{Biases, FusionRequest, Plan, Settings, StreamOptions},
-    sse::{self, EventWriter},
+    sse::{self, Delivery, EventWriter},
 };
 
 /// A request for the next turn of a conversation, as OpenAI's API has it. A field that is not listed is refused, because it
@@ -221,8 +221,7 @@ struct Prepared {
     plan: Plan,
     prompts: Prompts,
     logprobs: bool,
-    stream: bool,
-    include_usage: bool,
+    delivery: Delivery,
 }
 
 pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
@@ -259,7 +258,8 @@ fn prepare(app: &App, request: ChatRequest) -> Result<Prepared, ApiError> {
         let message = format!("messages: {} of them; send 1 to {}", request.messages.len(), limits.messages);
         return Err(ApiError::invalid("messages", message));
     }
-    let turns = request.messages.iter().enumerate().map(|(i, message)| turn(i, message)).collect::<Result<Vec<_>, _>>()?;
+    let turns =
+        request.messages.iter().enumerate().map(|(i, message)| turn(i, message)).collect::<Result<Vec<_>, _>>()?;
     let settings = Settings {
         max_tokens,
         temperature: request.temperature,
@@ -281,7 +281,8 @@ fn prepare(app: &App, request: ChatRequest) -> Result<Prepared, ApiError> {
     let variables = request.chat_template_kwargs.unwrap_or_default();
     let fields = Value::Object(settings.fusion.fields);
     let prompts = model.pipeline.conversation(&turns, &variables, &fields).map_err(|error| {
-        let param = if error.to_string().starts_with("chat_template_kwargs") { "chat_template_kwargs" } else { "messages" };
+        let param =
+            if error.to_string().starts_with("chat_template_kwargs") { "chat_template_kwargs" } else { "messages" };
         ApiError::of(&error).about(param)
     })?;
     prompts::check(&model, &prompts, "messages")?;
@@ -289,8 +290,7 @@ fn prepare(app: &App, request: ChatRequest) -> Result<Prepared, ApiError> {
         plan,
         prompts,
         logprobs,
-        stream: request.stream.unwrap_or(false),
-        include_usage: request.stream_options.is_some_and(|options| options.include_usage),
+        delivery: Delivery::new(request.stream, request.stream_options.as_ref()),
         model,
     })
 }
@@ -348,7 +348,7 @@ fn turn(i: usize, message: &ChatMessage) -> Result<Turn, ApiError> {
 }
 
 async fn answer(app: &Arc<App>, prepared: Prepared) -> Result<Response, ApiError> {
-    let Prepared { model, plan, prompts, logprobs, stream, include_usage } = prepared;
+    let Prepared { model, plan, prompts, logprobs, delivery } = prepared;
     let wanted = Wanted::new(&plan, logprobs);
     let prompt_tokens = prompts[model.base].len();
     let jobs = (0..plan.n).map(|choice| Job::Generate(generation(&plan, &model, prompts.clone(), choice))).collect();
@@ -362,9 +362,9 @@ async fn answer(app: &Arc<App>, prepared: Prepared) -> Result<Response, ApiError
         choices,
         prompt_tokens,
         generated: 0,
-        include_usage,
+        include_usage: delivery.includes_usage(),
     };
-    if stream {
+    if delivery.is_stream() {
         return Ok(sse::respond(app, running, writer));
     }
     let mut wholes: Vec<(Piece, Option<&'static str>)> = (0..plan.n).map(|_| (Piece::default(), None)).collect();

@@ -18,8 +18,8 @@ use crate::{
     models::ServedModel,
     prompt::{PromptInput, Texts},
     prompts::{self, Prompts},
-    settings::{Biases, FusionRequest, Plan, Settings, StreamOptions},
-    sse::{self, EventWriter},
+    settings::{Biases, FusionRequest, Plan, Settings, StreamOptions, bounded},
+    sse::{self, Delivery, EventWriter},
 };
 
 /// A request for completions, as OpenAI's API has it. A field that is not listed is refused, because it might be meant to
@@ -135,8 +135,7 @@ struct Prepared {
     prompts: Vec<Prompts>,
     echo: bool,
     logprobs: bool,
-    stream: bool,
-    include_usage: bool,
+    delivery: Delivery,
 }
 
 pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
@@ -154,7 +153,10 @@ pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body
 fn prepare(app: &App, request: CompletionRequest) -> Result<Prepared, ApiError> {
     let model = Arc::clone(app.models.find(request.model.as_deref())?);
     if request.suffix.is_some_and(|suffix| !suffix.is_empty()) {
-        return Err(ApiError::unsupported("suffix", "suffix: these models continue texts and fill no gaps; leave it out"));
+        return Err(ApiError::unsupported(
+            "suffix",
+            "suffix: these models continue texts and fill no gaps; leave it out",
+        ));
     }
     if request.best_of.is_some_and(|best_of| best_of != request.n.unwrap_or(1)) {
         let message = "best_of: nothing is generated to be thrown away; ask for n choices and take the best";
@@ -162,7 +164,8 @@ fn prepare(app: &App, request: CompletionRequest) -> Result<Prepared, ApiError> 
     }
     let echo = request.echo.unwrap_or(false);
     if request.max_tokens == Some(0) && !echo {
-        let message = "max_tokens: 0 tokens are nothing to answer; ask for 1 or more, or set `echo` to score the prompt";
+        let message =
+            "max_tokens: 0 tokens are nothing to answer; ask for 1 or more, or set `echo` to score the prompt";
         return Err(ApiError::invalid("max_tokens", message));
     }
     let limits = &app.options.limits;
@@ -175,6 +178,7 @@ fn prepare(app: &App, request: CompletionRequest) -> Result<Prepared, ApiError> 
         let message = "fusion.fields: sources that read different prompts have no one text to echo; leave `echo` out";
         return Err(ApiError::invalid("fusion.fields", message));
     }
+    bounded("logprobs", request.logprobs, limits.top_logprobs)?;
     let settings = Settings {
         max_tokens: request.max_tokens,
         temperature: request.temperature,
@@ -200,20 +204,15 @@ fn prepare(app: &App, request: CompletionRequest) -> Result<Prepared, ApiError> 
         prompts,
         echo,
         logprobs: request.logprobs.is_some(),
-        stream: request.stream.unwrap_or(false),
-        include_usage: request.stream_options.is_some_and(|options| options.include_usage),
+        delivery: Delivery::new(request.stream, request.stream_options.as_ref()),
         model,
     })
 }
 
 async fn answer(app: &Arc<App>, prepared: Prepared) -> Result<Response, ApiError> {
-    let Prepared { model, plan, prompts, echo, logprobs, stream, include_usage } = prepared;
+    let Prepared { model, plan, prompts, echo, logprobs, delivery } = prepared;
     let next = echo && logprobs && is_next_greedy(&plan);
-    let mut scored = if echo && logprobs {
-        echo::score(app, &model, &plan, &prompts, next).await?
-    } else {
-        Vec::new()
-    };
+    let mut scored = if echo && logprobs { echo::score(app, &model, &plan, &prompts, next).await? } else { Vec::new() };
     let wanted = Wanted::new(&plan, logprobs);
     let prompt_tokens = prompts.iter().map(|prompts| prompts[model.base].len()).sum();
     let mut jobs = Vec::new();
@@ -229,8 +228,9 @@ async fn answer(app: &Arc<App>, prepared: Prepared) -> Result<Response, ApiError
             };
             let mut written = Written::new(choices.len(), &model, wanted, begun);
             if next {
-                if let Some(next) = scored.get_mut(place).and_then(|scored| scored.next.take()) {
-                    written.known(next);
+                if let Some((next, finish)) = scored.get_mut(place).and_then(|scored| scored.next.take()) {
+                    written.whole.append(next);
+                    written.finish = Some(finish);
                 }
             } else if plan.max_tokens == 0 {
                 written.finish = Some("length");
@@ -249,9 +249,9 @@ async fn answer(app: &Arc<App>, prepared: Prepared) -> Result<Response, ApiError
         choices,
         prompt_tokens,
         generated,
-        include_usage,
+        include_usage: delivery.includes_usage(),
     };
-    if stream {
+    if delivery.is_stream() {
         return Ok(sse::respond(app, running, writer));
     }
     collect(running, &mut writer).await?;
@@ -259,9 +259,12 @@ async fn answer(app: &Arc<App>, prepared: Prepared) -> Result<Response, ApiError
 }
 
 /// Whether the one token that is to be generated is the one that greedy decoding has, so that scoring tells it.
+#[expect(clippy::float_cmp, reason = "the values that change nothing")]
 fn is_next_greedy(plan: &Plan) -> bool {
-    let plain = logitfuse::Sampling { seed: plan.sampling.seed, ..logitfuse::Sampling::default() };
-    plan.max_tokens == 1 && plan.n == 1 && plan.stop.is_empty() && plan.sampling == plain && !plan.trace && plan.top_choices == 0
+    // Penalties of what was generated say nothing of the first token.
+    let plain = plan.sampling.repetition_penalty == 1.0 && plan.sampling.logit_bias.is_empty();
+    let told = !plan.trace && plan.top_choices == 0;
+    plan.max_tokens == 1 && plan.n == 1 && plan.sampling.temperature == 0.0 && plain && told
 }
 
 /// The request of one choice.
@@ -302,13 +305,6 @@ impl Written {
     fn new(index: usize, model: &Arc<ServedModel>, wanted: Wanted, begun: Option<Piece>) -> Self {
         let whole = begun.unwrap_or_default();
         Self { index, choice: Choice::new(model, wanted), whole, characters: 0, finish: None, wanted }
-    }
-
-    /// Ends it with a token that is known already.
-    fn known(&mut self, next: Piece) {
-        let ends = next.tokens.iter().any(|(token, _)| token.ends);
-        self.finish = Some(if ends { "stop" } else { "length" });
-        self.whole.append(next);
     }
 
     fn render(&mut self, piece: Piece, model: &ServedModel, finish: Option<&'static str>) -> CompletionChoice {

@@ -21,8 +21,8 @@ use crate::{
 pub(crate) struct Scored {
     /// The prompt's text and tokens.
     pub(crate) prompt: Piece,
-    /// The token that greedy decoding has next, where it was asked for.
-    pub(crate) next: Option<Piece>,
+    /// The token that greedy decoding has next, where it was asked for, and why the text ends with it.
+    pub(crate) next: Option<(Piece, &'static str)>,
 }
 
 /// The prompt of a choice without log-probabilities.
@@ -68,7 +68,11 @@ pub(crate) async fn score(
             _ => {}
         }
     }
-    prompts.iter().zip(scores).map(|(prompts, scores)| assemble(model, plan, &prompts[model.base], scores, next)).collect()
+    prompts
+        .iter()
+        .zip(scores)
+        .map(|(prompts, scores)| assemble(model, plan, &prompts[model.base], scores, next))
+        .collect()
 }
 
 /// A token to ask about where the row alone is wanted.
@@ -104,14 +108,21 @@ fn assemble(
     let text = tokens.iter().map(|(_, text)| text.as_str()).collect();
     let prompt = Piece { text, tokens, fusion: Vec::new() };
     let next = behind.map(|score| {
-        let log_prob = score.top_logprobs.iter().find(|(id, _)| *id == score.greedy).map(|&(_, log_prob)| finite(log_prob));
+        let log_prob =
+            score.top_logprobs.iter().find(|(id, _)| *id == score.greedy).map(|&(_, log_prob)| finite(log_prob));
         let ends = !plan.ignore_eos && model.ends(score.greedy);
         let known = KnownToken { id: score.greedy, log_prob, top: top(&score), ends };
+        let (mut text, mut stopped) = (String::new(), ends);
+        if !ends {
+            let mut output = model.pipeline.detokenize(&plan.stop).start();
+            let delta = output.push(score.greedy)?;
+            stopped = delta.stopped.is_some();
+            text = delta.text + &output.finish()?;
+        }
         let mut texts = TokenTexts::new(model.pipeline.tokenizer());
         texts.push(score.greedy, !ends, known)?;
-        let tokens = texts.finish(usize::MAX / 2)?;
-        let text = tokens.iter().map(|(_, text)| text.as_str()).collect();
-        Ok::<_, ApiError>(Piece { text, tokens, fusion: Vec::new() })
+        let tokens = texts.finish(text.len())?;
+        Ok::<_, ApiError>((Piece { text, tokens, fusion: Vec::new() }, if stopped { "stop" } else { "length" }))
     });
     Ok(Scored { prompt, next: next.transpose()? })
 }

@@ -111,7 +111,8 @@ impl ApiError {
     }
 
     pub(crate) fn timed_out(seconds: f64) -> Self {
-        let message = format!("the answer took longer than {seconds} s; ask for fewer tokens, or raise --request-timeout");
+        let message =
+            format!("the answer took longer than {seconds} s; ask for fewer tokens, or raise --request-timeout");
         Self::new(StatusCode::GATEWAY_TIMEOUT, SERVER, "request_timeout", message)
     }
 

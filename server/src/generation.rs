@@ -94,7 +94,9 @@ impl App {
         let count = jobs.len();
         if count > self.capacity {
             let capacity = self.capacity;
-            let message = format!("{count} sequences are more than the {capacity} that this server holds; ask for fewer at a time");
+            let message = format!(
+                "{count} sequences are more than the {capacity} that this server holds; ask for fewer at a time"
+            );
             return Err(ApiError::invalid("n", message));
         }
         let permits = u32::try_from(count).map_err(|_| ApiError::stopped())?;
@@ -191,7 +193,11 @@ impl Listener {
             Event::Failed { error, .. } => Message::Failed(error),
             _ => return ControlFlow::Continue(()),
         };
-        if self.sender.send((self.sequence, message)).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if self.sender.send((self.sequence, message)).is_ok() {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     }
 
     fn observe(&mut self, report: &TokenReport) {

@@ -114,12 +114,7 @@ pub(crate) async fn generate_stream(
     Ok(response)
 }
 
-async fn begin(
-    app: &Arc<App>,
-    name: String,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<(Running, Writer), ApiError> {
+async fn begin(app: &Arc<App>, name: String, headers: &HeaderMap, body: Body) -> Result<(Running, Writer), ApiError> {
     app.ready()?;
     let bytes = body::read(headers, body, &app.options.limits).await?;
     app.log_body(&bytes);

@@ -89,7 +89,11 @@ impl Metrics {
                 histogram(|| Histogram::new(ALPHA))
             ),
             prompt_tokens: register!("prompt_tokens", "Prompt tokens of the base", Family::default()),
-            reused_tokens: register!("reused_prompt_tokens", "Those that another prompt had run before", Family::default()),
+            reused_tokens: register!(
+                "reused_prompt_tokens",
+                "Those that another prompt had run before",
+                Family::default()
+            ),
             tokens: register!("generated_tokens", "Generated and scored tokens", Family::default()),
             drafted: register!("drafted_tokens", "Tokens that were drafted", Family::default()),
             accepted: register!("accepted_tokens", "Drafted tokens that were accepted", Family::default()),

@@ -8,7 +8,9 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use logitfuse::{Error, ErrorKind, Pipeline, Result, SourceConfig, TokenId, onnx::ModelFolder, pipeline::read_text_file};
+use logitfuse::{
+    Error, ErrorKind, Pipeline, Result, SourceConfig, TokenId, onnx::ModelFolder, pipeline::read_text_file,
+};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -125,7 +127,10 @@ impl Models {
                 return wrong(format!("there are two models `{}`", model.name));
             }
             if !model.pipeline.fusion().pool().is_same(first.pipeline.fusion().pool()) {
-                return wrong(format!("model `{}` is over other sources than `{}`; open them together", model.name, first.name));
+                return wrong(format!(
+                    "model `{}` is over other sources than `{}`; open them together",
+                    model.name, first.name
+                ));
             }
         }
         Ok(Self(models))
@@ -191,7 +196,9 @@ impl SourceCards {
         let Some(card) = self.0.get(name) else { return json!({}) };
         let mut told = Map::new();
         told.extend(card.license.as_ref().map(|license| ("license".to_owned(), json!(license))));
-        told.extend(card.hashes.get().filter(|hashes| !hashes.is_empty()).map(|hashes| ("files".to_owned(), json!(hashes))));
+        told.extend(
+            card.hashes.get().filter(|hashes| !hashes.is_empty()).map(|hashes| ("files".to_owned(), json!(hashes))),
+        );
         Value::Object(told)
     }
 }

@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
-use axum::{http::header, response::{IntoResponse, Response}};
+use axum::{
+    http::header,
+    response::{IntoResponse, Response},
+};
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
@@ -21,7 +24,9 @@ pub(crate) async fn document() -> Response {
 }
 
 fn build() -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into());
+    const JSON: &str = "application/json";
+    let settings =
+        SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into());
     let mut generator = settings.into_generator();
     let mut paths = Map::new();
     let mut add = |path: &str, method: &str, operation: Value| {
@@ -32,9 +37,14 @@ fn build() -> Value {
     let chat = posted::<ChatRequest, ChatResponse>(&mut generator, "Answer a conversation", true);
     add("/v1/chat/completions", "post", chat);
     add("/tokenize", "post", posted::<TokenizeRequest, TokenizeResponse>(&mut generator, "Tokens of a text", false));
-    add("/detokenize", "post", posted::<DetokenizeRequest, DetokenizeResponse>(&mut generator, "Text of tokens", false));
+    add(
+        "/detokenize",
+        "post",
+        posted::<DetokenizeRequest, DetokenizeResponse>(&mut generator, "Text of tokens", false),
+    );
     let with_model = |mut operation: Value| {
-        operation["parameters"] = json!([{ "name": "model", "in": "path", "required": true, "schema": { "type": "string" } }]);
+        operation["parameters"] =
+            json!([{ "name": "model", "in": "path", "required": true, "schema": { "type": "string" } }]);
         operation
     };
     let generate = posted::<GenerateRequest, GenerateResponse>(&mut generator, "Continue a text", false);
@@ -54,7 +64,6 @@ fn build() -> Value {
         }
         operation
     };
-    const JSON: &str = "application/json";
     add("/v1/models", "get", got("The models, with their strategies, parameters and sources", JSON, false));
     add("/v1/models/{model}", "get", with_model(got("One model", JSON, false)));
     add("/tokenizer_info", "get", got("Special tokens", JSON, false));

@@ -165,7 +165,19 @@ mod tests {
         assert_eq!(read(r#"["a", ""]"#), [text("a"), text("")]);
         assert_eq!(read("[1, 2]"), [PromptItem::Tokens(vec![1, 2])]);
         assert_eq!(read("[[1], [2, 3]]"), [PromptItem::Tokens(vec![1]), PromptItem::Tokens(vec![2, 3])]);
-        for bad in ["[]", "1", "null", "{}", "[1, \"a\"]", "[\"a\", 1]", "[[1], 2]", "[-1]", "[1.5]", "[4294967296]", "[[[1]]]"] {
+        for bad in [
+            "[]",
+            "1",
+            "null",
+            "{}",
+            "[1, \"a\"]",
+            "[\"a\", 1]",
+            "[[1], 2]",
+            "[-1]",
+            "[1.5]",
+            "[4294967296]",
+            "[[[1]]]",
+        ] {
             assert!(serde_json::from_str::<PromptInput>(bad).is_err(), "{bad}");
         }
     }

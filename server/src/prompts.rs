@@ -49,7 +49,8 @@ pub(crate) fn check(model: &ServedModel, prompts: &[Vec<TokenId>], param: &str) 
             return Err(ApiError::invalid(param, format!("{param}: token {id} is not in the vocabulary of {width}")));
         }
         if let Some(limit) = info.context_length.filter(|&limit| prompt.len() > limit) {
-            let message = format!("{param}: the prompt has {} tokens, the context holds {limit}; shorten it", prompt.len());
+            let message =
+                format!("{param}: the prompt has {} tokens, the context holds {limit}; shorten it", prompt.len());
             return Err(ApiError::invalid(param, message).context_length());
         }
     }

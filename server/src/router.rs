@@ -74,7 +74,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
 async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = request.headers().get(&REQUEST_ID).and_then(sound_id).unwrap_or_else(|| app.request_id());
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().clone();
     let span = tracing::info_span!("request", id, method = %method, route);
     let mut response = async {
@@ -116,7 +117,8 @@ fn is_probe(route: &str, method: &Method) -> bool {
 /// A name that a client or a proxy gave, if it can stand in a log.
 fn sound_id(value: &HeaderValue) -> Option<String> {
     let id = value.to_str().ok()?;
-    let sound = !id.is_empty() && id.len() <= 128 && id.chars().all(|c| c.is_ascii_alphanumeric() || "._-:".contains(c));
+    let sound =
+        !id.is_empty() && id.len() <= 128 && id.chars().all(|c| c.is_ascii_alphanumeric() || "._-:".contains(c));
     sound.then(|| id.to_owned())
 }
 

@@ -154,7 +154,8 @@ impl Server {
         listener.set_nonblocking(true).or_err(ErrorKind::Io, "the listener")?;
         let hashing = Arc::clone(&self.app);
         // Reading all weights takes a while; until then the hashes are missing from `/v1/models`.
-        let _detached = std::thread::Builder::new().name("logitfuse-hashes".to_owned()).spawn(move || hashing.sources.hash());
+        let _detached =
+            std::thread::Builder::new().name("logitfuse-hashes".to_owned()).spawn(move || hashing.sources.hash());
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener).or_err(ErrorKind::Io, "the listener")?;
             connections::serve(&self.app, &self.router(), listener).await;

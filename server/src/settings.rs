@@ -1,6 +1,10 @@
 //! How a request wants its tokens chosen, and what else the routes that generate have in common.
 
-use std::{collections::BTreeMap, fmt, sync::atomic::{AtomicU64, Ordering}};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use logitfuse::{Fusion, RunConfig, Sampling};
 use schemars::JsonSchema;
@@ -191,12 +195,15 @@ impl Settings {
 }
 
 /// A number that may not exceed a limit of the server.
-fn bounded(name: &str, value: Option<u64>, limit: usize) -> Result<Option<usize>, ApiError> {
+pub(crate) fn bounded(name: &str, value: Option<u64>, limit: usize) -> Result<Option<usize>, ApiError> {
     match value {
         None => Ok(None),
         Some(value) => match usize::try_from(value) {
             Ok(value) if value <= limit => Ok(Some(value)),
-            _ => Err(ApiError::invalid(name, format!("{name}: {value} is more than the {limit} that this server allows"))),
+            _ => Err(ApiError::invalid(
+                name,
+                format!("{name}: {value} is more than the {limit} that this server allows"),
+            )),
         },
     }
 }
@@ -209,9 +216,15 @@ fn biases(given: &Biases, limits: &Limits) -> Result<Vec<(logitfuse::TokenId, f3
     let one = |(id, bias): &(String, f64)| {
         let shown: String = id.chars().take(40).collect();
         let id = id.parse().map_err(|_| {
-            ApiError::invalid("logit_bias", format!("logit_bias: {shown:?} is not a token id; /tokenize shows a text's"))
+            ApiError::invalid(
+                "logit_bias",
+                format!("logit_bias: {shown:?} is not a token id; /tokenize shows a text's"),
+            )
         })?;
-        #[expect(clippy::cast_possible_truncation, reason = "logits are f32; what is too large for one is refused as infinite")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "logits are f32; what is too large for one is refused as infinite"
+        )]
         let bias = *bias as f32;
         Ok((id, bias))
     };

@@ -21,12 +21,40 @@ use crate::{
     app::App,
     error::ApiError,
     generation::{InFlight, Message, Running},
+    settings::StreamOptions,
 };
 
 /// Events that wait for a client to take them; a sequence that is ahead waits in its own queue.
 const EVENTS: usize = 16;
 /// A comment is sent after so long a silence, so that nothing between takes the connection for dead.
 const SILENCE: Duration = Duration::from_secs(15);
+
+/// How an answer comes.
+#[derive(Clone, Copy)]
+pub(crate) enum Delivery {
+    AtOnce,
+    Stream {
+        /// Whether the last event tells how many tokens there were.
+        include_usage: bool,
+    },
+}
+
+impl Delivery {
+    pub(crate) fn new(stream: Option<bool>, options: Option<&StreamOptions>) -> Self {
+        match stream {
+            Some(true) => Self::Stream { include_usage: options.is_some_and(|options| options.include_usage) },
+            _ => Self::AtOnce,
+        }
+    }
+
+    pub(crate) fn is_stream(self) -> bool {
+        matches!(self, Self::Stream { .. })
+    }
+
+    pub(crate) fn includes_usage(self) -> bool {
+        matches!(self, Self::Stream { include_usage: true })
+    }
+}
 
 /// Writes a stream's events: JSON texts, one event each.
 pub(crate) trait EventWriter: Send + 'static {
@@ -110,7 +138,10 @@ impl HttpBody for Events {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.events.poll_recv(context).map(|event| event.map(|event| Ok(Frame::data(event))))
     }
 }

@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::HeaderMap,
-    response::Response,
-};
+use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use logitfuse::TokenId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,7 +59,11 @@ pub(crate) struct DetokenizeResponse {
     prompt: String,
 }
 
-pub(crate) async fn tokenize(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+pub(crate) async fn tokenize(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     let _in_flight = InFlight::begin(&app);
     let bytes = body::read(&headers, body, &app.options.limits).await?;
     app.log_body(&bytes);
@@ -75,7 +74,9 @@ pub(crate) async fn tokenize(State(app): State<Arc<App>>, headers: HeaderMap, bo
         let text = match (request.prompt, request.content) {
             (Some(text), None) | (None, Some(text)) => text,
             (None, None) => return Err(ApiError::invalid("prompt", "prompt: missing; send the text to tokenize")),
-            (Some(_), Some(_)) => return Err(ApiError::invalid("content", "content: the text is in `prompt`, too; send one")),
+            (Some(_), Some(_)) => {
+                return Err(ApiError::invalid("content", "content: the text is in `prompt`, too; send one"));
+            }
         };
         let tokens = model.pipeline.tokenizer().encode(&text, request.add_special_tokens.unwrap_or(true))?;
         let strings = |tokens: &[TokenId]| tokens.iter().map(|&id| model.token(id).0).collect();
@@ -110,10 +111,7 @@ pub(crate) async fn detokenize(
 }
 
 /// A model's tokenizer is that of all, so a request need not say which.
-fn any_model<'a>(
-    app: &'a App,
-    name: Option<&str>,
-) -> Result<&'a Arc<crate::models::ServedModel>, ApiError> {
+fn any_model<'a>(app: &'a App, name: Option<&str>) -> Result<&'a Arc<crate::models::ServedModel>, ApiError> {
     let first = app.models.all().first().and_then(|first| name.is_none().then_some(first));
     first.map_or_else(|| app.models.find(name), Ok)
 }

@@ -72,7 +72,8 @@ fn an_experiment_is_served_until_it_is_told_to_end() {
     let mut line = String::new();
     BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("http://").unwrap_or_else(|| panic!("no address: {line}")).to_owned();
-    let head = |method: &str, path: &str| format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    let head =
+        |method: &str, path: &str| format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     let models = ask(&address, &format!("{}\r\n", head("GET", "/v1/models")));
     assert!(models.contains("\"id\":\"large\"") && models.contains("\"id\":\"fused\""), "{models}");
     let body = r#"{"model": "fused", "prompt": "a secret prompt", "max_tokens": 3}"#;

@@ -159,7 +159,12 @@ mod tests {
     fn what_reads_results_is_no_part_of_the_identity() {
         let of = |text: &str| config_sha256(text).unwrap();
         let plain = of("schema = 1\n[run]\nseed = 1\n");
-        assert_eq!(plain, of("schema = 1\n[run]\nseed = 1\nbatch = 8\n[gap]\nbase = 'x'\n[[expect]]\nvariant = 'y'\n[[models]]\nname = 'z'\n"));
+        assert_eq!(
+            plain,
+            of(
+                "schema = 1\n[run]\nseed = 1\nbatch = 8\n[gap]\nbase = 'x'\n[[expect]]\nvariant = 'y'\n[[models]]\nname = 'z'\n"
+            )
+        );
         assert_ne!(plain, of("schema = 1\n[run]\nseed = 2\n"));
     }
 }

@@ -27,7 +27,10 @@ async fn a_conversation_is_what_the_chat_template_writes() {
         let answer = client.post("/v1/chat/completions", &conversation(&content)).await.good();
         assert_eq!(answer["object"], "chat.completion");
         let choice = &answer["choices"][0];
-        assert_eq!((&choice["message"]["role"], &choice["message"]["content"]), (&json!("assistant"), &expected["text"]));
+        assert_eq!(
+            (&choice["message"]["role"], &choice["message"]["content"]),
+            (&json!("assistant"), &expected["text"])
+        );
         assert_eq!(choice["finish_reason"], expected["finish_reason"]);
         assert!(answer["usage"]["prompt_tokens"].as_u64().unwrap() > 5);
     }

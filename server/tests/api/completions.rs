@@ -25,7 +25,8 @@ fn sampled(seed: u64) -> Sampling {
 #[tokio::test]
 async fn an_answer_has_the_form_that_clients_read() {
     let (_server, client) = family_server();
-    let answer = client.post("/v1/completions", &json!({ "model": "large", "prompt": PROMPTS, "max_tokens": 5, "n": 2 })).await;
+    let answer =
+        client.post("/v1/completions", &json!({ "model": "large", "prompt": PROMPTS, "max_tokens": 5, "n": 2 })).await;
     assert!(answer.headers["x-request-id"].to_str().unwrap().len() > 8);
     let answer = answer.good();
     assert_eq!((&answer["object"], &answer["model"]), (&json!("text_completion"), &json!("large")));
@@ -91,7 +92,8 @@ async fn choice_i_has_the_seed_plus_i_and_streams_as_it_comes_at_once() {
     let usage = events.pop().unwrap();
     assert_eq!((&usage["usage"], &usage["choices"]), (&whole["usage"], &json!([])));
     for (index, choice) in whole["choices"].as_array().unwrap().iter().enumerate() {
-        let pieces: Vec<&Value> = events.iter().map(|event| &event["choices"][0]).filter(|c| c["index"] == index).collect();
+        let pieces: Vec<&Value> =
+            events.iter().map(|event| &event["choices"][0]).filter(|c| c["index"] == index).collect();
         let joined = |get: &dyn Fn(&Value) -> &Value| -> Vec<Value> {
             pieces.iter().flat_map(|piece| get(piece).as_array().unwrap().clone()).collect()
         };
@@ -100,7 +102,8 @@ async fn choice_i_has_the_seed_plus_i_and_streams_as_it_comes_at_once() {
         for key in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
             assert_eq!(choice["logprobs"][key], json!(joined(&|piece| &piece["logprobs"][key])), "{key}");
         }
-        let ends: Vec<&Value> = pieces.iter().map(|piece| &piece["finish_reason"]).filter(|end| !end.is_null()).collect();
+        let ends: Vec<&Value> =
+            pieces.iter().map(|piece| &piece["finish_reason"]).filter(|end| !end.is_null()).collect();
         assert_eq!(ends, [&choice["finish_reason"]]);
     }
 }
@@ -117,7 +120,8 @@ async fn without_a_seed_two_answers_differ() {
 #[tokio::test]
 async fn a_stop_string_and_what_follows_it_are_no_part_of_the_text() {
     let (_server, client) = family_server();
-    let ask = |stop: Value| json!({ "model": "large", "prompt": PROMPTS[0], "max_tokens": 24, "logprobs": 0, "stop": stop });
+    let ask =
+        |stop: Value| json!({ "model": "large", "prompt": PROMPTS[0], "max_tokens": 24, "logprobs": 0, "stop": stop });
     let free = client.post("/v1/completions", &ask(Value::Null)).await.good();
     let text = free["choices"][0]["text"].as_str().unwrap();
     // Cut in the middle of a word, most likely of a token.
@@ -128,7 +132,8 @@ async fn a_stop_string_and_what_follows_it_are_no_part_of_the_text() {
         let choice = &stopped["choices"][0];
         assert_eq!(choice["text"], text.split(&stop).next().unwrap());
         assert_eq!(choice["finish_reason"], "stop");
-        let tokens: String = choice["logprobs"]["tokens"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+        let tokens: String =
+            choice["logprobs"]["tokens"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
         assert_eq!(choice["text"], tokens);
     }
 }
@@ -163,7 +168,7 @@ async fn what_is_not_offered_is_refused_by_name() {
         ("max_tokens", json!(0), "max_tokens"),
         ("max_tokens", json!(1_000_000), "max_tokens"),
         ("max_tokens", json!(-1), "max_tokens"),
-        ("logprobs", json!(1000), "top_logprobs"),
+        ("logprobs", json!(1000), "logprobs"),
         ("temperature", json!(-0.5), "temperature"),
         ("top_p", json!(0), "top_p"),
         ("logit_bias", json!({ "x": 1 }), "logit_bias"),

@@ -111,6 +111,8 @@ async fn every_choice_of_a_prompt_has_its_echo_and_streams_it_first() {
         let first = pieces.next().unwrap();
         assert_eq!(first["text"], ["The ", "Once "][index / 2]);
         assert!(check(first, 3) >= 1);
-        assert!(pieces.all(|piece| piece["logprobs"]["token_logprobs"].as_array().unwrap().iter().all(Value::is_number)));
+        assert!(
+            pieces.all(|piece| piece["logprobs"]["token_logprobs"].as_array().unwrap().iter().all(Value::is_number))
+        );
     }
 }

@@ -13,7 +13,8 @@ use crate::common::{Client, Opener, family, family_server, gated, started};
 const PROMPT: &str = "Question: What is the food of the tamcub?\nAnswer:";
 
 async fn ask(client: &Client, model: &str, fusion: &Value) -> Value {
-    let request = json!({ "model": model, "prompt": PROMPT, "max_tokens": 6, "temperature": 0, "logprobs": 0, "fusion": fusion });
+    let request =
+        json!({ "model": model, "prompt": PROMPT, "max_tokens": 6, "temperature": 0, "logprobs": 0, "fusion": fusion });
     client.post("/v1/completions", &request).await.good()["choices"][0].clone()
 }
 
@@ -23,12 +24,15 @@ async fn parameters_of_a_request_are_those_of_its_strategy() {
     let (_, pipeline) = family().swap_remove(1);
     for alpha in [0.0, 0.3, 1.7] {
         let choice = ask(&client, "static", &json!({ "parameters": { "alpha": alpha } })).await;
-        let fusion = pipeline.fusion_with(logitfuse::strategy("static-proxy", &json!({ "alpha": alpha })).unwrap()).unwrap();
+        let fusion =
+            pipeline.fusion_with(logitfuse::strategy("static-proxy", &json!({ "alpha": alpha })).unwrap()).unwrap();
         let request = pipeline.request(PROMPT).unwrap().max_new_tokens(6).fusion(&fusion);
-        let request = logitfuse::Request { prompts: vec![pipeline.tokenizer().encode(PROMPT, true).unwrap(); 3], ..request };
+        let request =
+            logitfuse::Request { prompts: vec![pipeline.tokenizer().encode(PROMPT, true).unwrap(); 3], ..request };
         let expected = pipeline.decoder().generate_one(&request).unwrap();
         assert_eq!(choice["text"], expected.text, "{alpha}");
-        let sum: f64 = choice["logprobs"]["token_logprobs"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).sum();
+        let sum: f64 =
+            choice["logprobs"]["token_logprobs"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).sum();
         assert!((sum - expected.log_prob).abs() < 1e-9, "{alpha}");
     }
     // The model's own parameters are as they were: alpha is 0.8 there, and 0 is the base alone.
@@ -91,7 +95,8 @@ async fn every_token_tells_what_the_fusion_did() {
 #[tokio::test]
 async fn fields_fill_the_sources_own_templates() {
     let (_server, client) = family_server();
-    let fields = json!({ "model": "large", "prompt": "Hi", "max_tokens": 4, "fusion": { "fields": { "topic": "food" } } });
+    let fields =
+        json!({ "model": "large", "prompt": "Hi", "max_tokens": 4, "fusion": { "fields": { "topic": "food" } } });
     let with = client.post("/v1/completions", &fields).await.good();
     // The family's test template is a chat template, which the fields' prompt goes through.
     let chat = json!({ "model": "large", "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 4 });

@@ -40,10 +40,40 @@ const ROUTES: [&str; 7] = [
 ];
 
 const FIELDS: [&str; 34] = [
-    "model", "prompt", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p",
-    "repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias", "n", "best_of", "echo", "logprobs",
-    "top_logprobs", "stop", "seed", "ignore_eos", "stream", "stream_options", "fusion", "suffix", "tools", "response_format",
-    "chat_template_kwargs", "tokens", "content", "add_special_tokens", "text_input", "parameters", "unheard_of",
+    "model",
+    "prompt",
+    "messages",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "n",
+    "best_of",
+    "echo",
+    "logprobs",
+    "top_logprobs",
+    "stop",
+    "seed",
+    "ignore_eos",
+    "stream",
+    "stream_options",
+    "fusion",
+    "suffix",
+    "tools",
+    "response_format",
+    "chat_template_kwargs",
+    "tokens",
+    "content",
+    "add_special_tokens",
+    "text_input",
+    "parameters",
+    "unheard_of",
 ];
 
 fn leaf() -> impl Strategy<Value = Value> {
@@ -66,7 +96,17 @@ fn value() -> impl Strategy<Value = Value> {
     leaf().prop_recursive(3, 24, 6, |inner| {
         let keys = prop_oneof![
             prop::sample::select(vec![
-                "role", "content", "type", "text", "parameters", "trace", "top_choices", "fields", "include_usage", "alpha", "1",
+                "role",
+                "content",
+                "type",
+                "text",
+                "parameters",
+                "trace",
+                "top_choices",
+                "fields",
+                "include_usage",
+                "alpha",
+                "1",
                 "31",
             ])
             .prop_map(str::to_owned),
@@ -97,7 +137,11 @@ fn check(route: &str, body: impl Into<axum::body::Body>, shown: &str) {
     assert!(status < 500, "{route} {shown}: {status} {}", answer.body);
     if status != 200 {
         let error = answer.json()["error"].clone();
-        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{route} {shown}: {}", answer.body);
+        assert!(
+            error["message"].as_str().is_some_and(|message| !message.is_empty()),
+            "{route} {shown}: {}",
+            answer.body
+        );
     } else if answer.body.starts_with("data: ") {
         assert!(!answer.body.contains("server_error"), "{route} {shown}: {}", answer.body);
     } else {

@@ -105,7 +105,8 @@ fn connect(address: std::net::SocketAddr) -> TcpStream {
 
 fn post(address: std::net::SocketAddr, body: &str) -> TcpStream {
     let mut stream = connect(address);
-    let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
+    let head =
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
     write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
     stream
 }

@@ -21,7 +21,10 @@ async fn models_tell_what_they_are_and_no_path() {
     assert_eq!((&fused["strategy"], &fused["parameters"]), (&json!("static-proxy"), &json!({ "alpha": 0.8 })));
     assert_eq!(fused["roles"], json!({ "base": "large", "expert": "qa", "anti": "small" }));
     assert_eq!(fused["parameters_schema"]["type"], "object");
-    assert!(fused["sources"]["qa"].is_object() && models[2]["fusion"]["trace"].as_array().unwrap().contains(&json!("alpha")));
+    assert!(
+        fused["sources"]["qa"].is_object()
+            && models[2]["fusion"]["trace"].as_array().unwrap().contains(&json!("alpha"))
+    );
     assert_eq!(models[0]["object"], "model");
     assert!(!answer.to_string().contains("examples/family"), "{answer}");
     assert_eq!(client.get("/v1/models/static").await.good(), models[1]);
@@ -56,12 +59,18 @@ async fn the_open_inference_protocol_says_what_completions_say() {
     let expected = client.post("/v1/completions", &plain).await.good()["choices"][0].clone();
     let request = json!({ "id": "7", "text_input": prompt, "parameters": parameters });
     let answer = client.post("/v2/models/dynamic/generate", &request).await.good();
-    assert_eq!((&answer["text_output"], &answer["model_name"], &answer["id"]), (&expected["text"], &json!("dynamic"), &json!("7")));
+    assert_eq!(
+        (&answer["text_output"], &answer["model_name"], &answer["id"]),
+        (&expected["text"], &json!("dynamic"), &json!("7"))
+    );
     let stream = client.post("/v2/models/dynamic/generate_stream", &request).await;
     let events: Vec<serde_json::Value> =
         stream.body.split("\n\n").filter_map(|e| serde_json::from_str(e.strip_prefix("data: ")?).ok()).collect();
     let text: String = events.iter().map(|event| event["text_output"].as_str().unwrap()).collect();
-    assert_eq!((&expected["text"], &events.last().unwrap()["finish_reason"]), (&json!(text), &expected["finish_reason"]));
+    assert_eq!(
+        (&expected["text"], &events.last().unwrap()["finish_reason"]),
+        (&json!(text), &expected["finish_reason"])
+    );
     client.post("/v2/models/none/generate", &request).await.refused(404);
     let unknown = json!({ "text_input": prompt, "parameters": { "beams": 2 } });
     assert_eq!(client.post("/v2/models/large/generate", &unknown).await.refused(400)["param"], "parameters.beams");
