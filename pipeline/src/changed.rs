@@ -27,7 +27,7 @@ impl Pipeline {
         }
         let mut config = self.options().strategy.clone();
         config.params.extend(changed.iter().map(|(key, value)| (key.clone(), value.clone())));
-        let strategy = strategies::wrapped(&config, self.unwrapped(Value::Object(config.params.clone()))?)?;
+        let strategy = strategies::wrapped(&config, self.unwrapped(&Value::Object(config.params.clone()))?)?;
         let fusion = self.fusion_with(strategy)?.with_speculation(self.fusion().speculation().cloned())?;
         // Fewer roles would make a prompt of each binding one too many.
         if fusion.session().bindings != self.session().bindings {
@@ -38,11 +38,11 @@ impl Pipeline {
     }
 
     /// The strategy without its wrappers.
-    fn unwrapped(&self, params: Value) -> Result<Arc<dyn FusionStrategy>> {
+    fn unwrapped(&self, params: &Value) -> Result<Arc<dyn FusionStrategy>> {
         #[cfg(feature = "plugins")]
         if let Some(plugin) = self.plugin() {
-            return plugin.with_params(&params);
+            return plugin.with_params(params);
         }
-        strategies::made(self.options().strategy.id.as_deref().unwrap_or("none"), &params)
+        strategies::made(self.options().strategy.id.as_deref().unwrap_or("none"), params)
     }
 }

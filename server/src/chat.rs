@@ -57,9 +57,9 @@ pub(crate) struct ChatRequest {
     logprobs: Option<bool>,
     /// With `logprobs`, so many of the most probable tokens.
     top_logprobs: Option<u64>,
-    /// Texts that end a choice where they first appear; they are no part of it.
-    #[serde(default)]
-    stop: Texts,
+    /// Texts that end a choice where they first appear; they are no part of it. Those of the experiment if absent, none if
+    /// the list is empty.
+    stop: Option<Texts>,
     /// The seed of the first choice; another one for every request if absent.
     seed: Option<i64>,
     /// Go on past tokens that end a text.
@@ -383,6 +383,7 @@ async fn answer(app: &Arc<App>, prepared: Prepared) -> Result<Response, ApiError
     });
     let choices = choices.collect();
     let usage = Usage::new(writer.prompt_tokens, writer.generated);
+    usage.log(&model.name);
     Ok(json_response(&writer.response("chat.completion", choices, Some(usage))))
 }
 
@@ -489,8 +490,10 @@ impl EventWriter for Writer {
 
     fn end(&mut self) -> Vec<String> {
         let mut events = Vec::new();
+        let usage = Usage::new(self.prompt_tokens, self.generated);
+        usage.log(&self.model.name);
         if self.include_usage {
-            events.push(self.event(Vec::new(), Some(Usage::new(self.prompt_tokens, self.generated))));
+            events.push(self.event(Vec::new(), Some(usage)));
         }
         events.push("[DONE]".to_owned());
         events

@@ -191,4 +191,10 @@ impl Usage {
     pub(crate) fn new(prompt_tokens: usize, completion_tokens: usize) -> Self {
         Self { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
     }
+
+    /// Notes in the log how many tokens a request had.
+    pub(crate) fn log(self, model: &str) {
+        let Self { prompt_tokens, completion_tokens, .. } = self;
+        tracing::info!(model, prompt_tokens, completion_tokens, "completed");
+    }
 }

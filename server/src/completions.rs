@@ -57,9 +57,9 @@ pub(crate) struct CompletionRequest {
     echo: Option<bool>,
     /// With every token its log-probability, and so many of the most probable tokens; none if absent.
     logprobs: Option<u64>,
-    /// Texts that end a choice where they first appear; they are no part of it.
-    #[serde(default)]
-    stop: Texts,
+    /// Texts that end a choice where they first appear; they are no part of it. Those of the experiment if absent, none if
+    /// the list is empty.
+    stop: Option<Texts>,
     /// The seed of the first choice; another one for every request if absent.
     seed: Option<i64>,
     /// Go on past tokens that end a text.
@@ -374,7 +374,9 @@ impl Writer {
             let model = Arc::clone(written.choice.model());
             choices.push(written.render(piece, &model, finish));
         }
-        self.response(choices, Some(Usage::new(self.prompt_tokens, self.generated)))
+        let usage = Usage::new(self.prompt_tokens, self.generated);
+        usage.log(&self.model);
+        self.response(choices, Some(usage))
     }
 
     fn response(&self, choices: Vec<CompletionChoice>, usage: Option<Usage>) -> CompletionResponse {
@@ -422,8 +424,9 @@ impl EventWriter for Writer {
 
     fn end(&mut self) -> Vec<String> {
         let mut events = Vec::new();
+        let usage = Usage::new(self.prompt_tokens, self.generated);
+        usage.log(&self.model);
         if self.include_usage {
-            let usage = Usage::new(self.prompt_tokens, self.generated);
             events.push(serde_json::to_string(&self.response(Vec::new(), Some(usage))).unwrap_or_default());
         }
         events.push("[DONE]".to_owned());

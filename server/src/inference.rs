@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     app::App,
     body,
-    choice::{Choice, Wanted, finish_reason},
+    choice::{Choice, Usage, Wanted, finish_reason},
     completions::request as generation,
     error::{ApiError, json_response},
     generation::{InFlight, Job, Message, Running},
@@ -59,8 +59,8 @@ struct Parameters {
     presence_penalty: Option<f64>,
     /// 0 is off.
     frequency_penalty: Option<f64>,
-    /// Texts that end the answer where they first appear.
-    stop: Texts,
+    /// Texts that end the answer where they first appear. Those of the experiment if absent, none if the list is empty.
+    stop: Option<Texts>,
     /// The seed; another one for every request if absent.
     seed: Option<i64>,
     /// Go on past tokens that end a text.
@@ -169,6 +169,9 @@ impl Writer {
             Message::Token(report) => Some(self.choice.token(&report)?.text),
             Message::Finished(text) => Some(self.choice.finish(text)?.text),
             Message::Done(generation) => {
+                let prompt = generation.timings.prefill_tokens.get(self.model.base_source).copied().unwrap_or(0);
+                let reused = generation.timings.reused_tokens.get(self.model.base_source).copied().unwrap_or(0);
+                Usage::new(prompt + reused, generation.tokens.len()).log(&self.model.name);
                 self.finish = Some(finish_reason(&generation.finish));
                 None
             }

@@ -52,7 +52,7 @@ pub(crate) struct Settings {
     pub(crate) frequency_penalty: Option<f64>,
     pub(crate) logit_bias: Option<Biases>,
     pub(crate) seed: Option<i64>,
-    pub(crate) stop: Texts,
+    pub(crate) stop: Option<Texts>,
     pub(crate) ignore_eos: Option<bool>,
     pub(crate) n: Option<u64>,
     /// Most probable tokens to list for every position.
@@ -151,7 +151,7 @@ impl Settings {
 
     fn stops(&self, run: &RunConfig, limits: &Limits) -> Result<Vec<String>, ApiError> {
         const LONGEST: usize = 1024;
-        let stop = &self.stop.0;
+        let Some(Texts(stop)) = &self.stop else { return Ok(run.stop.clone()) };
         if stop.len() > limits.stops {
             let message = format!("stop: {} strings; give {} at most", stop.len(), limits.stops);
             return Err(ApiError::invalid("stop", message));
@@ -160,7 +160,7 @@ impl Settings {
             let message = format!("stop: a string has 1 to {LONGEST} bytes");
             return Err(ApiError::invalid("stop", message));
         }
-        Ok(if stop.is_empty() { run.stop.clone() } else { stop.clone() })
+        Ok(stop.clone())
     }
 
     fn sampling(&self, model: &ServedModel, run: &RunConfig, limits: &Limits) -> Result<Sampling, ApiError> {

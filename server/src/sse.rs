@@ -16,6 +16,7 @@ use axum::{
 use bytes::Bytes;
 use hyper::body::Frame;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tracing::Instrument;
 
 use crate::{
     app::App,
@@ -71,7 +72,7 @@ pub(crate) trait EventWriter: Send + 'static {
 /// Answers with a stream. A client that goes away, or does not read before the request's time is over, cancels it.
 pub(crate) fn respond(app: &Arc<App>, running: Running, writer: impl EventWriter) -> Response {
     let (sender, events) = channel(EVENTS);
-    tokio::spawn(pump(running, writer, sender));
+    tokio::spawn(pump(running, writer, sender).instrument(tracing::Span::current()));
     let body = Events { events, _in_flight: InFlight::begin(app) };
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),

@@ -26,9 +26,8 @@ async fn parameters_of_a_request_are_those_of_its_strategy() {
         let choice = ask(&client, "static", &json!({ "parameters": { "alpha": alpha } })).await;
         let fusion =
             pipeline.fusion_with(logitfuse::strategy("static-proxy", &json!({ "alpha": alpha })).unwrap()).unwrap();
-        let request = pipeline.request(PROMPT).unwrap().max_new_tokens(6).fusion(&fusion);
-        let request =
-            logitfuse::Request { prompts: vec![pipeline.tokenizer().encode(PROMPT, true).unwrap(); 3], ..request };
+        let mut request = pipeline.request(PROMPT).unwrap().max_new_tokens(6).fusion(&fusion);
+        request.prompts = vec![pipeline.tokenizer().encode(PROMPT, true).unwrap(); 3];
         let expected = pipeline.decoder().generate_one(&request).unwrap();
         assert_eq!(choice["text"], expected.text, "{alpha}");
         let sum: f64 =
