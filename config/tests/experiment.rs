@@ -329,7 +329,7 @@ fn what_is_wrong_with_a_model_is_told_where_it_stands() {
     assert!(said.contains("`a b` cannot be the name of a model"), "{said}");
     assert!(with("name = 'x'\nparams = {}\n").contains("unknown key `params`"));
     assert!(with("strategy = 'none'\n").contains("`name` is missing"));
-    let many: String = (0..70).map(|n| format!("[[models]]\nname = 'm{n}'\n")).collect();
+    let many = (0..70).fold(String::new(), |text, n| text + &format!("[[models]]\nname = 'm{n}'\n"));
     assert!(refused(&format!("{MODELS}{many}"), &[], &[]).contains("more than 64 models"));
 }
 

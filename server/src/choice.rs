@@ -178,6 +178,7 @@ pub(crate) fn finish_reason(reason: &FinishReason) -> &'static str {
 
 /// How many tokens a request had.
 #[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the names that clients read")]
 pub(crate) struct Usage {
     /// Tokens of the prompts, as the base reads them.
     pub(crate) prompt_tokens: usize,

@@ -29,7 +29,7 @@ pub(crate) enum Message {
     /// The text that was held back; nothing follows.
     Finished(String),
     Done(Box<Generation>),
-    Scored(Scored),
+    Scored(Box<Scored>),
     Failed(logitfuse::Error),
 }
 
@@ -188,7 +188,7 @@ impl Listener {
             }
             Event::Scored(scored) => {
                 self.app.metrics.spent(&self.model, &scored.timings);
-                Message::Scored(scored)
+                Message::Scored(Box::new(scored))
             }
             Event::Failed { error, .. } => Message::Failed(error),
             _ => return ControlFlow::Continue(()),

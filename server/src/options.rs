@@ -74,8 +74,8 @@ impl Default for Limits {
             body_bytes: 4 << 20,
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
-            request_timeout: Duration::from_secs(600),
-            write_timeout: Duration::from_secs(60),
+            request_timeout: Duration::from_mins(10),
+            write_timeout: Duration::from_mins(1),
             connections: 512,
         }
     }

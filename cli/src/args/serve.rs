@@ -32,7 +32,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 8080)]
     pub(crate) port: u16,
 
-    /// File of API keys, one a line, instead of those in LOGITFUSE_API_KEYS; requests send one as `Authorization: Bearer KEY`
+    /// File of API keys, one a line, instead of those in `LOGITFUSE_API_KEYS`; requests send one as `Authorization: Bearer KEY`
     #[arg(long, value_name = "FILE", help_heading = "Who may ask")]
     pub(crate) api_key_file: Option<PathBuf>,
     /// Name by which a loopback address may be called besides localhost, such as that of a proxy; repeat for each
