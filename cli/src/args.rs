@@ -10,6 +10,8 @@ mod merge;
 mod plan;
 pub(crate) mod plugin;
 mod run;
+#[cfg(feature = "serve")]
+mod serve;
 mod strategies;
 pub(crate) mod tape;
 mod tasks;
@@ -18,6 +20,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+#[cfg(feature = "serve")]
+pub(crate) use self::serve::{LogFormat, LogLevel, ServeArgs};
 pub(crate) use self::{
     common::{Format, OverrideArgs},
     export::{ExportArgs, ExportTarget},
@@ -99,6 +103,9 @@ pub(crate) enum Command {
     Generate(Box<GenerateArgs>),
     /// Run an experiment: its prompts as JSONL, or its tasks into a directory that can be resumed and verified
     Run(Box<RunArgs>),
+    /// Serve an experiment's fusions: OpenAI's API, the Open Inference Protocol, and a page that shows what each model thought
+    #[cfg(feature = "serve")]
+    Serve(Box<ServeArgs>),
     /// Time an experiment's models on this machine: which one should draft, how many tokens, and the speed-up
     Plan(PlanArgs),
     /// Regenerate samples of a run and report the first one that differs, with its step and source

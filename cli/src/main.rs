@@ -25,6 +25,8 @@ mod record;
 mod report;
 mod run;
 mod runtime;
+#[cfg(feature = "serve")]
+mod serve;
 mod signal;
 mod strategies;
 mod table;
@@ -77,6 +79,8 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         Command::Generate(args) => generate::run(global, args),
         Command::Run(args) => run::run(global, args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(global, args),
         Command::Verify(args) => verify::run(global, args),
         Command::Rerun(args) => run::rerun(global, args),
         Command::Compare(args) => compare::run(args),

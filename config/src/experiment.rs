@@ -160,6 +160,7 @@ impl Experiment {
         let tasks = self.tasks(found);
         self.gap = self.gap_of(found);
         self.expect = self.expectations(found);
+        self.models_of(found);
         (self.variants, self.stems) = variants.iter().map(|one| (one.name.clone(), one.stem.clone())).unzip();
         names::check(&self.document, &self.variants, &self.stems, &self.texts, found);
         if !found.is_empty() {
@@ -237,7 +238,7 @@ impl Experiment {
     }
 
     /// The document's own tables with layers over them.
-    fn layered<'l>(&self, layers: impl IntoIterator<Item = &'l Table>) -> Table {
+    pub(super) fn layered<'l>(&self, layers: impl IntoIterator<Item = &'l Table>) -> Table {
         let mut table: Table = self
             .document
             .iter()
@@ -250,7 +251,7 @@ impl Experiment {
         table
     }
 
-    fn config_of(&self, mut table: Table, found: &mut Vec<Diagnostic>) -> Option<Config> {
+    pub(super) fn config_of(&self, mut table: Table, found: &mut Vec<Diagnostic>) -> Option<Config> {
         let before = found.len();
         let mut check = Check::new(&WHOLE, &self.texts);
         check.table(&WHOLE, &[], &(0..0), &table);
@@ -273,7 +274,7 @@ impl Experiment {
     }
 
     /// Checks a table against a type's schema with all that is required, and reads it.
-    fn typed<T: DeserializeOwned + JsonSchema>(
+    pub(super) fn typed<T: DeserializeOwned + JsonSchema>(
         &self,
         entry: &Entry,
         path: &str,
@@ -436,6 +437,6 @@ fn over_run(task: &Table) -> Table {
 }
 
 /// Ends with everything that was found, if anything was.
-fn sound(found: &mut Vec<Diagnostic>) -> Result<()> {
+pub(super) fn sound(found: &mut Vec<Diagnostic>) -> Result<()> {
     if found.is_empty() { Ok(()) } else { Err(Diagnostics(std::mem::take(found)).into()) }
 }

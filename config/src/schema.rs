@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Config,
+    served::ModelConfig,
     suite::{ExpectConfig, GapConfig},
     task::TaskConfig,
 };
@@ -73,6 +74,7 @@ fn complete() -> Value {
     let task = generator.subschema_for::<TaskConfig>().to_value();
     let gap = generator.subschema_for::<GapConfig>().to_value();
     let expect = generator.subschema_for::<ExpectConfig>().to_value();
+    let model = generator.subschema_for::<ModelConfig>().to_value();
     let mut root = generator.into_root_schema_for::<Config>().to_value();
 
     let layer: Map<String, Value> =
@@ -110,6 +112,10 @@ fn complete() -> Value {
     properties["gap"] = gap;
     properties["expect"] = json!({
         "description": "What must hold of the result.", "type": "array", "items": expect,
+    });
+    properties["models"] = json!({
+        "description": "Fusions of the sources that a server offers by name; the experiment's own if absent.",
+        "type": "array", "items": model,
     });
     root["title"] = json!("An experiment of logitfuse");
     unlink(&mut root);
@@ -207,7 +213,7 @@ mod tests {
         for name in ["SourceConfig", "TaskConfig", "GapConfig", "PluginConfig", "FewshotConfig"] {
             assert!(required(&WHOLE, name) && !required(&FILE, name), "{name}");
         }
-        for name in ["PipelineConfig", "MetricConfig", "ExpectConfig"] {
+        for name in ["PipelineConfig", "MetricConfig", "ExpectConfig", "ModelConfig"] {
             assert!(required(&WHOLE, name) && required(&FILE, name), "{name}");
         }
         assert_eq!(FILE["required"], json!(["schema"]));

@@ -281,6 +281,58 @@ fn extending_twice_or_in_circles() {
     assert!(load("l0.toml").unwrap_err().to_string().contains("more than 256 files are extended"));
 }
 
+const MODELS: &str = r#"
+schema = 1
+[sources.large]
+model = "L"
+[sources.small]
+model = "S"
+[strategy]
+use = "static-proxy"
+roles = { base = "large", expert = "small", anti = "small" }
+[speculation]
+draft = "expert"
+[[models]]
+name = "large"
+roles = { base = "large" }
+[[models]]
+name = "fused"
+strategy = "static-proxy"
+roles = { base = "large", expert = "small", anti = "small" }
+parameters = { alpha = 0.5 }
+gate = { max_prob = 0.5 }
+"#;
+
+#[test]
+fn models_are_fusions_of_the_same_sources() {
+    let served = read(MODELS).served().unwrap();
+    let names: Vec<&str> = served.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["large", "fused"]);
+    let (alone, fused) = (&served[0].1, &served[1].1);
+    assert_eq!((alone.strategy.id.as_deref(), alone.strategy.roles.len()), (None, 1));
+    assert_eq!((fused.strategy.id.as_deref(), &fused.strategy.params["alpha"]), (Some("static-proxy"), &0.5.into()));
+    assert!(fused.strategy.gate.is_some());
+    // The expert drafts where it takes part.
+    assert!(alone.speculation.is_none() && fused.speculation.is_some());
+    assert_eq!(alone.sources.len(), 2);
+    // Without models the experiment itself is one.
+    let own = read(MODELS.split("[[models]]").next().unwrap()).served().unwrap();
+    assert_eq!((own.len(), own[0].1.strategy.id.as_deref()), (1, Some("static-proxy")));
+}
+
+#[test]
+fn what_is_wrong_with_a_model_is_told_where_it_stands() {
+    let with = |model: &str| refused(&format!("{MODELS}[[models]]\n{model}"), &[], &[]);
+    let said = with("name = 'fused'\n");
+    assert!(said.contains("there are two models `fused`") && said.starts_with("22:"), "{said}");
+    let said = with("name = 'a b'\n");
+    assert!(said.contains("`a b` cannot be the name of a model"), "{said}");
+    assert!(with("name = 'x'\nparams = {}\n").contains("unknown key `params`"));
+    assert!(with("strategy = 'none'\n").contains("`name` is missing"));
+    let many = (0..70).fold(String::new(), |text, n| text + &format!("[[models]]\nname = 'm{n}'\n"));
+    assert!(refused(&format!("{MODELS}{many}"), &[], &[]).contains("more than 64 models"));
+}
+
 #[test]
 fn the_published_schema_is_that_of_the_types() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../logitfuse.schema.json");

@@ -80,9 +80,8 @@ impl Submitter {
     ///
     /// # Errors
     /// As [`submit`](Self::submit).
-    pub fn submit_score(&self, mut request: ScoreRequest, sink: EventSink) -> Result<Cancel> {
-        let cancel = request.cancel.get_or_insert_default().clone();
-        self.send(Submission { job: Job::Score(request), cancel, sink })
+    pub fn submit_score(&self, request: ScoreRequest, sink: EventSink) -> Result<Cancel> {
+        self.send(scoring(request, sink))
     }
 
     /// As [`submit`](Self::submit), but hands the request back, as `None`, where the queue is full.
@@ -90,7 +89,18 @@ impl Submitter {
     /// # Errors
     /// As [`submit`](Self::submit).
     pub fn try_submit(&self, request: Request, sink: EventSink) -> Result<Option<Cancel>> {
-        let submission = submission(request, sink);
+        self.try_send(submission(request, sink))
+    }
+
+    /// As [`submit_score`](Self::submit_score), but hands the request back, as `None`, where the queue is full.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub fn try_submit_score(&self, request: ScoreRequest, sink: EventSink) -> Result<Option<Cancel>> {
+        self.try_send(scoring(request, sink))
+    }
+
+    fn try_send(&self, submission: Submission) -> Result<Option<Cancel>> {
         let cancel = submission.cancel.clone();
         match self.0.try_send(Message::Submit(Box::new(submission))) {
             Ok(()) => Ok(Some(cancel)),
@@ -115,6 +125,11 @@ impl Submitter {
 fn submission(mut request: Request, sink: EventSink) -> Submission {
     let cancel = request.cancel.get_or_insert_default().clone();
     Submission { job: Job::Generate(request), cancel, sink }
+}
+
+fn scoring(mut request: ScoreRequest, sink: EventSink) -> Submission {
+    let cancel = request.cancel.get_or_insert_default().clone();
+    Submission { job: Job::Score(request), cancel, sink }
 }
 
 fn stopped() -> Error {

@@ -8,6 +8,11 @@ use crate::Scored;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// A request left the queue and runs from now on. The first event of its request, unless it cannot begin.
+    Started {
+        /// The index of the request.
+        request: usize,
+    },
     /// Prompt tokens fed so far, over all sources and sequences.
     Prefill {
         /// Tokens fed.
@@ -57,9 +62,10 @@ impl Event<'_> {
             Self::Prefill { .. } => None,
             Self::Token(report) => Some(report.request),
             Self::Rows(rows) => Some(rows.request),
-            Self::Finished { request, .. } | Self::Done { request, .. } | Self::Failed { request, .. } => {
-                Some(*request)
-            }
+            Self::Started { request }
+            | Self::Finished { request, .. }
+            | Self::Done { request, .. }
+            | Self::Failed { request, .. } => Some(*request),
             Self::Scored(scored) => Some(scored.request),
         }
     }

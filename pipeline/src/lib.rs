@@ -18,6 +18,8 @@
 mod builder;
 #[cfg(feature = "onnx")]
 mod calibration;
+mod changed;
+mod chat;
 mod chunk_consistency;
 mod costs;
 mod demonstrations;

@@ -62,6 +62,8 @@ struct Shared {
     drafting: Option<(Drafter, Option<RoundCosts>)>,
     warnings: Vec<String>,
     idle_options: Vec<String>,
+    /// Whether the strategy was fitted to its sources.
+    calibrated: bool,
     service: OnceLock<Service>,
 }
 
@@ -94,6 +96,7 @@ impl Pipeline {
         let bound: Vec<Role> =
             roles.iter().zip(&opened.models).map(|((role, _), &model)| Role::new(role, model)).collect();
         let mut fusion = Fusion::new(&pool, strategy, bound.iter().cloned())?;
+        let calibrated = opened.calibration.is_some();
         if let Some(prompts) = &opened.calibration {
             fusion = Decoder::new(&fusion).calibrated(&fusion, prompts)?;
         }
@@ -137,6 +140,7 @@ impl Pipeline {
             drafting,
             warnings,
             idle_options,
+            calibrated,
             service: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared), run })
@@ -241,6 +245,15 @@ impl Pipeline {
     /// [`generate`](Self::generate) and [`stream`](Self::stream) do.
     pub fn decoder(&self) -> Decoder {
         Decoder::new(&self.shared.fusion)
+    }
+
+    /// Whether the strategy was fitted to its sources when they were opened.
+    pub(crate) fn is_calibrated(&self) -> bool {
+        self.shared.calibrated
+    }
+
+    pub(crate) fn formatters(&self) -> &[PromptFormatter] {
+        &self.shared.formatters
     }
 
     /// The decoding thread that all clones share, started when it is first asked for.

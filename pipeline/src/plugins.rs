@@ -6,10 +6,12 @@ use logitfuse_core::{
     CalibrationRows, Error, ErrorKind, FusedRow, FusionState, FusionStep, FusionStrategy, Memoryless, Result,
     SessionInfo, StrategyInfo,
 };
-use logitfuse_plugin_host::{Lock, OnError, Pin, PluginFile, PluginStrategy, Policy, SearchPath};
+use logitfuse_plugin_host::{Lock, OnError, Pin, Plugin, PluginFile, PluginStrategy, Policy, SearchPath};
 use serde::Serialize;
 use serde_json::Value;
 
+#[cfg(feature = "onnx")]
+use crate::open::Wanted;
 use crate::{
     PipelineOptions,
     strategies::{configured, wrapped},
@@ -54,6 +56,17 @@ pub struct PluginUse {
     pub warning: Option<String>,
     /// The strategy, to ask how its calls went.
     pub strategy: Arc<PluginStrategy>,
+    library: Plugin,
+    /// The strategy's id in it.
+    id: String,
+    on_error: OnError,
+}
+
+impl PluginUse {
+    /// The same strategy with other parameters.
+    pub(crate) fn with_params(&self, params: &Value) -> Result<Arc<dyn FusionStrategy>> {
+        Ok(Arc::new(self.library.strategy(&self.id, params, self.on_error)?))
+    }
 }
 
 impl PipelineOptions {
@@ -104,8 +117,8 @@ impl PipelineOptions {
     pub(crate) fn plugin_strategy(&self, settings: &PluginSettings) -> Result<Option<PluginUse>> {
         let Some(Admitted { file, id, on_error, warning }) = self.admitted(settings)? else { return Ok(None) };
         let params = Value::Object(self.strategy.params.clone());
-        let strategy = file
-            .load()?
+        let library = file.load()?;
+        let strategy = library
             .strategy(&id, &params, on_error)
             .map_err(|e| e.context(format_args!("strategy.params of `plugin:{id}`")))?;
         let metadata = file.metadata();
@@ -118,7 +131,7 @@ impl PipelineOptions {
             path: file.path().to_owned(),
             uncovered: file.uncovered().into_iter().map(str::to_owned).collect(),
         };
-        Ok(Some(PluginUse { record, warning, strategy: Arc::new(strategy) }))
+        Ok(Some(PluginUse { record, warning, strategy: Arc::new(strategy), library, id, on_error }))
     }
 
     /// The strategy in its wrappers as its plugin's metadata describe it; `None` if it is built in. None of the plugin's code
@@ -200,7 +213,27 @@ impl crate::Pipeline {
         plugins: &PluginSettings,
     ) -> Result<Self> {
         let (strategy, plugin) = options.fusion_strategy(plugins)?;
-        Self::open_parts(options, strategy, plugin, runtime, threads)
+        Self::open_one(Wanted { options, strategy, plugin }, runtime, threads)
+    }
+
+    /// Opens several pipelines over the same models, each of which is in memory once: they differ in strategy and roles alone,
+    /// and [`Request`](logitfuse_engine::Request)s of all of them decode in one batch of one
+    /// [`Decoder`](logitfuse_engine::Decoder). The vocabulary is what all models share.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_several(
+        options: impl IntoIterator<Item = PipelineOptions>,
+        runtime: &logitfuse_onnx::Runtime,
+        threads: usize,
+        plugins: &PluginSettings,
+    ) -> Result<Vec<Self>> {
+        let mut wanted = Vec::new();
+        for options in options {
+            let (strategy, plugin) = options.fusion_strategy(plugins)?;
+            wanted.push(Wanted { options, strategy, plugin });
+        }
+        Self::open_wanted(wanted, runtime, threads)
     }
 
     /// As [`open`](Self::open), for what times the models: none of a plugin's code runs, and the base's row stands in for what

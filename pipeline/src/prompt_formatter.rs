@@ -1,10 +1,10 @@
 //! From a sample to the tokens that one source reads.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use logitfuse_core::{Error, ErrorKind, Result, TokenId};
 use logitfuse_text::{ChatTemplate, Message, PromptTemplate, Tokenizer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{SourceConfig, demonstrations::Demonstrations, did_you_mean};
 
@@ -35,19 +35,27 @@ fn with_variables(name: &str, config: &SourceConfig, chat: Option<ChatTemplate>)
     };
     let known = chat.variables();
     for (key, value) in given {
-        if ["messages", "add_generation_prompt"].contains(&key.as_str()) {
+        if OWN_VARIABLES.contains(&key.as_str()) {
             let help = "it is made of `system`, `user` and the demonstrations".to_owned();
             return wrong(&format!(".{key}"), "every prompt has its own".to_owned(), help);
         }
         if !known.contains(key) {
-            let names: Vec<&str> = known.iter().map(String::as_str).collect();
-            let help = format!("{} it reads {}", did_you_mean(key, names.iter().copied()), names.join(", "));
             let what = format!("{} reads no such variable", chat.origin());
-            return wrong(&format!(".{key}"), what, help.trim_start().to_owned());
+            return wrong(&format!(".{key}"), what, known_variables(key, &known));
         }
         chat = chat.with_variable(key, value);
     }
     Ok(Some(chat))
+}
+
+/// What every prompt has of its own.
+const OWN_VARIABLES: [&str; 2] = ["messages", "add_generation_prompt"];
+
+/// What a template reads instead of a variable that it does not know.
+fn known_variables(key: &str, known: &BTreeSet<String>) -> String {
+    let names: Vec<&str> = known.iter().map(String::as_str).collect();
+    let help = format!("{} it reads {}", did_you_mean(key, names.iter().copied()), names.join(", "));
+    help.trim_start().to_owned()
 }
 
 impl PromptFormatter {
@@ -105,6 +113,39 @@ impl PromptFormatter {
         };
         text.push_str(&self.assistant.render(fields)?);
         Ok(text)
+    }
+
+    /// A conversation as the source's chat template writes it; `None` if it has none. The source's system message begins one
+    /// that has none of its own. `variables` are the template's, over those of the source.
+    ///
+    /// # Errors
+    /// Where the template fails, or reads no such variable.
+    pub fn conversation(
+        &self,
+        messages: &[Message],
+        variables: &Map<String, Value>,
+        fields: &Value,
+    ) -> Result<Option<String>> {
+        let Some(chat) = &self.chat else { return Ok(None) };
+        let known = if variables.is_empty() { BTreeSet::new() } else { chat.variables() };
+        let mut chat = chat.clone();
+        for (key, value) in variables {
+            let own = OWN_VARIABLES.contains(&key.as_str());
+            if own || !known.contains(key) {
+                let why = if own { "every prompt has its own" } else { "the chat template reads no such variable" };
+                return Err(Error::new(ErrorKind::InvalidConfig, format!("chat_template_kwargs.{key}: {why}"))
+                    .with_help(known_variables(key, &known)));
+            }
+            chat = chat.with_variable(key, value);
+        }
+        match &self.system {
+            Some(system) if messages.first().is_none_or(|first| first.role != "system") => {
+                let system = Message::new("system", system.render(fields)?);
+                let messages: Vec<Message> = std::iter::once(system).chain(messages.iter().cloned()).collect();
+                chat.render(&messages, true).map(Some)
+            }
+            _ => chat.render(messages, true).map(Some),
+        }
     }
 
     /// The prompt as tokens. A chat template writes its own special tokens; plain text gets the tokenizer's.

@@ -36,13 +36,22 @@ const BUILT_IN: &[(&str, Make)] = &[
 
 /// A strategy by its id, with its parameters.
 pub fn strategy(id: &str, params: &Value) -> Result<Arc<dyn FusionStrategy>> {
+    make_of(id)?(params).map_err(|e| e.context(format!("strategy.params of `{id}`")))
+}
+
+/// As [`strategy`]; the message about a parameter begins with its JSON pointer.
+pub(crate) fn made(id: &str, params: &Value) -> Result<Arc<dyn FusionStrategy>> {
+    make_of(id)?(params)
+}
+
+fn make_of(id: &str) -> Result<Make> {
     let Some((_, make)) = BUILT_IN.iter().find(|(known, _)| *known == id) else {
         let known: Vec<_> = BUILT_IN.iter().map(|(id, _)| *id).collect();
         let meant = nearest(id, known.iter().copied()).map_or(String::new(), |one| format!("did you mean `{one}`? "));
         return Err(Error::new(ErrorKind::InvalidConfig, format!("strategy.use: no strategy is called `{id}`"))
             .with_help(format!("{meant}the strategies are {}", known.join(", "))));
     };
-    make(params).map_err(|e| e.context(format!("strategy.params of `{id}`")))
+    Ok(*make)
 }
 
 /// The strategy of a configuration, in its schedule if it has one, and that in its gate if it has one.

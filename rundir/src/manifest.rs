@@ -28,7 +28,7 @@ pub struct Manifest {
 /// What a result depends on, by hash.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Identity {
-    /// sha256 of `resolved.toml` without what changes no sample: `[gap]`, `[[expect]]`, `run.batch`.
+    /// sha256 of `resolved.toml` without what changes no sample: `[gap]`, `[[expect]]`, `[[models]]`, `run.batch`.
     pub config_sha256: String,
     /// Version of logitfuse.
     pub logitfuse: String,

@@ -44,6 +44,7 @@ variables! {
     TINY_MODELS = "LOGITFUSE_TINY_MODELS": "generated decoders that the tests run on";
     TEST_PLUGINS = "LOGITFUSE_TEST_PLUGINS": "folder of the built libraries of plugins that the tests load";
     PEER_PYTHON = "LOGITFUSE_PEER_PYTHON": "Python with the packages that the tests compare with";
+    API_KEYS = "LOGITFUSE_API_KEYS": "API keys that a server admits, one a line";
     PLUGIN_PATH = "LOGITFUSE_PLUGIN_PATH": "folders of plugins, before those of the user and of the installation";
     ORT_DYLIB_PATH = "ORT_DYLIB_PATH": "as LOGITFUSE_ORT_LIB, which goes before it; other programs know this name";
     XDG_CACHE_HOME = "XDG_CACHE_HOME": "parent of the cache folder, if LOGITFUSE_CACHE_DIR is not set";

@@ -36,6 +36,8 @@ mod readmes {
     mod report {}
     #[doc = include_str!("../../rundir/README.md")]
     mod rundir {}
+    #[doc = include_str!("../../server/README.md")]
+    mod server {}
     #[doc = include_str!("../../setup/README.md")]
     mod setup {}
     #[doc = include_str!("../../strategies/dynamic-kl/README.md")]

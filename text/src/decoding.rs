@@ -53,6 +53,30 @@ impl IncrementalDecoder {
         Ok(flow.concat())
     }
 
+    /// The bytes of a token in the middle of a text, which need not be whole characters.
+    pub(crate) fn bytes_of(&self, token: String) -> Result<Vec<u8>> {
+        if self.0.iter().any(|stage| matches!(stage, Stage::ByteLevel { .. })) {
+            let bytes: Option<Vec<u8>> = token.chars().map(byte_of).collect();
+            return Ok(bytes.unwrap_or_else(|| token.into_bytes()));
+        }
+        if self.0.iter().any(|stage| matches!(stage, Stage::ByteFallback { .. }))
+            && let Some(byte) = fallback_byte(&token)
+        {
+            return Ok(vec![byte]);
+        }
+        let mut stages = self.0.clone();
+        stages.retain(|stage| !matches!(stage, Stage::StripStart { .. }));
+        for stage in &mut stages {
+            if let Stage::Spaces { first } | Stage::Each { first, .. } = stage {
+                *first = false;
+            }
+        }
+        let mut alone = Self(stages);
+        let mut text = alone.push(token)?;
+        text.push_str(&alone.finish()?);
+        Ok(text.into_bytes())
+    }
+
     /// The rest of the text, now that no token follows.
     pub(crate) fn finish(mut self) -> Result<String> {
         let mut flow = Vec::new();

@@ -184,6 +184,19 @@ impl Tokenizer {
         self.0.library.id_to_token(id)
     }
 
+    /// The bytes that a token adds in the middle of a text, control tokens as they are written: a character may be several
+    /// tokens, so they need not be whole characters. `None` where the tokenizer defines no such id.
+    ///
+    /// # Errors
+    /// If the tokenizer's decoder cannot decode the token.
+    pub fn token_bytes(&self, id: TokenId) -> Result<Option<Vec<u8>>> {
+        let Some(token) = self.token(id) else { return Ok(None) };
+        if self.is_control(&token) {
+            return Ok(Some(token.into_bytes()));
+        }
+        self.0.decoder.bytes_of(token).map(Some).map_err(|e| e.context(&self.0.origin))
+    }
+
     /// The id of a token, written as the vocabulary writes it.
     pub fn id(&self, token: &str) -> Option<TokenId> {
         self.0.library.token_to_id(token)
@@ -341,6 +354,24 @@ mod tests {
                 assert_eq!(tokenizer.decode(&ids, true).unwrap(), text, "{name}");
             }
         }
+    }
+
+    #[test]
+    fn the_bytes_of_tokens_join_to_the_text() {
+        for (name, tokenizer) in testing::all_bytes() {
+            for text in ["the cat sat", "naïve café", "日本語 🙂👩‍👩‍👧"] {
+                let ids = tokenizer.encode(text, false).unwrap();
+                let bytes: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.token_bytes(id).unwrap().unwrap()).collect();
+                // Some tokenizers write a space before the first word, which decoders drop.
+                assert_eq!(String::from_utf8(bytes).unwrap().trim_start(), text, "{name}");
+            }
+        }
+        let words = testing::words(&[("good", 0), ("day", 1)]);
+        assert_eq!(words.token_bytes(1).unwrap().unwrap(), b" day");
+        assert_eq!(words.token_bytes(2).unwrap(), None);
+        let special = testing::byte_level();
+        let end = special.id("<|im_end|>").unwrap();
+        assert_eq!(special.token_bytes(end).unwrap().unwrap(), b"<|im_end|>");
     }
 
     #[test]

@@ -31,6 +31,8 @@ fn used(command: &Command) -> &'static [&'static str] {
     const PLUGINS: &[&str] = &["plugin_dir", "plugin_trust", "locked"];
     const SEARCH: &[&str] = &["plugin_dir"];
     match command {
+        #[cfg(feature = "serve")]
+        Command::Serve(_) => &["ort_lib", "threads", "plugin_dir", "plugin_trust", "locked"],
         Command::Generate(_)
         | Command::Run(_)
         | Command::Verify(_)

@@ -9,4 +9,6 @@ mod effect;
 mod merge;
 mod model_folders;
 mod planted;
+#[cfg(feature = "serve")]
+mod serve;
 mod support;

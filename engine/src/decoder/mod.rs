@@ -296,7 +296,10 @@ impl Decoder {
                     None => break,
                     Some(Err(error)) => refused = Err(error),
                     Some(Ok(job)) => match self.start(count, job) {
-                        Ok(started) => active.push(started),
+                        Ok(started) => {
+                            active.push(started);
+                            context.tell(Event::Started { request: count });
+                        }
                         Err(error) => context.tell(Event::Failed { request: count, error }),
                     },
                 }

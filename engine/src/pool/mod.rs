@@ -157,7 +157,8 @@ impl SourcePool {
         self.shared.workers[source].info()
     }
 
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
+    /// Whether both are handles of one pool, whatever the order in which they run its sources.
+    pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 

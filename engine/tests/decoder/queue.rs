@@ -127,7 +127,35 @@ fn a_full_queue_says_so() {
         })
         .collect();
     assert!(submitter.try_submit(request(2), listener().0).unwrap().is_none());
+    let scored = ScoreRequest::new([vec![1, 2]], [vec![3]]);
+    assert!(submitter.try_submit_score(scored, listener().0).unwrap().is_none());
     drop(submitter);
     assert_eq!(decoder().serve(&queue, 1, &Cancel::new()).tokens, 21);
     assert_eq!(heard.iter().map(|heard| heard.iter().count()).collect::<Vec<_>>(), [11, 12]);
+}
+
+#[test]
+fn a_request_tells_first_that_it_left_the_queue() {
+    let (submitter, queue) = request_queue(4);
+    let (sender, heard) = channel();
+    for score in [false, true] {
+        let sender = sender.clone();
+        let sink: EventSink = Box::new(move |event| {
+            let started = matches!(event, Event::Started { .. });
+            let last = matches!(event, Event::Done { .. } | Event::Scored(_));
+            if started || last {
+                sender.send((score, started)).unwrap();
+            }
+            ControlFlow::Continue(())
+        });
+        let cancel = if score {
+            submitter.try_submit_score(ScoreRequest::new([vec![1, 2]], [vec![3]]), sink)
+        } else {
+            submitter.try_submit(request(1), sink)
+        };
+        assert!(cancel.unwrap().is_some());
+    }
+    drop((submitter, sender));
+    decoder().serve(&queue, 1, &Cancel::new());
+    assert_eq!(heard.iter().collect::<Vec<_>>(), [(false, true), (false, false), (true, true), (true, false)]);
 }

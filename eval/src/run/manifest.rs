@@ -57,6 +57,7 @@ fn config_sha256(resolved: &str) -> Result<String> {
         .map_err(|e| Error::new(ErrorKind::Internal, format!("the resolved experiment is not TOML: {e}")))?;
     table.remove("gap");
     table.remove("expect");
+    table.remove("models");
     if let Some(run) = table.get_mut("run").and_then(toml::Value::as_table_mut) {
         run.remove("batch");
     }
@@ -158,7 +159,12 @@ mod tests {
     fn what_reads_results_is_no_part_of_the_identity() {
         let of = |text: &str| config_sha256(text).unwrap();
         let plain = of("schema = 1\n[run]\nseed = 1\n");
-        assert_eq!(plain, of("schema = 1\n[run]\nseed = 1\nbatch = 8\n[gap]\nbase = 'x'\n[[expect]]\nvariant = 'y'\n"));
+        assert_eq!(
+            plain,
+            of(
+                "schema = 1\n[run]\nseed = 1\nbatch = 8\n[gap]\nbase = 'x'\n[[expect]]\nvariant = 'y'\n[[models]]\nname = 'z'\n"
+            )
+        );
         assert_ne!(plain, of("schema = 1\n[run]\nseed = 2\n"));
     }
 }

@@ -42,8 +42,8 @@ pub(crate) fn library(name: &str) -> &'static Path {
 
 /// The packages by the names that tests call them: every crate of `plugins/bundled` and the misbehaving one.
 fn packages() -> BTreeMap<String, String> {
-    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("plugins/bundled"));
-    let bundled = bundled.filter_map(|folder| std::fs::read_dir(folder).ok()).next().expect("a checkout has plugins");
+    let mut bundled = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("plugins/bundled"));
+    let bundled = bundled.find_map(|folder| std::fs::read_dir(folder).ok()).expect("a checkout has plugins");
     let folders = bundled.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut packages: BTreeMap<_, _> = folders.map(|name| (name.clone(), format!("logitfuse-plugin-{name}"))).collect();
     packages.insert("misbehave".to_owned(), "logitfuse-misbehave".to_owned());
